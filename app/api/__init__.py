@@ -1,0 +1,1 @@
+"""HTTP: the only room, with ``main``, that knows Litestar."""

@@ -1,0 +1,185 @@
+"""What the service knows of an inference engine: token ids in, token ids out, no request and no HTTP.
+
+One :class:`Engine` is one resident model. It takes :class:`Sequence` values and answers with one
+:class:`TokenStream` for all of them, in the order in which tokens are made. Everything here is called on the
+event loop; the engine's own thread stays behind the door.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from app.schemas.sampling import Sampling
+
+FinishReason = Literal["stop", "length"]
+
+
+class TopLogprob(Struct, frozen=True):
+    """One alternative at a position: its id and natural-log probability before temperature."""
+
+    id: int
+    logprob: float
+
+
+class Sequence(Struct, frozen=True):
+    """One prompt to continue, ``rows`` times.
+
+    ``max_tokens`` counts generated tokens; 0 asks for the prompt's own log probabilities alone.
+    ``logprobs`` is the number of alternatives per generated token (0: the chosen token's alone, None: nothing),
+    ``prompt_logprobs`` the same for each prompt token.
+    ``stop_ids`` end a row (the token itself is reported with ``finish="stop"``); none is drawn before
+    ``min_tokens`` others were.
+    """
+
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    max_tokens: int
+    stop_ids: frozenset[int] = frozenset()
+    min_tokens: int = 0
+    rows: int = 1
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+
+
+class PromptScore(Struct, frozen=True):
+    """Log probability of one prompt token given those before it; the first token of a prompt has none."""
+
+    logprob: float | None
+    top: tuple[TopLogprob, ...] = ()
+
+
+class Prefilled(Struct, frozen=True):
+    """A sequence's prompt is in the KV cache: ``cached_tokens`` of it were there before.
+
+    ``scores`` has one entry per prompt token if ``prompt_logprobs`` asked for it, else none.
+    """
+
+    sequence: int
+    cached_tokens: int
+    scores: tuple[PromptScore, ...] = ()
+
+
+class Token(Struct, frozen=True):
+    """One generated token of row ``row`` of sequence ``sequence``.
+
+    A token with ``finish`` is the row's last. With ``finish="stop"`` it is a stop id, which is counted but is not
+    text; with ``finish="length"`` it is text like any other.
+    """
+
+    sequence: int
+    row: int
+    id: int
+    logprob: float | None = None
+    top: tuple[TopLogprob, ...] = ()
+    finish: FinishReason | None = None
+
+
+class TokenStream(Protocol):
+    """What a submitted group of sequences yields. Whoever iterates owns it and must :meth:`close` it.
+
+    Each item is everything that has come since the last one (at least one element), so a slow reader is handed
+    larger pieces and never a backlog. Iteration ends after every row's last token; it raises
+    :class:`app.errors.SwitchyardError` if the engine cannot go on.
+    """
+
+    def __aiter__(self) -> AsyncIterator[list[Prefilled | Token]]: ...
+
+    def cancel(self, sequence: int, row: int) -> None:
+        """End one row now; tokens of it that are already on their way may still be yielded."""
+
+    def close(self) -> None:
+        """End every row that still runs and free its KV cache within one decode step. Safe to call twice."""
+
+
+class Detokenizer(Protocol):
+    """Token ids to text, one at a time; characters that span tokens come whole."""
+
+    def push(self, token_id: int) -> str:
+        """The text that became certain with this token, perhaps empty."""
+
+    def finish(self) -> str:
+        """What is still held back: the bytes of an unfinished character, as U+FFFD."""
+
+
+class Tokenizer(Protocol):
+    """A model's text side. Methods are pure and may be called from any thread."""
+
+    vocab_size: int
+    bos_id: int | None
+    eos_ids: frozenset[int]
+    has_chat_template: bool
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        """``special_tokens`` adds what the model's own tokenizer adds by itself (usually a leading BOS)."""
+
+    def render_chat(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        continue_final: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Messages through the model's chat template; raises :class:`app.errors.InvalidRequest` if it refuses them."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that one token stands for; empty for special tokens that are not text."""
+
+    def detokenizer(self, prompt: tuple[int, ...] = ()) -> Detokenizer:
+        """A fresh one, whose text continues ``prompt``."""
+
+
+class Engine(Protocol):
+    """One resident model."""
+
+    tokenizer: Tokenizer
+    context_length: int
+    nbytes: int
+    kv_bytes_per_token: int
+
+    def generate(self, sequences: tuple[Sequence, ...]) -> TokenStream:
+        """Queue sequences for the running batch; nothing is computed on the calling thread."""
+
+    async def close(self) -> None:
+        """Fail what still runs, free weights and caches, and return once the memory is free."""
+
+
+class EngineLoader(Protocol):
+    """Makes engines out of model directories."""
+
+    async def load(self, path: Path, *, name: str) -> Engine:
+        """Load weights and tokenizer. Raises :class:`app.errors.ModelUnusable` for what can never load."""
+
+    async def close(self) -> None:
+        """Stop the engine's thread; every engine must be closed by then."""
+
+
+class MemoryGauge(Protocol):
+    """How much memory the machine has for models, and how much they hold. All numbers are bytes."""
+
+    def total(self) -> int:
+        """What this process may use for models: Metal working set, CUDA memory, or system memory under cgroups."""
+
+    def active(self) -> int:
+        """What live MLX arrays hold now, in the whole process."""
+
+
+class Lease(Protocol):
+    """The right to use a resident model; held for as long as its context is entered."""
+
+    model: str
+    engine: Engine
+
+    async def admit(self, tokens: int) -> None:
+        """Reserve KV cache for that many more tokens, waiting if others hold it; given back when the lease ends.
+
+        Raises :class:`app.errors.ModelUnusable` if it can never fit, :class:`app.errors.QueueFull` or
+        :class:`app.errors.Unavailable` if the wait is too long.
+        """
+
+
+PendingLease = AbstractAsyncContextManager[Lease]
+"""A lease that nobody has entered yet: entering it may queue, download and load."""

@@ -1,0 +1,1 @@
+"""The MLX engine. Import it lazily: it brings in mlx."""

@@ -1,0 +1,51 @@
+"""What is to be generated, with every default resolved: the only thing that ``api`` hands to ``generation``."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from app.schemas.messages import Message
+from app.schemas.sampling import Sampling
+
+
+class Decoding(Struct, frozen=True, kw_only=True):
+    """How every choice of a job is generated.
+
+    ``max_tokens`` None means: as many as the model's context holds. ``n`` choices are answered for each prompt, the
+    best of ``best_of`` by mean log probability. ``logprobs`` is the number of alternatives (None: no logprobs).
+    ``stop`` strings end a choice and never appear in it.
+    """
+
+    sampling: Sampling
+    max_tokens: int | None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    n: int = 1
+    best_of: int = 1
+    logprobs: int | None = None
+
+
+class CompletionJob(Struct, frozen=True, kw_only=True):
+    """Continue raw text: no chat template. Each prompt is text or token ids."""
+
+    decoding: Decoding
+    prompts: tuple[str | tuple[int, ...], ...]
+    echo: bool = False
+    suffix: str | None = None
+
+
+class ChatJob(Struct, frozen=True, kw_only=True):
+    """Answer a conversation through the model's chat template.
+
+    ``variables`` are handed to the template as they are (``chat_template_kwargs``).
+    """
+
+    decoding: Decoding
+    messages: tuple[Message, ...]
+    continue_final: bool = False
+    variables: dict[str, Any] = {}
+
+
+Job = CompletionJob | ChatJob

@@ -1,0 +1,1 @@
+"""Which models exist, which are resident, and who uses them."""

@@ -1,0 +1,128 @@
+"""Chat messages, tagged by role, and their content parts, tagged by type.
+
+Source of the shapes: OpenAI's chat completions reference (``ChatCompletionMessageParam``).
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class TextPart(Struct, tag="text", tag_field="type"):
+    """A piece of text."""
+
+    text: str
+
+
+class RefusalPart(Struct, tag="refusal", tag_field="type"):
+    """An earlier answer's refusal, as text."""
+
+    refusal: str
+
+
+class ImageURL(Struct):
+    """Where an image is."""
+
+    url: str
+    detail: str | None = None
+
+
+class ImagePart(Struct, tag="image_url", tag_field="type"):
+    """An image; refused by text-only models."""
+
+    image_url: ImageURL
+
+
+class InputAudio(Struct):
+    """Audio bytes in base64."""
+
+    data: str
+    format: str
+
+
+class AudioPart(Struct, tag="input_audio", tag_field="type"):
+    """Audio; refused by text-only models."""
+
+    input_audio: InputAudio
+
+
+class FileReference(Struct):
+    """A file by id or by its bytes."""
+
+    file_id: str | None = None
+    filename: str | None = None
+    file_data: str | None = None
+
+
+class FilePart(Struct, tag="file", tag_field="type"):
+    """A file; refused by text-only models."""
+
+    file: FileReference
+
+
+Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart
+Content = str | list[Part]
+
+
+class FunctionCall(Struct):
+    """A function's name and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct):
+    """A call that the assistant made."""
+
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class SystemMessage(Struct, tag="system", tag_field="role"):
+    """Instructions."""
+
+    content: Content
+    name: str | None = None
+
+
+class DeveloperMessage(Struct, tag="developer", tag_field="role"):
+    """Instructions, by OpenAI's newer name; templates that do not know it are given ``system``."""
+
+    content: Content
+    name: str | None = None
+
+
+class UserMessage(Struct, tag="user", tag_field="role"):
+    """What the person says."""
+
+    content: Content
+    name: str | None = None
+
+
+class AssistantMessage(Struct, tag="assistant", tag_field="role"):
+    """What the model said, or called."""
+
+    content: Content | None = None
+    name: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: FunctionCall | None = None
+
+
+class ToolMessage(Struct, tag="tool", tag_field="role"):
+    """What a tool answered."""
+
+    content: Content
+    tool_call_id: str
+
+
+class FunctionMessage(Struct, tag="function", tag_field="role"):
+    """What a function answered, in the legacy form."""
+
+    content: Content | None
+    name: str
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
