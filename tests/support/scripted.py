@@ -1,0 +1,274 @@
+"""A scripted machine: engines that say what they are told, a loader that makes them, memory that is counted.
+
+Nothing sleeps unless it is told to: :class:`ScriptedLoader` and :class:`ScriptedEngine` take their durations in
+seconds of the running loop, so that a loop with virtual time passes them at once.
+"""
+
+import asyncio
+import codecs
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+from app.engine.base import Detokenizer, Prefilled, PromptScore, Sequence, Token, Tokenizer, TopLogprob
+from app.errors import EngineFailed, InvalidRequest, SwitchyardError
+
+BOS, EOS = 256, 257
+
+Script = Callable[[Sequence, int], Iterable[int]]
+"""From a sequence and a row to the token ids it generates; after the last one comes EOS."""
+
+
+def says(*texts: str) -> Script:
+    """A script in which row ``r`` says ``texts[r % len(texts)]``, a byte a token."""
+    return lambda _, row: texts[row % len(texts)].encode()
+
+
+def echoes(sequence: Sequence, _row: int) -> Iterable[int]:
+    """A script that says the prompt again, without special tokens."""
+    return [token for token in sequence.prompt if token < BOS]
+
+
+class ByteDetokenizer:
+    """UTF-8 bytes to text; characters come whole."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int) -> str:
+        return self._decoder.decode(bytes([token_id])) if token_id < BOS else ""
+
+    def finish(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class ByteTokenizer:
+    """One token a byte, then BOS and EOS."""
+
+    vocab_size = 258
+    bos_id: int | None = BOS
+    eos_ids = frozenset({EOS})
+
+    def __init__(self, *, has_chat_template: bool = True) -> None:
+        self.has_chat_template = has_chat_template
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        return [BOS, *text.encode()] if special_tokens else list(text.encode())
+
+    def render_chat(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        continue_final: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """``<role>content`` a line; the role ``refused`` makes the template refuse."""
+        if any(message["role"] == "refused" for message in messages):
+            raise InvalidRequest("The chat template refuses this role.", param="messages")
+        lines = [f"<{message['role']}>{message.get('content') or ''}" for message in messages]
+        return "\n".join(lines if continue_final else [*lines, "<assistant>"])
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id]) if token_id < BOS else b""
+
+    def detokenizer(self, prompt: tuple[int, ...] = ()) -> Detokenizer:
+        return ByteDetokenizer()
+
+
+class ScriptedMemory:
+    """A gauge whose needle is moved by scripted engines (and by a test that wants stray memory)."""
+
+    def __init__(self, total: int = 1000) -> None:
+        self._total = total
+        self._active = 0
+        self.peak = 0
+
+    def total(self) -> int:
+        return self._total
+
+    def active(self) -> int:
+        return self._active
+
+    def hold(self, nbytes: int) -> None:
+        self._active += nbytes
+        self.peak = max(self.peak, self._active)
+
+    def free(self, nbytes: int) -> None:
+        self._active -= nbytes
+
+
+class ScriptedStream:
+    """One token per running row and step."""
+
+    def __init__(self, engine: "ScriptedEngine", sequences: tuple[Sequence, ...]) -> None:
+        self._engine = engine
+        self._sequences = sequences
+        self._prefilled = False
+        self.rows: dict[tuple[int, int], Iterator[Token]] = {
+            (number, row): self._tokens(number, row)
+            for number, sequence in enumerate(sequences)
+            for row in range(sequence.rows)
+            if sequence.max_tokens > 0
+        }
+
+    def __aiter__(self) -> AsyncIterator[list[Prefilled | Token]]:
+        return self
+
+    async def __anext__(self) -> list[Prefilled | Token]:
+        await asyncio.sleep(self._engine.step_seconds)
+        await self._engine.may_step.wait()
+        if self._engine.failure is not None:
+            self.close()
+            raise self._engine.failure
+        if not self._prefilled:
+            self._prefilled = True
+            return [self._prefill(number) for number in range(len(self._sequences))]
+        step: list[Prefilled | Token] = []
+        for key, tokens in list(self.rows.items()):
+            token = next(tokens)
+            step.append(token)
+            if token.finish is not None:
+                del self.rows[key]
+        if not step:
+            self.close()
+            raise StopAsyncIteration
+        return step
+
+    def cancel(self, sequence: int, row: int) -> None:
+        self.rows.pop((sequence, row), None)
+
+    def close(self) -> None:
+        self.rows.clear()
+        self._engine.streams.discard(self)
+
+    def _prefill(self, number: int) -> Prefilled:
+        sequence, scores = self._sequences[number], list[PromptScore]()
+        if sequence.prompt_logprobs is not None:
+            scores = [
+                PromptScore(None if at == 0 else -0.5, () if at == 0 else _top(token, sequence.prompt_logprobs))
+                for at, token in enumerate(sequence.prompt)
+            ]
+        return Prefilled(number, cached_tokens=0, scores=tuple(scores))
+
+    def _tokens(self, number: int, row: int) -> Iterator[Token]:
+        sequence = self._sequences[number]
+        for count, id_ in enumerate(chain(self._engine.script(sequence, row), repeat(EOS)), start=1):
+            stops = id_ in sequence.stop_ids and count > sequence.min_tokens
+            yield Token(
+                sequence=number,
+                row=row,
+                id=id_,
+                logprob=None if sequence.logprobs is None else -0.5,
+                top=() if sequence.logprobs is None else _top(id_, sequence.logprobs),
+                finish="stop" if stops else "length" if count == sequence.max_tokens else None,
+            )
+
+
+def _top(token: int, alternatives: int) -> tuple[TopLogprob, ...]:
+    return tuple(TopLogprob((token + n) % 256 if n else token, -0.5 - n) for n in range(alternatives))
+
+
+class ScriptedEngine:
+    """An engine that follows its script. ``may_step`` cleared holds every stream; ``fail`` breaks it."""
+
+    def __init__(
+        self,
+        script: Script | None = None,
+        *,
+        nbytes: int = 100,
+        kv_bytes_per_token: int = 1,
+        context_length: int = 4096,
+        step_seconds: float = 0.0,
+        tokenizer: Tokenizer | None = None,
+        memory: ScriptedMemory | None = None,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.script: Script = says("Hello, world.") if script is None else script
+        self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
+        self.context_length = context_length
+        self.nbytes = nbytes
+        self.kv_bytes_per_token = kv_bytes_per_token
+        self.step_seconds = step_seconds
+        self.may_step = asyncio.Event()
+        self.may_step.set()
+        self.failure: SwitchyardError | None = None
+        self.submitted: list[Sequence] = []
+        self.streams: set[ScriptedStream] = set()
+        self.closed = False
+        self._memory = ScriptedMemory() if memory is None else memory
+        self._memory.hold(nbytes)
+        self._on_close = on_close
+
+    def generate(self, sequences: tuple[Sequence, ...]) -> ScriptedStream:
+        stream = ScriptedStream(self, sequences)
+        self.submitted.extend(sequences)
+        self.streams.add(stream)
+        return stream
+
+    def fail(self, error: SwitchyardError | None = None) -> None:
+        """Break: every stream raises at its next step."""
+        self.failure = EngineFailed("The engine stopped; send the request again.") if error is None else error
+
+    async def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.fail()
+        await asyncio.sleep(0)
+        self._memory.free(self.nbytes)
+        self._on_close()
+
+
+class ScriptedLoader:
+    """Makes scripted engines and keeps a diary.
+
+    ``sizes`` gives bytes by model name (100 where it says nothing), ``seconds`` how long a load takes,
+    ``failures`` the errors that the next loads of a model raise, one after the other, and ``gate``, when cleared,
+    holds every load. ``diary`` lists ``("load" | "loaded" | "failed" | "closed", name)``, ``engines`` the latest
+    engine by name.
+    """
+
+    def __init__(
+        self,
+        memory: ScriptedMemory | None = None,
+        *,
+        script: Script | None = None,
+        sizes: Mapping[str, int] | None = None,
+        seconds: float = 0.0,
+        kv_bytes_per_token: int = 1,
+    ) -> None:
+        self.memory = ScriptedMemory() if memory is None else memory
+        self.script = script
+        self.sizes = {} if sizes is None else dict(sizes)
+        self.seconds: dict[str, float] = {}
+        self.default_seconds = seconds
+        self.kv_bytes_per_token = kv_bytes_per_token
+        self.failures: dict[str, list[Exception]] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.diary: list[tuple[str, str]] = []
+        self.engines: dict[str, ScriptedEngine] = {}
+        self.closed = False
+
+    async def load(self, path: Path, *, name: str) -> ScriptedEngine:
+        self.diary.append(("load", name))
+        await asyncio.sleep(self.seconds.get(name, self.default_seconds))
+        await self.gate.wait()
+        if self.failures.get(name):
+            self.diary.append(("failed", name))
+            raise self.failures[name].pop(0)
+        engine = ScriptedEngine(
+            self.script,
+            nbytes=self.sizes.get(name, 100),
+            kv_bytes_per_token=self.kv_bytes_per_token,
+            memory=self.memory,
+            on_close=lambda: self.diary.append(("closed", name)),
+        )
+        self.diary.append(("loaded", name))
+        self.engines[name] = engine
+        return engine
+
+    async def close(self) -> None:
+        self.closed = True
