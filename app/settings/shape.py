@@ -1,0 +1,115 @@
+"""What can be set: the two structs that every other spelling of a setting is made from.
+
+The descriptions here are the comments of ``config/default.toml``, the help of the flags and the table of
+``docs/configuration.md``; ``app.settings.reference`` writes the first and the last of these.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+Size = Annotated[int, Meta(ge=0, extra={"unit": "bytes"})]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+Name = Annotated[str, Meta(min_length=1)]
+
+
+class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``models.toml`` says of one model; every field may be left out.
+
+    The sampling fields stand in for what a request leaves out. ``keep_alive`` is in seconds (0: unload after the
+    answer, negative: stay); ``quantize`` in bits per weight.
+    """
+
+    aliases: Annotated[tuple[Name, ...], Meta(description="Other names that clients may ask for.")] = ()
+    revision: Annotated[Name | None, Meta(description="Branch, tag or commit of the hub repository.")] = None
+    pin: Annotated[bool, Meta(description="Once loaded, never evicted.")] = False
+    preload: Annotated[bool, Meta(description="Loaded when the service starts.")] = False
+    keep_alive: Annotated[
+        float | None, Meta(description="Seconds it stays unused; 0: unload after the answer, negative: stay.")
+    ] = None
+    quantize: Annotated[
+        Literal[2, 3, 4, 5, 6, 8] | None, Meta(description="Bits per weight to quantise to when it is loaded.")
+    ] = None
+    adapter: Annotated[Name | None, Meta(description="LoRA adapter: a directory or a hub repository.")] = None
+    draft_model: Annotated[Name | None, Meta(description="Model that drafts tokens for speculative decoding.")] = None
+    kv_bits: Annotated[Literal[2, 3, 4, 5, 6, 8] | None, Meta(description="Bits per value of the KV cache.")] = None
+    temperature: Annotated[
+        Annotated[float, Meta(ge=0, le=2)] | None, Meta(description="Where a request names none.")
+    ] = None
+    top_p: Annotated[Share | None, Meta(description="Where a request names none.")] = None
+    top_k: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Where a request names none; 0: off.")] = None
+    min_p: Annotated[Annotated[float, Meta(ge=0, le=1)] | None, Meta(description="Where a request names none.")] = None
+    repetition_penalty: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="Where a request names none; 1.0: off.")
+    ] = None
+    max_tokens: Annotated[Count | None, Meta(description="Where a request names none.")] = None
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set. Sizes are bytes, times are seconds."""
+
+    host: Annotated[Name, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")] = 8000
+    memory_budget: Annotated[
+        Size | None,
+        Meta(
+            description="Bytes for weights, KV caches and prefix caches together; "
+            "auto takes memory_fraction of the machine's memory."
+        ),
+    ] = None
+    memory_fraction: Annotated[
+        Share, Meta(description="Share of the machine's memory that the budget takes when memory_budget is auto.")
+    ] = 0.75
+    model_roots: Annotated[
+        tuple[Path, ...],
+        Meta(description="Directories whose model directories are served under their paths relative to the root."),
+    ] = ()
+    default_model: Annotated[Name, Meta(description="Model that answers when a request names none.")] = SMOLLM2
+    offline: Annotated[bool, Meta(description="Never talk to the hub; serve what is on disk.")] = False
+    allow_models: Annotated[
+        tuple[Name, ...],
+        Meta(description="Shell patterns of hub ids that may be asked for; anything else is 404 and never fetched."),
+    ] = ("*",)
+    keep_alive: Annotated[
+        float,
+        Meta(description="Seconds an unused model stays in memory; negative: until its memory is needed."),
+    ] = -1.0
+    queue_limit: Annotated[Count, Meta(description="Requests that may wait; one more is answered with 429.")] = 256
+    queue_timeout: Annotated[
+        Annotated[float, Meta(gt=0)], Meta(description="Seconds a request may wait before it is answered with 503.")
+    ] = 300.0
+    min_residency: Annotated[
+        Seconds,
+        Meta(description="Seconds a model stays before another may take its place while requests for it wait."),
+    ] = 2.0
+    max_choices: Annotated[Count, Meta(description="Largest n and best_of that a request may ask for.")] = 16
+    max_batch_rows: Annotated[Count, Meta(description="Sequences of one model that are generated together.")] = 64
+    prefill_slice: Annotated[Count, Meta(description="Prompt tokens computed between two decode steps.")] = 512
+    prefix_cache: Annotated[Size, Meta(description="Bytes that prefix caches may hold, inside the memory budget.")] = (
+        1 << 30
+    )
+    max_body_bytes: Annotated[Size, Meta(description="Largest request body; a larger one is answered with 413.")] = (
+        10 * 1024 * 1024
+    )
+    stop_grace: Annotated[
+        Seconds, Meta(description="Seconds that running answers may take to finish once the service is told to stop.")
+    ] = 10.0
+    api_keys: Annotated[
+        tuple[Name, ...],
+        Meta(
+            description="Keys that clients must send one of; none: anybody who reaches the port may use it.",
+            extra={"secret": True},
+        ),
+    ] = ()
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severe log lines to write.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["console", "json"], Meta(description="Log lines for people (console) or for machines (json).")
+    ] = "console"
+    models: dict[str, ModelEntry] = {}

@@ -1,0 +1,81 @@
+"""One value of one setting, from what TOML, the environment or a flag holds to what the struct holds."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from app.settings.fields import Field, Kind
+from app.settings.problem import SettingsProblem
+from app.settings.sizes import parse_size
+
+_SWITCH = {"1": True, "true": True, "0": False, "false": False}
+
+
+def from_text(field: Field, text: str, where: str, base: Path) -> object:
+    """The value that ``text`` spells; lists are separated by commas. Raises SettingsProblem, as ``from_toml``."""
+    parse: Callable[[str], object]
+    match field.kind:
+        case Kind.TEXTS | Kind.PATHS:
+            return from_toml(field, [part.strip() for part in text.split(",") if part.strip()], where, base)
+        case Kind.SWITCH:
+            parse = _switch
+        case Kind.NUMBER:
+            parse = int
+        case Kind.DECIMAL:
+            parse = float
+        case Kind.SIZE | Kind.TEXT | Kind.CHOICE:
+            parse = str
+    try:
+        value = parse(text.strip())
+    except ValueError:
+        raise _problem(field, text, where) from None
+    return from_toml(field, value, where, base)
+
+
+def from_toml(field: Field, value: object, where: str, base: Path) -> object:
+    """``value`` as the struct holds it, or SettingsProblem that says where it stands and what is allowed.
+
+    Relative directories count from ``base``. ``auto`` stands for None in sizes that are worked out when left open.
+    """
+    if field.kind is Kind.SIZE and isinstance(value, str):
+        if field.optional and value.strip().lower() == "auto":
+            return None
+        try:
+            value = parse_size(value)
+        except ValueError:
+            raise _problem(field, value, where) from None
+    try:
+        checked: object = msgspec.convert(value, type=field.type, dec_hook=_path)
+    except (msgspec.ValidationError, NotImplementedError):
+        raise _problem(field, value, where) from None
+    if isinstance(checked, float) and not math.isfinite(checked):
+        raise _problem(field, value, where)
+    if field.kind is Kind.PATHS and isinstance(checked, tuple):
+        return tuple(_directory(path, where, base) for path in checked)
+    return checked
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in _SWITCH:
+        raise ValueError(text)
+    return _SWITCH[text.lower()]
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    raise NotImplementedError
+
+
+def _directory(path: Path, where: str, base: Path) -> Path:
+    full = base / path.expanduser()
+    if not full.is_dir():
+        raise SettingsProblem(f"{where}: there is no directory {full}; create it or name another")
+    return full.resolve()
+
+
+def _problem(field: Field, value: object, where: str) -> SettingsProblem:
+    shown = "the value given" if field.secret else msgspec.json.encode(value, enc_hook=str).decode()
+    return SettingsProblem(f"{where}: {shown} is not allowed; expected {field.allowed}")
