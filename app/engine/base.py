@@ -139,6 +139,8 @@ class Engine(Protocol):
     context_length: int
     nbytes: int
     kv_bytes_per_token: int
+    fingerprint: str
+    """Changes whenever the same request could be answered differently: OpenAI's ``system_fingerprint``."""
 
     def generate(self, sequences: tuple[Sequence, ...]) -> TokenStream:
         """Queue sequences for the running batch; nothing is computed on the calling thread."""

@@ -1,0 +1,64 @@
+"""One resident MLX model, seen from the event loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.engine.base import Sequence
+from app.engine.mlx.batch import ModelBatch
+from app.engine.mlx.memory import release
+from app.engine.mlx.rows import Waiting
+from app.engine.mlx.stream import MLXTokenStream
+from app.engine.mlx.thread import MLXThread
+from app.engine.mlx.tokenizer import MLXTokenizer
+from app.errors import Unavailable
+
+
+class MLXEngine:
+    """Implements :class:`app.engine.base.Engine`. Its methods are called on the event loop."""
+
+    def __init__(
+        self,
+        thread: MLXThread,
+        batch: ModelBatch,
+        tokenizer: MLXTokenizer,
+        *,
+        context_length: int,
+        nbytes: int,
+        kv_bytes_per_token: int,
+        fingerprint: str,
+    ) -> None:
+        self._thread = thread
+        self._batch: ModelBatch | None = batch
+        self.tokenizer = tokenizer
+        self.context_length = context_length
+        self.nbytes = nbytes
+        self.kv_bytes_per_token = kv_bytes_per_token
+        self.fingerprint = fingerprint
+
+    def generate(self, sequences: tuple[Sequence, ...]) -> MLXTokenStream:
+        """Queue sequences for the running batch."""
+        stream = MLXTokenStream()
+        batch = self._batch
+        if batch is None:
+            stream.fail(Unavailable("The model was unloaded; send the request again.", retry_after=1))
+            return stream
+        waiting = [Waiting(stream, i, sequence) for i, sequence in enumerate(sequences)]
+        self._thread.post(lambda: batch.submit(waiting))
+        return stream
+
+    async def close(self) -> None:
+        """Fail what still runs and return once weights and caches are back with the system."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            held: list[Any] = [batch]
+            del batch
+            await self._thread.call(lambda: _free(self._thread, held))
+
+
+def _free(thread: MLXThread, held: list[Any]) -> None:
+    batch = held.pop()
+    batch.fail(Unavailable("The model was unloaded; send the request again.", retry_after=1))
+    thread.remove(batch)
+    del batch
+    release()

@@ -1,0 +1,93 @@
+"""The KV cache of a batch: mlx-lm's per-layer caches, told apart only by whether they are merged."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import CacheList, make_prompt_cache
+
+
+class KV:
+    """One cache object per layer, holding ``rows`` rows.
+
+    A lone row keeps the plain caches that the model made (no padding mask, the fastest attention); several rows share
+    merged ones, left-padded to the longest. A model whose caches cannot be merged is never batched. MLX thread only.
+    """
+
+    def __init__(self, layers: list[Any], rows: int, *, merged: bool) -> None:
+        self.layers = layers
+        self.rows = rows
+        self.merged = merged
+
+    @classmethod
+    def fresh(cls, model: Any) -> KV:
+        """An empty cache for one row."""
+        return cls(make_prompt_cache(model), 1, merged=False)
+
+    @property
+    def batchable(self) -> bool:
+        """Whether rows can share one cache; mlx-lm's classes say so by having ``merge``."""
+        return self.merged or all(callable(getattr(layer, "merge", None)) for layer in self.layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all layers."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    @property
+    def arrays(self) -> list[Any]:
+        """What has to be evaluated for the cache to be computed."""
+        return [layer.state for layer in self.layers]
+
+    def bytes_per_token(self) -> int:
+        """Bytes that one token of one row takes, by the shapes ``[rows, heads, allocated tokens, head size]``."""
+        return sum(_bytes_per_token(layer) for layer in self.layers) // self.rows
+
+    def select(self, rows: Sequence[int]) -> KV:
+        """Keep these rows, in this order; a row named twice is copied. The receiver must not be used afterwards."""
+        if list(rows) == list(range(self.rows)):
+            return self
+        kv = self.as_merged()
+        for layer in kv.layers:
+            layer.filter(mx.array(rows))
+        kv.rows = len(rows)
+        return kv
+
+    def join(self, other: KV) -> KV:
+        """All rows of both, the receiver's first. Neither must be used afterwards."""
+        left, right = self.as_merged(), other.as_merged()
+        for mine, theirs in zip(left.layers, right.layers, strict=True):
+            mine.extend(theirs)
+        left.rows += right.rows
+        return left
+
+    def as_merged(self) -> KV:
+        """The same rows in merged caches."""
+        return self if self.merged else merge([self])
+
+    def row(self, index: int) -> KV:
+        """A copy of one row in plain caches."""
+        return KV([layer.extract(index) for layer in self.layers], 1, merged=False) if self.merged else self.copy()
+
+    def copy(self) -> KV:
+        """An independent copy; its arrays share memory until either side writes."""
+        return KV([copy.deepcopy(layer) for layer in self.layers], self.rows, merged=self.merged)
+
+
+def merge(rows: Sequence[KV]) -> KV:
+    """Plain single-row caches as one merged cache."""
+    columns = zip(*(kv.layers for kv in rows), strict=True)
+    return KV([column[0].merge(list(column)) for column in columns], len(rows), merged=True)
+
+
+def _bytes_per_token(layer: Any) -> int:
+    if isinstance(layer, CacheList):
+        return sum(_bytes_per_token(inner) for inner in layer.caches)
+    keys = getattr(layer, "keys", None)
+    if keys is None:
+        return 0
+    allocated = (keys[0] if isinstance(keys, tuple) else keys).shape[2]
+    return int(-(-layer.nbytes // allocated))

@@ -1,0 +1,47 @@
+"""How much memory there is for models, and how much they hold."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import mlx.core as mx
+import psutil
+
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says a container's limit: cgroup v2, then v1."""
+
+
+class MLXGauge:
+    """Unified memory as MLX sees it. Safe to call from any thread."""
+
+    def total(self) -> int:
+        """Metal's recommended working set, CUDA's memory, or the system's within its cgroup limit; in bytes."""
+        info = mx.device_info()
+        for key in ("max_recommended_working_set_size", "total_memory"):
+            if key in info:
+                return int(info[key])
+        return min([int(psutil.virtual_memory().total), *_cgroup_limits()])
+
+    def active(self) -> int:
+        """Bytes of live arrays; freed ones that MLX keeps for reuse are not counted."""
+        return int(mx.get_active_memory())
+
+
+def release() -> None:
+    """Give freed arrays back to the system. MLX thread only; slow enough to be for evictions, not for steps."""
+    gc.collect()
+    mx.synchronize()
+    mx.clear_cache()
+
+
+def _cgroup_limits() -> list[int]:
+    found = []
+    for path in CGROUP_LIMITS:
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            found.append(int(text))
+    return found

@@ -1,0 +1,52 @@
+"""A row: one choice being generated, from its place in the queue to its last token."""
+
+from __future__ import annotations
+
+from random import Random
+
+from app.engine.base import Sequence
+from app.engine.mlx.stream import MLXTokenStream
+
+
+class Row:
+    """One choice of sequence ``sequence``.
+
+    ``queued`` counts the tokens asked of the device, ``reported`` those handed on. ``cancelled`` is the only field
+    that the event loop writes; the MLX thread reads it before every step.
+    """
+
+    __slots__ = ("cancelled", "done", "index", "queued", "random", "reported", "request", "sequence", "stream")
+
+    def __init__(self, stream: MLXTokenStream, sequence: int, index: int, request: Sequence) -> None:
+        self.stream = stream
+        self.sequence = sequence
+        self.index = index
+        self.request = request
+        self.queued = 0
+        self.reported = 0
+        self.done = False
+        self.cancelled = False
+        seed = request.sampling.seed
+        # Rows of one sequence draw differently from the same seed.
+        self.random = Random() if seed is None else Random(f"{seed}/{index}")  # noqa: S311  not for secrets
+
+    @property
+    def over(self) -> bool:
+        """Whether no further step may include this row."""
+        return self.done or self.cancelled or self.queued >= self.request.max_tokens
+
+
+class Waiting:
+    """A sequence whose prompt is not computed yet, with its rows."""
+
+    def __init__(self, stream: MLXTokenStream, index: int, request: Sequence) -> None:
+        self.stream = stream
+        self.index = index
+        self.request = request
+        self.rows = [Row(stream, index, row, request) for row in range(request.rows)]
+        stream.expect(self.rows)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody wants any of its rows any more."""
+        return all(row.cancelled for row in self.rows)

@@ -1,0 +1,140 @@
+"""The one thread that owns MLX.
+
+MLX ties arrays and streams to the thread that made them, so loading, generating and freeing all happen here. The
+event loop hands work over as callables; results go back in one wake-up of the loop per round, for all rows of all
+models together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Worker(Protocol):
+    """Something that advances in short steps: a model's batch, or a model being loaded."""
+
+    def step(self) -> bool:
+        """Do a bounded piece of work (one decode step, one prefill slice); False when nothing is left to do."""
+
+
+class MLXThread:
+    """Runs callables and workers in turn; blocks when there are none."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._workers: list[Worker] = []
+        self._outbox: list[Callable[[], object]] = []
+        self._thread = Thread(target=self._run, name="mlx", daemon=True)
+        self._thread.start()
+
+    def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run ``function`` between two rounds. Called on the event loop; the future carries result or exception."""
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                result = function()
+            except BaseException as failure:  # noqa: BLE001  handed to whoever awaits
+                self.notify(partial(_fail, future, failure))
+            else:
+                self.notify(partial(_answer, future, result))
+
+        self._calls.put(run)
+        return future
+
+    def run_in_steps(self, steps: Generator[None, None, T]) -> asyncio.Future[T]:
+        """Advance ``steps`` once per round, so that running streams go on, and answer with what it returns.
+
+        Cancelling the future closes the generator at its next turn.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._calls.put(lambda: self.add(_Steps(self, steps, future)))
+        return future
+
+    def post(self, function: Callable[[], None]) -> None:
+        """Run ``function`` between two rounds and forget it; it must not raise. Any thread."""
+        self._calls.put(function)
+
+    def add(self, worker: Worker) -> None:
+        """Step ``worker`` each round until it says False. MLX thread."""
+        if worker not in self._workers:
+            self._workers.append(worker)
+
+    def remove(self, worker: Worker) -> None:
+        """Step ``worker`` no more. MLX thread."""
+        if worker in self._workers:
+            self._workers.remove(worker)
+
+    def notify(self, function: Callable[[], object]) -> None:
+        """Run ``function`` on the event loop with this round's other results. MLX thread."""
+        self._outbox.append(function)
+
+    async def close(self) -> None:
+        """End the thread after what was handed over before."""
+        self._calls.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while True:
+            while not self._workers or not self._calls.empty():
+                call = self._calls.get()
+                if call is None:
+                    self._flush()
+                    return
+                call()
+                self._flush()
+            for worker in tuple(self._workers):
+                if not worker.step():
+                    self.remove(worker)
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._outbox and not self._loop.is_closed():
+            outbox, self._outbox = self._outbox, []
+            self._loop.call_soon_threadsafe(_run_all, outbox)
+
+
+class _Steps(Generic[T]):
+    """A generator as a worker."""
+
+    def __init__(self, thread: MLXThread, steps: Generator[None, None, T], future: asyncio.Future[T]) -> None:
+        self._thread = thread
+        self._steps = steps
+        self._future = future
+
+    def step(self) -> bool:
+        if self._future.cancelled():
+            self._steps.close()
+            return False
+        try:
+            next(self._steps)
+        except StopIteration as end:
+            self._thread.notify(partial(_answer, self._future, end.value))
+        except BaseException as failure:  # noqa: BLE001  handed to whoever awaits
+            self._thread.notify(partial(_fail, self._future, failure))
+        else:
+            return True
+        return False
+
+
+def _answer(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[T], failure: BaseException) -> None:
+    if not future.done():
+        future.set_exception(failure)
+
+
+def _run_all(functions: list[Callable[[], object]]) -> None:
+    for function in functions:
+        function()

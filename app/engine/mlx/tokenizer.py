@@ -1,0 +1,84 @@
+"""A model's tokenizer and chat template, as the rest of the service knows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from mlx_lm.utils import load_tokenizer
+
+from app.engine.mlx.detokenizer import StreamDetokenizer, WindowDetokenizer
+from app.engine.mlx.token_bytes import token_bytes_table
+from app.errors import InvalidRequest
+
+
+class MLXTokenizer:
+    """Wraps the Hugging Face tokenizer of a model directory. Pure: any thread may use it."""
+
+    def __init__(self, wrapper: TokenizerWrapper) -> None:
+        self._wrapper = wrapper
+        self._hf = wrapper._tokenizer  # noqa: SLF001  mlx-lm's wrapper forwards only what it does not define
+        self.vocab_size = len(self._hf)
+        self.bos_id: int | None = self._hf.bos_token_id
+        self.eos_ids: frozenset[int] = frozenset(wrapper.eos_token_ids)
+        self.has_chat_template: bool = wrapper.has_chat_template
+        self._special: frozenset[int] = frozenset(self._hf.all_special_ids)
+
+    @classmethod
+    def load(cls, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
+        """Read it from a model directory; no code from there is run."""
+        return cls(load_tokenizer(path, eos_token_ids=eos_token_ids))
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        """Text to ids; ``special_tokens`` adds what the tokenizer adds by itself (usually a leading BOS)."""
+        ids: list[int] = self._hf.encode(text, add_special_tokens=special_tokens)
+        return ids
+
+    def render_chat(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        continue_final: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Messages through the chat template, which runs in Jinja's sandbox."""
+        try:
+            text: str = self._wrapper.apply_chat_template(
+                messages,
+                tokenize=False,
+                tools=tools,
+                add_generation_prompt=not continue_final,
+                continue_final_message=continue_final,
+                **dict(variables or {}),
+            )
+        except (TemplateError, ValueError, TypeError, KeyError, AttributeError, IndexError) as refusal:
+            raise InvalidRequest(
+                f"The model's chat template refuses these messages: {refusal}. Change the conversation or use "
+                "/v1/completions.",
+                param="messages",
+                code="chat_template_error",
+            ) from refusal
+        return text
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that one token stands for."""
+        table = self._bytes
+        return table[token_id] if 0 <= token_id < len(table) else b""
+
+    def detokenizer(self, prompt: tuple[int, ...] = ()) -> StreamDetokenizer | WindowDetokenizer:
+        """A fresh one, whose text continues ``prompt``."""
+        if self._hf.is_fast:
+            return StreamDetokenizer(self._hf.backend_tokenizer, prompt)
+        return WindowDetokenizer(lambda ids: self._hf.decode(ids, skip_special_tokens=True), prompt)
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        decoder = json.dumps(json.loads(self._hf.backend_tokenizer.to_str()).get("decoder")) if self._hf.is_fast else ""
+        pieces = self._hf.convert_ids_to_tokens(list(range(self.vocab_size)))
+        return token_bytes_table(pieces, added=self._hf.get_added_vocab(), byte_level="ByteLevel" in decoder)
