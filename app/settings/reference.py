@@ -33,7 +33,7 @@ def default_toml() -> str:
 def tables() -> str:
     """The tables of ``docs/configuration.md``: settings with their spellings, then the keys of ``models.toml``."""
     rows = [
-        f"| `{field.name}` | `{field.variable}` | {_flag(field)} | `{_toml(field, _default(field))}` | "
+        f"| `{field.name}` | `{field.variable}` | {_flag(field)} | `{written_default(field)}` | "
         f"{field.description} Allowed: {field.allowed}. |"
         for field in setting_fields().values()
     ]
@@ -53,6 +53,11 @@ def tables() -> str:
     )
 
 
+def written_default(field: Field) -> str:
+    """The default of a setting as TOML writes it."""
+    return _toml(field, _default(field))
+
+
 def document(text: str) -> str:
     """``text`` of ``docs/configuration.md`` with its tables as they should be."""
     head, rest = text.split(_BEGIN)
@@ -61,7 +66,7 @@ def document(text: str) -> str:
 
 
 def _assignment(field: Field) -> str:
-    return f"{field.name} = {_toml(field, _default(field))}"
+    return f"{field.name} = {written_default(field)}"
 
 
 def _default(field: Field) -> object:

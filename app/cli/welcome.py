@@ -1,0 +1,30 @@
+"""What is said once the service accepts connections: its address and two ways to use it."""
+
+from app.settings import Settings
+
+
+def base_url(host: str, port: int) -> str:
+    """The URL to reach a service that listens on ``host``: loopback when it listens everywhere."""
+    reachable = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def welcome(version: str, url: str, settings: Settings) -> str:
+    """The lines to print; with keys configured they hold a placeholder, never a key."""
+    entry = settings.models.get(settings.default_model)
+    model = entry.aliases[0] if entry is not None and entry.aliases else settings.default_model
+    key = "YOUR_KEY" if settings.api_keys else "none"
+    header = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""
+    return f"""Switchyard {version} serves {url}
+
+  curl {url}/v1/completions{header} -H 'Content-Type: application/json' \\
+    -d '{{"model": "{model}", "prompt": "The capital of France is", "max_tokens": 8}}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}/v1", api_key="{key}")
+  messages = [{{"role": "user", "content": "What is the capital of France?"}}]
+  answer = client.chat.completions.create(model="{model}", messages=messages)
+  print(answer.choices[0].message.content)
+
+Ctrl-C stops it.
+"""

