@@ -1,0 +1,120 @@
+"""What a download does, step by step, on the hub's thread."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from app.errors import ModelUnusable, SwitchyardError, Unavailable
+from app.registry.hub.cache import Cache
+from app.registry.hub.download import Download, Reporter
+from app.registry.hub.files import RepoFile, RepoInfo
+from app.registry.hub.policy import Policy
+from app.registry.hub.source import Source
+from app.registry.hub.transfer import Transfer
+from app.registry.hub.weights import tensor_bytes
+
+Preflight = Callable[[RepoInfo], None]
+
+
+class Fetch:
+    """Brings a complete model to disk: small files first, so that a broken repo is found out before its weights."""
+
+    def __init__(
+        self, download: Download, source: Callable[[], Source], cache: Cache, policy: Policy, preflight: Preflight
+    ) -> None:
+        self._download = download
+        self._source = source
+        self._cache = cache
+        self._policy = policy
+        self._preflight = preflight
+
+    async def run(self, *, refresh: bool) -> Path:
+        """The directory of the complete model."""
+        repo, revision = self._download.repo, self._download.revision
+        if not refresh:
+            path = await asyncio.to_thread(self._cache.local, repo, revision)
+            if path is not None:
+                return path
+        info = await self._source().info(repo, revision)
+        self._preflight(info)
+        await asyncio.to_thread(self._require_disk, info)
+        reporter = self._download.reporter(info)
+        await self._transfer(info, [file for file in info.files if not file.is_weights], reporter)
+        await asyncio.to_thread(self._check_config, info)
+        await self._transfer(info, [file for file in info.files if file.is_weights], reporter)
+        return await asyncio.to_thread(self._publish, info, revision)
+
+    async def _transfer(self, info: RepoInfo, files: list[RepoFile], reporter: Reporter) -> None:
+        """Fetch files side by side, each content once; the first failure ends the others."""
+        slots = asyncio.Semaphore(self._policy.parallel_files)
+
+        async def one(files: list[RepoFile]) -> None:
+            def report(done: int) -> None:
+                for file in files:
+                    reporter.of(file)(done)
+
+            async with slots:
+                blob = await asyncio.to_thread(self._cache.blob, info.repo, files[0])
+                await Transfer(self._source(), info, files[0], policy=self._policy, report=report).run(blob)
+
+        by_blob: dict[str, list[RepoFile]] = {}
+        for file in files:
+            by_blob.setdefault(file.blob, []).append(file)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for same in by_blob.values():
+                    group.create_task(one(same))
+        except BaseExceptionGroup as failures:
+            raise _first(failures) from None
+
+    def _require_disk(self, info: RepoInfo) -> None:
+        self._cache.root.mkdir(parents=True, exist_ok=True)
+        self._cache.sweep()
+        missing = 0
+        for file in info.files:
+            blob = self._cache.blob(info.repo, file)
+            if not blob.exists():
+                partial = blob.with_name(f"{blob.name}.incomplete")
+                missing += max(0, file.size - (partial.stat().st_size if partial.exists() else 0))
+        free = shutil.disk_usage(self._cache.root).free
+        if missing > 0 and missing + self._policy.disk_reserve > free:
+            raise Unavailable(
+                f"{info.repo} needs {missing:,} more bytes on disk and {free:,} are free, of which "
+                f"{self._policy.disk_reserve:,} are kept for others. Free some space and ask again.",
+                code="disk_full",
+            )
+
+    def _check_config(self, info: RepoInfo) -> None:
+        for file in info.files:
+            if file.name.endswith("config.json"):
+                try:
+                    msgspec.json.decode(self._cache.blob(info.repo, file).read_bytes(), type=dict[str, msgspec.Raw])
+                except msgspec.DecodeError:
+                    raise ModelUnusable(
+                        f"{file.name} of {info.repo} is not a JSON object, so the model cannot be loaded. "
+                        "Tell its author, or name another revision.",
+                        code="model_corrupt",
+                    ) from None
+
+    def _publish(self, info: RepoInfo, revision: str) -> Path:
+        for file in info.files:
+            if file.is_weights:
+                tensor_bytes(self._cache.blob(info.repo, file), name=file.name)
+        return self._cache.publish(info, revision)
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What to tell: a failure with a name before any other."""
+    flat: list[BaseException] = []
+    stack: list[BaseException] = [failures]
+    while stack:
+        error = stack.pop()
+        if isinstance(error, BaseExceptionGroup):
+            stack.extend(error.exceptions)
+        else:
+            flat.append(error)
+    named = [error for error in flat if isinstance(error, SwitchyardError)]
+    return (named + flat)[0]

@@ -1,0 +1,29 @@
+"""What a download needs of the hub: the other side of it is :mod:`app.registry.hub.client`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from msgspec import Struct
+
+from app.registry.hub.files import RepoFile, RepoInfo
+
+
+class Body(Struct, frozen=True):
+    """Bytes of a file from ``offset`` on, which is the one asked for, or 0 if the hub cannot begin there."""
+
+    offset: int
+    chunks: AsyncIterator[bytes]
+
+
+class Source(Protocol):
+    """A hub. Methods raise :class:`app.errors.SwitchyardError`; ``Unavailable`` means that trying again may help."""
+
+    async def info(self, repo: str, revision: str) -> RepoInfo:
+        """Resolve a revision (branch, tag or commit) and list the needed files, or refuse the repo."""
+
+    def read(self, info: RepoInfo, file: RepoFile, start: int) -> AbstractAsyncContextManager[Body]:
+        """Open a file at ``start`` bytes."""
+
+    async def aclose(self) -> None:
+        """Close every connection."""

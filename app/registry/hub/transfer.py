@@ -1,0 +1,86 @@
+"""One file from the hub to its blob: resumed, retried, verified."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from app.errors import ModelUnusable, Unavailable
+from app.registry.hub.files import RepoFile, RepoInfo
+from app.registry.hub.partial import Partial, drop_unless, hold, matches
+from app.registry.hub.policy import Policy
+from app.registry.hub.source import Source
+
+
+class Transfer:
+    """Makes a blob hold the contents that the hub names for ``file``, whatever is there already.
+
+    ``report`` is told the bytes on disk.
+    """
+
+    def __init__(
+        self, source: Source, info: RepoInfo, file: RepoFile, *, policy: Policy, report: Callable[[int], None]
+    ) -> None:
+        self._source = source
+        self._info = info
+        self._file = file
+        self._policy = policy
+        self._report = report
+
+    async def run(self, blob: Path) -> None:
+        """Return once ``blob`` is there and verified.
+
+        Raises :class:`app.errors.Unavailable` when the hub fails too often in a row,
+        :class:`app.errors.ModelUnusable` for contents that arrive damaged twice, and OSError for the disk's failures.
+        """
+        async with hold(blob) as partial:
+            if await drop_unless(blob, self._file):
+                self._report(self._file.size)
+                return
+            for _ in range(2):
+                await self._fill(partial)
+                if await matches(partial.path, self._file):
+                    await partial.commit()
+                    return
+                partial.cut(0)
+        raise ModelUnusable(
+            f"{self._name} arrived damaged twice: its contents are not those that the hub's checksum names. "
+            "Try again later, or name another revision.",
+            code="model_corrupt",
+        )
+
+    @property
+    def _name(self) -> str:
+        return f"{self._file.name} of {self._info.repo}"
+
+    async def _fill(self, partial: Partial) -> None:
+        """Go on until the file has its full size, through any number of cuts that each bring something."""
+        partial.cut(self._file.size)
+        failures = 0
+        while partial.size < self._file.size:
+            before = partial.size
+            self._report(before)
+            try:
+                await self._receive(partial)
+            except Unavailable as error:
+                failures = 1 if partial.size > before else failures + 1
+                wait = self._policy.delay(failures, error.retry_after)
+                if failures >= self._policy.attempts or wait > self._policy.backoff_limit:
+                    raise
+                await asyncio.sleep(wait)
+        self._report(self._file.size)
+
+    async def _receive(self, partial: Partial) -> None:
+        """One request; ends at the file's size, however much more the hub would send."""
+        size = self._file.size
+        async with self._source.read(self._info, self._file, partial.size) as body:
+            partial.cut(body.offset)
+            if body.offset > partial.size:
+                raise Unavailable(f"The hub skipped a part of {self._name}. Try again later.", code="hub_away")
+            async for chunk in body.chunks:
+                partial.append(chunk[: size - partial.size])
+                self._report(partial.size)
+                if partial.size == size:
+                    return
+        raise Unavailable(
+            f"The hub ended {self._name} after {partial.size:,} of {size:,} bytes. Try again later.", code="hub_away"
+        )

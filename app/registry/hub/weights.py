@@ -1,0 +1,76 @@
+"""What safetensors files hold, from their headers alone.
+
+The format (huggingface/safetensors): eight bytes, the header's length as a little-endian unsigned integer; the
+header, a JSON object from tensor names to ``{"dtype", "shape", "data_offsets": [begin, end]}``; then the tensors'
+bytes, without holes, from offset 0 of the rest.
+"""
+
+import math
+from pathlib import Path
+
+import msgspec
+
+from app.errors import ModelUnusable
+
+_MAX_HEADER = 100_000_000
+_BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16}
+_BITS |= {"U16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
+
+
+class _Tensor(msgspec.Struct, frozen=True):
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+def weight_bytes(directory: Path) -> int:
+    """Bytes of all tensors in a model directory's ``model*.safetensors``, and proof that none is cut short.
+
+    Reads headers only, so it takes milliseconds. Raises :class:`app.errors.ModelUnusable` if there are no such
+    files or one of them is truncated or corrupt, naming the file.
+    """
+    files = sorted(directory.glob("model*.safetensors"))
+    if not files:
+        raise ModelUnusable("The model has no model*.safetensors files: name a model with MLX-loadable weights.")
+    return sum(tensor_bytes(file) for file in files)
+
+
+def tensor_bytes(file: Path, *, name: str | None = None) -> int:
+    """Bytes of the tensors in one file; raises :class:`app.errors.ModelUnusable`, naming it, if it cannot be whole."""
+    name = file.name if name is None else name
+    try:
+        with file.open("rb") as stream:
+            size = file.stat().st_size
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > min(_MAX_HEADER, size - 8):
+                raise _broken(name, "its header does not fit into it")
+            header = msgspec.json.decode(stream.read(length), type=dict[str, msgspec.Raw])
+        header.pop("__metadata__", None)
+        tensors = [msgspec.json.decode(raw, type=_Tensor) for raw in header.values()]
+    except OSError as error:
+        raise _broken(name, "it cannot be read") from error
+    except msgspec.DecodeError as error:
+        raise _broken(name, "its header is not a safetensors header") from error
+    _check(name, tensors, size - 8 - length)
+    return size - 8 - length
+
+
+def _check(name: str, tensors: list[_Tensor], held: int) -> None:
+    expected = 0
+    for tensor in sorted(tensors, key=lambda tensor: tensor.data_offsets):
+        begin, end = tensor.data_offsets
+        if begin != expected or end < begin:
+            raise _broken(name, "its tensors overlap or leave holes")
+        bits = _BITS.get(tensor.dtype)
+        if bits is not None and math.prod(tensor.shape) * bits != (end - begin) * 8:
+            raise _broken(name, "a tensor's size contradicts its shape")
+        expected = end
+    if held != expected:
+        raise _broken(name, f"it holds {held} bytes of tensors and its header promises {expected}")
+
+
+def _broken(name: str, why: str) -> ModelUnusable:
+    return ModelUnusable(
+        f"The weights file {name} is truncated or corrupt: {why}. Pull the model again to repair it.",
+        code="model_corrupt",
+    )
