@@ -115,6 +115,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """``special_tokens`` adds what the model's own tokenizer adds by itself (usually a leading BOS)."""
 
+    def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
+        """The prompt whose continuation stands between both, in the model's own format; None if it has none."""
+
     def render_chat(
         self,
         messages: list[dict[str, Any]],

@@ -47,10 +47,11 @@ class Delta(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True):
-    """Choice ``index`` has ended."""
+    """Choice ``index`` has ended. ``mean_logprob`` is 0 where no log probabilities were computed."""
 
     index: int
     reason: FinishReason
+    mean_logprob: float = 0.0
 
 
 class Completed(Struct, frozen=True):

@@ -26,6 +26,11 @@ class Decoding(Struct, frozen=True, kw_only=True):
     best_of: int = 1
     logprobs: int | None = None
 
+    @property
+    def ranked(self) -> bool:
+        """Whether more choices are generated than answered."""
+        return self.best_of > self.n
+
 
 class CompletionJob(Struct, frozen=True, kw_only=True):
     """Continue raw text: no chat template. Each prompt is text or token ids."""

@@ -56,6 +56,9 @@ class ByteTokenizer:
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         return [BOS, *text.encode()] if special_tokens else list(text.encode())
 
+    def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
+        return None
+
     def render_chat(
         self,
         messages: list[dict[str, Any]],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_tokenizer
 
 from app.engine.mlx.detokenizer import StreamDetokenizer, WindowDetokenizer
+from app.engine.mlx.fim import fill_in_middle
 from app.engine.mlx.token_bytes import token_bytes_table
 from app.errors import InvalidRequest
 
@@ -38,6 +39,10 @@ class MLXTokenizer:
         """Text to ids; ``special_tokens`` adds what the tokenizer adds by itself (usually a leading BOS)."""
         ids: list[int] = self._hf.encode(text, add_special_tokens=special_tokens)
         return ids
+
+    def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
+        """By the fill-in-the-middle tokens in the vocabulary, if there are any."""
+        return fill_in_middle(prefix, suffix, self._hf.get_vocab(), partial(self.encode, special_tokens=False))
 
     def render_chat(
         self,

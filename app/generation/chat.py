@@ -1,0 +1,98 @@
+"""The chat dialect: a conversation through the model's own template."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from app.engine.base import Tokenizer
+from app.errors import InvalidRequest
+from app.generation.job import ChatJob
+from app.schemas.messages import (
+    AssistantMessage,
+    Content,
+    DeveloperMessage,
+    FunctionCall,
+    FunctionMessage,
+    Message,
+    RefusalPart,
+    SystemMessage,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+)
+
+Prompt = tuple[int, ...]
+TemplateMessage = dict[str, Any]
+"""What Hugging Face chat templates read; it is made here and goes nowhere but into the template."""
+
+
+async def prompts(tokenizer: Tokenizer, job: ChatJob) -> tuple[Prompt, ...]:
+    """The conversation as token ids. The template adds its own special tokens, so encoding adds none."""
+    if not tokenizer.has_chat_template:
+        raise InvalidRequest(
+            "This model has no chat template: send the text to /v1/completions, or name a chat model.",
+            param="model",
+            code="no_chat_template",
+        )
+    return (await asyncio.to_thread(_encode, tokenizer, job),)
+
+
+def _encode(tokenizer: Tokenizer, job: ChatJob) -> Prompt:
+    text = tokenizer.render_chat(
+        [_template_message(message) for message in job.messages],
+        continue_final=job.continue_final,
+        variables=job.variables,
+    )
+    return tuple(tokenizer.encode(text, special_tokens=False))
+
+
+def _template_message(message: Message) -> TemplateMessage:
+    """A message as templates know it: content as one text, arguments as objects, ``developer`` as ``system``."""
+    match message:
+        case SystemMessage() | DeveloperMessage():
+            told: TemplateMessage = {"role": "system", "content": _text(message.content), "name": message.name}
+        case UserMessage():
+            told = {"role": "user", "content": _text(message.content), "name": message.name}
+        case AssistantMessage():
+            told = _assistant(message)
+        case ToolMessage():
+            told = {"role": "tool", "content": _text(message.content), "tool_call_id": message.tool_call_id}
+        case FunctionMessage():
+            told = {"role": "tool", "content": _text(message.content), "name": message.name}
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def _assistant(message: AssistantMessage) -> TemplateMessage:
+    calls = [
+        {"id": call.id, "type": "function", "function": _function(call.function)} for call in message.tool_calls or ()
+    ]
+    if message.function_call is not None:
+        calls.append({"id": "call_0", "type": "function", "function": _function(message.function_call)})
+    content = _text(message.content)
+    return {
+        "role": "assistant",
+        "content": content if content or message.refusal is None else message.refusal,
+        "name": message.name,
+        "reasoning_content": message.reasoning_content,
+        "tool_calls": calls or None,
+    }
+
+
+def _function(call: FunctionCall) -> dict[str, Any]:
+    try:
+        arguments = msgspec.json.decode(call.arguments or "{}")
+    except msgspec.DecodeError:
+        arguments = call.arguments
+    return {"name": call.name, "arguments": arguments}
+
+
+def _text(content: Content | None) -> str:
+    """Text parts put together; other parts were refused before."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(
+        part.text if isinstance(part, TextPart) else part.refusal
+        for part in content
+        if isinstance(part, TextPart | RefusalPart)
+    )

@@ -1,0 +1,127 @@
+"""The generation strategy: picks legacy completion or chat, and runs a job on a leased engine."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import assert_never
+
+from app.engine.base import Engine, Lease, PendingLease, Prefilled, Sequence, Token, TokenStream
+from app.generation import chat, completion, limits
+from app.generation.choice import Choice
+from app.generation.events import Completed, Delta, Event, Finished, Started
+from app.generation.job import ChatJob, CompletionJob, Job
+from app.generation.ranking import best
+from app.generation.tally import Tally
+
+RESERVED_AHEAD = 1024
+"""Tokens of KV cache reserved for a choice that set no limit of its own."""
+
+
+class GenerationStrategy:
+    """Stateless; one serves all requests."""
+
+    async def run(self, lease: PendingLease, job: Job) -> AsyncGenerator[Event, None]:
+        """Generate: nothing is taken before the first event is asked for, everything is given back with the last.
+
+        What is the request's fault is raised before :class:`Started`. Whoever iterates must close the iterator.
+        """
+        async with lease as held:
+            prompts = await _prompts(held.engine, job)
+            sequences = _sequences(held.engine, job, prompts)
+            await _admit(held, job, sequences)
+            tally = Tally(sequences)
+            yield Started(held.model, held.engine.fingerprint, tally.prompt_tokens)
+            stream = held.engine.generate(sequences)
+            try:
+                async with aclosing(_events(held.engine, job, sequences, stream, tally)) as events:
+                    async for event in best(events, job.decoding) if job.decoding.ranked else events:
+                        yield event
+            finally:
+                stream.close()
+            yield Completed(tally.usage())
+
+
+async def _prompts(engine: Engine, job: Job) -> tuple[tuple[int, ...], ...]:
+    match job:
+        case CompletionJob():
+            return await completion.prompts(engine.tokenizer, job)
+        case ChatJob():
+            return await chat.prompts(engine.tokenizer, job)
+        case _:
+            assert_never(job)
+
+
+def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...]) -> tuple[Sequence, ...]:
+    decoding = job.decoding
+    limits.check_vocabulary(engine, decoding)
+    ends = frozenset() if decoding.ignore_eos else engine.tokenizer.eos_ids
+    echoes = isinstance(job, CompletionJob) and job.echo
+    return tuple(
+        Sequence(
+            prompt=prompt,
+            sampling=decoding.sampling,
+            max_tokens=limits.max_tokens(engine, decoding, prompt),
+            stop_ids=ends | frozenset(decoding.stop_token_ids),
+            min_tokens=decoding.min_tokens,
+            rows=decoding.best_of,
+            logprobs=0 if decoding.ranked and decoding.logprobs is None else decoding.logprobs,
+            prompt_logprobs=decoding.logprobs if echoes else None,
+        )
+        for prompt in prompts
+    )
+
+
+async def _admit(held: Lease, job: Job, sequences: tuple[Sequence, ...]) -> None:
+    """Reserve the KV cache: all that was asked for, or a first part of what was left open."""
+    open_ended = job.decoding.max_tokens is None
+    await held.admit(
+        sum(
+            s.rows * (len(s.prompt) + (min(s.max_tokens, RESERVED_AHEAD) if open_ended else s.max_tokens))
+            for s in sequences
+        )
+    )
+
+
+async def _events(
+    engine: Engine, job: Job, sequences: tuple[Sequence, ...], stream: TokenStream, tally: Tally
+) -> AsyncGenerator[Event, None]:
+    """Tokens to deltas: one delta per choice for all that came together."""
+    rows = job.decoding.best_of
+    choices = {
+        (s, r): Choice(s * rows + r, engine.tokenizer, engine.tokenizer.detokenizer(sequence.prompt), job.decoding.stop)
+        for s, sequence in enumerate(sequences)
+        for r in range(rows)
+    }
+    async for items in stream:
+        arrived: dict[tuple[int, int], list[Token]] = {}
+        for item in items:
+            if isinstance(item, Token):
+                arrived.setdefault((item.sequence, item.row), []).append(item)
+                continue
+            tally.prefilled(item)
+            for event in _prompt_events(engine, job, sequences[item.sequence], item):
+                yield event
+        for key, tokens in arrived.items():
+            choice = choices[key]
+            if choice.ended:
+                continue
+            delta = choice.push(tokens)
+            if delta is not None:
+                yield delta
+            if choice.finished is not None:
+                stream.cancel(*key)
+                tally.finished(choice)
+                yield Finished(choice.index, choice.finished, choice.logprob / max(1, choice.tokens))
+
+
+def _prompt_events(engine: Engine, job: Job, sequence: Sequence, prefilled: Prefilled) -> list[Event]:
+    """What is known once a prompt is computed: its echo, and the end of choices that generate nothing."""
+    events: list[Event] = []
+    for row in range(sequence.rows):
+        index = prefilled.sequence * sequence.rows + row
+        if isinstance(job, CompletionJob) and job.echo:
+            text = completion.echo_text(engine.tokenizer, job, prefilled.sequence, sequence.prompt)
+            scores = completion.echo_logprobs(engine.tokenizer, sequence.prompt, prefilled) if prefilled.scores else ()
+            events.append(Delta(index, text, scores))
+        if sequence.max_tokens == 0:
+            events.append(Finished(index, "length", 0.0))
+    return events
