@@ -41,11 +41,9 @@ class Choice:
             self.logprob += 0.0 if token.logprob is None else token.logprob
             if token.finish != "stop":
                 pieces.append(self._push_text(token))
-            if self._stop.stopped:
-                self.finished = "stop"
-            elif token.finish is not None:
-                self.finished = token.finish
+            if token.finish is not None and not self._stop.stopped:
                 pieces.append(self._stop.push(self._detokenizer.finish()) + self._stop.finish())
+            self.finished = "stop" if self._stop.stopped else token.finish
         return self._delta("".join(pieces))
 
     def _push_text(self, token: Token) -> str:

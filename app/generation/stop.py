@@ -6,8 +6,7 @@ from collections.abc import Sequence
 class StopMachine:
     """Gives the same text however it is split into pieces.
 
-    The stop string that begins first wins; of two that begin together, the one that is complete first. Text that may
-    yet turn out to be the beginning of one is held back.
+    Output ends where the first stop string begins; text that may yet turn out to be the beginning of one is held back.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -29,9 +28,11 @@ class StopMachine:
         return text[:cut]
 
     def finish(self) -> str:
-        """The text held back, at the end of the stream."""
+        """The text held back, at the end of the stream; a stop string inside it still stops."""
         held, self._held = self._held, ""
-        return held
+        ends = [held.index(stop) for stop in self._stops if stop in held]
+        self.stopped = self.stopped or bool(ends)
+        return held[: min(ends)] if ends else held
 
     def _search(self, text: str) -> tuple[int, bool]:
         """Where output ends for now, and whether a stop string begins there."""

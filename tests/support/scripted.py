@@ -176,6 +176,8 @@ def _top(token: int, alternatives: int) -> tuple[TopLogprob, ...]:
 class ScriptedEngine:
     """An engine that follows its script. ``may_step`` cleared holds every stream; ``fail`` breaks it."""
 
+    fingerprint = "fp_scripted"
+
     def __init__(
         self,
         script: Script | None = None,

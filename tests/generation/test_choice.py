@@ -1,0 +1,70 @@
+"""A choice: tokens to text, with stop strings, whole characters and log probabilities."""
+
+import pytest
+
+from app.engine.base import Token, TopLogprob
+from app.generation.choice import Choice
+from tests.support.scripted import EOS, ByteTokenizer
+
+
+def tokens(text: str, *, finish=None, logprobs=False):
+    ids = [*text.encode()]
+    made = [Token(0, 0, i, -0.5 if logprobs else None, (TopLogprob(i, -0.5),) if logprobs else ()) for i in ids]
+    if finish == "stop":
+        made.append(Token(0, 0, EOS, -0.5 if logprobs else None, (), "stop"))
+    elif finish == "length":
+        made[-1] = Token(0, 0, ids[-1], made[-1].logprob, made[-1].top, "length")
+    return made
+
+
+def choice(*stops):
+    tokenizer = ByteTokenizer()
+    return Choice(0, tokenizer, tokenizer.detokenizer(), stops)
+
+
+def run(it, made, *, together):
+    groups = [made] if together else [[token] for token in made]
+    return [delta for delta in (it.push(group) for group in groups) if delta is not None]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_stop_token_ends_the_choice_and_is_counted_but_not_text(together):
+    it = choice()
+    deltas = run(it, tokens("Hé!", finish="stop"), together=together)
+    assert "".join(delta.text for delta in deltas) == "Hé!"
+    assert (it.finished, it.tokens) == ("stop", 5)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_stop_string_cuts_text_and_log_probabilities_alike(together):
+    it = choice("\n\n")
+    deltas = run(it, tokens("ab\n\ncd", logprobs=True), together=together)
+    assert "".join(delta.text for delta in deltas) == "ab"
+    assert [entry.text for delta in deltas for entry in delta.logprobs] == ["a", "b"]
+    assert (it.finished, it.tokens) == ("stop", 4)
+
+
+def test_text_held_for_a_stop_string_comes_at_the_end_with_its_log_probabilities():
+    it = choice("\n\n")
+    deltas = run(it, tokens("a\n", finish="length", logprobs=True), together=False)
+    assert [delta.text for delta in deltas] == ["a", "\n"]
+    assert [[entry.text for entry in delta.logprobs] for delta in deltas] == [["a"], ["\n"]]
+    assert it.finished == "length"
+
+
+def test_characters_that_take_several_tokens_arrive_whole():
+    deltas = run(choice(), tokens("🙂é"), together=False)
+    assert [delta.text for delta in deltas] == ["🙂", "é"]
+
+
+def test_an_unfinished_character_is_shown_as_such_at_the_end():
+    it = choice()
+    broken = tokens("🙂")[:2]
+    broken[-1] = Token(0, 0, broken[-1].id, finish="length")
+    assert "".join(delta.text for delta in run(it, broken, together=False)) == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_every_token_of_a_character_has_its_own_log_probability():
+    deltas = run(choice(), tokens("é", finish="stop", logprobs=True), together=False)
+    spelt = [entry.bytes for delta in deltas for entry in delta.logprobs]
+    assert spelt == [b"\xc3", b"\xa9"]

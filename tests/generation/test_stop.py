@@ -1,0 +1,61 @@
+"""Stop strings: any split of a text gives the same output, and no part of a stop string ever leaves."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.generation.stop import StopMachine
+
+ALPHABET = "ab\n é🙂"
+TEXTS = st.text(ALPHABET, max_size=40)
+STOPS = st.lists(st.text(ALPHABET, min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+def run(pieces, stops):
+    machine = StopMachine(stops)
+    out = [machine.push(piece) for piece in pieces]
+    return [*out, machine.finish()], machine.stopped
+
+
+def expected(text, stops):
+    starts = [text.index(stop) for stop in stops if stop in text]
+    return (text[: min(starts)], True) if starts else (text, False)
+
+
+@given(TEXTS, STOPS, st.lists(st.integers(0, 40), max_size=8))
+def test_any_split_gives_the_text_before_the_first_stop_string(text, stops, cuts):
+    places = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    pieces = [text[a:b] for a, b in pairwise(places)]
+    out, stopped = run(pieces, stops)
+    assert ("".join(out), stopped) == expected(text, stops)
+
+
+@given(TEXTS, STOPS)
+def test_nothing_that_could_begin_a_stop_string_leaves_early(text, stops):
+    machine = StopMachine(stops)
+    sent = ""
+    for character in text:
+        sent += machine.push(character)
+        if machine.stopped:
+            break
+    assert not any(stop in sent for stop in stops)
+    assert "".join(text).startswith(sent)
+
+
+def test_text_without_stop_strings_passes_at_once():
+    assert run(["one", " two"], []) == (["one", " two", ""], False)
+
+
+def test_a_beginning_that_turns_out_otherwise_is_let_through():
+    assert run(["a\n", "\nb", "\n\n\nc"], ["\n\n\n"]) == (["a", "\n\nb", "", ""], True)
+
+
+def test_a_stop_string_inside_what_was_held_for_another_stops_at_the_end():
+    assert run(["abcd"], ["cd", "abcdef"]) == (["", "ab"], True)
+
+
+def test_nothing_comes_after_a_stop_string():
+    machine = StopMachine(["END"])
+    assert machine.push("one END two") == "one "
+    assert machine.push("three") == ""

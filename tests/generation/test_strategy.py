@@ -1,0 +1,221 @@
+"""The strategy on a scripted engine: dialects, limits, echo, ranking, and giving back what was taken."""
+
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from app.errors import EngineFailed, InvalidRequest
+from app.generation.events import Completed, Delta, Finished, Started
+from app.generation.job import ChatJob, CompletionJob, Decoding
+from app.generation.strategy import GenerationStrategy
+from app.schemas.messages import (
+    AssistantMessage,
+    DeveloperMessage,
+    FunctionCall,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
+from app.schemas.sampling import Sampling
+from tests.support.scripted import BOS, ByteTokenizer, ScriptedEngine, echoes, says
+
+
+class Leased:
+    def __init__(self, engine):
+        self.engine = engine
+        self.model = "scripted"
+        self.admitted = []
+        self.open = False
+
+    async def admit(self, tokens):
+        self.admitted.append(tokens)
+
+    @asynccontextmanager
+    async def lease(self):
+        self.open = True
+        try:
+            yield self
+        finally:
+            self.open = False
+
+
+def completion(*prompts, echo=False, suffix=None, **decoding):
+    decoding = {"sampling": Sampling(), "max_tokens": 64} | decoding
+    return CompletionJob(decoding=Decoding(**decoding), prompts=prompts or ("Hi",), echo=echo, suffix=suffix)
+
+
+def chat(*messages, **decoding):
+    return ChatJob(decoding=Decoding(**{"sampling": Sampling(), "max_tokens": None} | decoding), messages=messages)
+
+
+async def run(job, engine):
+    held = Leased(engine)
+    events = [event async for event in GenerationStrategy().run(held.lease(), job)]
+    assert not held.open
+    assert not engine.streams
+    return events, held
+
+
+def texts(events):
+    out = {}
+    for event in events:
+        if isinstance(event, Delta):
+            out[event.index] = out.get(event.index, "") + event.text
+    return out
+
+
+async def test_a_completion_is_raw_text_and_usage_counts_tokens():
+    engine = ScriptedEngine(says("abc"))
+    events, held = await run(completion("Hé"), engine)
+    assert engine.submitted[0].prompt == (BOS, *"Hé".encode())
+    assert isinstance(events[0], Started)
+    assert texts(events) == {0: "abc"}
+    assert Finished(0, "stop") in events
+    usage = events[-1].usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (4, 4, 8)
+    assert held.admitted == [4 + 64]
+
+
+async def test_a_chat_goes_through_the_template_without_extra_special_tokens():
+    engine = ScriptedEngine(says("hi"))
+    await run(chat(DeveloperMessage("be brief"), UserMessage([TextPart("a"), TextPart("b")])), engine)
+    assert bytes(engine.submitted[0].prompt).decode() == "<system>be brief\n<user>ab\n<assistant>"
+
+
+async def test_calls_and_their_results_reach_the_template_as_it_knows_them():
+    seen = []
+
+    class Recording(ByteTokenizer):
+        def render_chat(self, messages, **_):
+            seen.extend(messages)
+            return "x"
+
+    call = ToolCall(id="c1", function=FunctionCall(name="add", arguments='{"a": 1}'))
+    job = chat(UserMessage("add"), AssistantMessage(tool_calls=[call]), ToolMessage("2", tool_call_id="c1"))
+    await run(job, ScriptedEngine(tokenizer=Recording()))
+    assert seen[1]["tool_calls"] == [
+        {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    ]
+    assert seen[2] == {"role": "tool", "content": "2", "tool_call_id": "c1"}
+
+
+async def test_choices_are_numbered_prompt_major():
+    events, _ = await run(completion("a", (98,), n=2, best_of=2), ScriptedEngine(echoes))
+    assert texts(events) == {0: "a", 1: "a", 2: "b", 3: "b"}
+
+
+async def test_a_stop_string_ends_one_choice_and_frees_its_row():
+    engine = ScriptedEngine(says("one. two", "one two"))
+    events, _ = await run(completion(n=2, best_of=2, stop=(".",)), engine)
+    assert texts(events) == {0: "one", 1: "one two"}
+    usage = events[-1].usage
+    assert usage.completion_tokens == len("one.") + len("one two") + 1
+
+
+async def test_echo_gives_the_prompt_back_and_scores_it():
+    events, _ = await run(completion("Hi", echo=True, max_tokens=0, logprobs=1), ScriptedEngine())
+    assert texts(events) == {0: "Hi"}
+    scored = events[1].logprobs
+    assert [entry.logprob for entry in scored] == [None, -0.5, -0.5]
+    assert events[2] == Finished(0, "length")
+
+
+async def test_echo_of_token_ids_is_their_text():
+    events, _ = await run(completion((72, 105), echo=True, max_tokens=0), ScriptedEngine())
+    assert texts(events) == {0: "Hi"}
+
+
+async def test_an_empty_prompt_starts_from_the_beginning_of_sequence():
+    engine = ScriptedEngine()
+    await run(completion(()), engine)
+    assert engine.submitted[0].prompt == (BOS,)
+
+
+async def test_best_of_answers_the_likeliest_and_counts_them_all():
+    class Ranked(ScriptedEngine):
+        def generate(self, sequences):
+            stream = super().generate(sequences)
+            means = {0: -3.0, 1: -1.0, 2: -2.0}
+            for (number, row), tokens in list(stream.rows.items()):
+                stream.rows[number, row] = iter([_with(token, means[row]) for token in _until_end(tokens)])
+            return stream
+
+    engine = Ranked(says("worst", "best", "middle"))
+    events, _ = await run(completion(n=2, best_of=3), engine)
+    assert texts(events) == {0: "best", 1: "middle"}
+    assert [event.index for event in events if isinstance(event, Finished)] == [0, 1]
+    assert not any(delta.logprobs for delta in events if isinstance(delta, Delta))
+    assert events[-1].usage.completion_tokens == len("worstbestmiddle") + 3
+
+
+def _until_end(tokens):
+    for token in tokens:
+        yield token
+        if token.finish is not None:
+            return
+
+
+def _with(token, logprob):
+    return type(token)(token.sequence, token.row, token.id, logprob, (), token.finish)
+
+
+@pytest.mark.parametrize(
+    ("job", "param", "code"),
+    [
+        (completion("x" * 4000, max_tokens=200), "max_tokens", "context_length_exceeded"),
+        (chat(UserMessage("x" * 5000)), "messages", "context_length_exceeded"),
+        (completion((72, 999)), "prompt", None),
+        (completion(stop_token_ids=(999,)), "stop_token_ids", None),
+        (completion(sampling=Sampling(logit_bias=((-1, 5.0),))), "logit_bias", None),
+        (completion("a", suffix="b"), "suffix", None),
+        (completion((72,), suffix="b"), "suffix", None),
+    ],
+)
+async def test_what_the_model_cannot_do_is_refused_before_anything_is_computed(job, param, code):
+    engine = ScriptedEngine()
+    with pytest.raises(InvalidRequest) as refused:
+        await run(job, engine)
+    assert (refused.value.param, refused.value.code) == (param, code)
+    assert not engine.submitted
+
+
+async def test_a_context_that_is_too_small_is_told_with_both_numbers():
+    with pytest.raises(InvalidRequest, match=r"4096 tokens; 4001 in the prompt and 200 to generate make 4201"):
+        await run(completion("x" * 4000, max_tokens=200), ScriptedEngine())
+
+
+async def test_a_model_without_a_template_points_to_completions():
+    engine = ScriptedEngine(tokenizer=ByteTokenizer(has_chat_template=False))
+    with pytest.raises(InvalidRequest, match="/v1/completions"):
+        await run(chat(UserMessage("hi")), engine)
+
+
+async def test_nothing_is_taken_before_the_first_event_is_asked_for():
+    held = Leased(ScriptedEngine())
+    events = GenerationStrategy().run(held.lease(), completion())
+    assert not held.open
+    await events.aclose()
+
+
+async def test_a_reader_that_leaves_frees_rows_and_lease():
+    engine = ScriptedEngine(says("a long answer"))
+    held = Leased(engine)
+    async with aclosing(GenerationStrategy().run(held.lease(), completion())) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                break
+    assert not engine.streams
+    assert not held.open
+
+
+async def test_an_engine_failure_reaches_the_reader_and_everything_is_given_back():
+    engine = ScriptedEngine(says("abc"))
+    held = Leased(engine)
+    events = GenerationStrategy().run(held.lease(), completion())
+    assert isinstance(await anext(events), Started)
+    engine.fail()
+    with pytest.raises(EngineFailed):
+        await anext(events)
+    assert not held.open
+    assert not any(isinstance(event, Completed) for event in [event async for event in events])
