@@ -1,0 +1,128 @@
+"""Sampling: both ways of drawing give exactly the distribution that the parameters define."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from app.engine.base import Sequence
+from app.engine.mlx import draw_device, draw_host
+from app.engine.mlx.rows import Row
+from app.engine.mlx.sampling import Sampler
+from app.engine.mlx.stream import MLXTokenStream
+from app.schemas.sampling import Sampling
+
+VOCABULARY = 1000
+DRAWS = 4000
+SHAPES = {
+    "peaked": lambda: np.random.default_rng(1).normal(0, 4, VOCABULARY),
+    "flat": lambda: np.random.default_rng(2).normal(0, 0.3, VOCABULARY),
+    "tied": lambda: np.repeat([3.0, 1.0, 0.0, -2.0], VOCABULARY // 4),
+}
+
+
+def row(**sampling):
+    request = Sequence(prompt=(1, 2, 2), sampling=Sampling(**sampling), max_tokens=100)
+    return Row(MLXTokenStream(), 0, 0, request)
+
+
+def reference(logits, sampling):
+    """The distribution by sorting in float64, as the definition says."""
+    scaled = logits.astype(np.float32).astype(np.float64) / sampling.temperature
+    p = np.exp(scaled - scaled.max())
+    p /= p.sum()
+    above = np.array([p[p > it].sum() for it in p])
+    count = np.array([(p > it).sum() for it in p])
+    allowed = p >= sampling.min_p * p.max()
+    allowed &= (above < sampling.top_p) | (sampling.top_p >= 1)
+    allowed &= (count < sampling.top_k) | (sampling.top_k == 0)
+    p = np.where(allowed, p, 0)
+    return p / p.sum()
+
+
+@pytest.mark.parametrize("draw", [draw_host.draw, draw_device.draw], ids=["host", "device"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(seed=1),
+        Sampling(temperature=0.7, top_p=0.9, seed=2),
+        Sampling(top_k=5, seed=3),
+        Sampling(min_p=0.2, seed=4),
+        Sampling(temperature=1.5, top_p=0.5, top_k=50, min_p=0.01, seed=5),
+    ],
+    ids=lambda sampling: f"t{sampling.temperature}p{sampling.top_p}k{sampling.top_k}m{sampling.min_p}",
+)
+def test_draws_follow_the_defined_distribution(draw, shape, sampling):
+    logits = SHAPES[shape]()
+    expected = reference(logits, sampling)
+    it = row(**{name: getattr(sampling, name) for name in sampling.__struct_fields__})
+    batch = mx.array(np.repeat(logits[None], 100, axis=0), dtype=mx.float32)
+    drawn = np.concatenate([np.array(draw(batch, [it] * 100)) for _ in range(DRAWS // 100)])
+    counts = np.bincount(drawn, minlength=VOCABULARY)
+    assert not counts[expected == 0].any(), "a token outside the allowed set was drawn"
+    # Pearson's statistic over bins of enough expected draws; its mean is the degrees of freedom, its variance twice.
+    order = np.argsort(-expected)
+    groups = np.cumsum(expected[order] * DRAWS) // 20
+    observed = np.array([counts[order][groups == g].sum() for g in np.unique(groups)])
+    wanted = np.array([expected[order][groups == g].sum() * DRAWS for g in np.unique(groups)])
+    keep = wanted > 5
+    statistic = (((observed - wanted) ** 2) / np.maximum(wanted, 1e-9))[keep].sum()
+    freedom = max(1, keep.sum() - 1)
+    assert statistic < freedom + 5 * np.sqrt(2 * freedom) + 5
+
+
+@pytest.mark.parametrize("draw", [draw_host.draw, draw_device.draw], ids=["host", "device"])
+def test_a_seed_draws_the_same_alone_and_in_company(draw):
+    logits = mx.array(np.random.default_rng(3).normal(0, 1, (3, VOCABULARY)), dtype=mx.float32)
+    together = [row(seed=7), row(seed=8), row(seed=9, top_p=0.5)]
+    alone = [row(seed=7), row(seed=8), row(seed=9, top_p=0.5)]
+    for _ in range(5):
+        both = draw(logits, together).tolist()
+        assert both == [draw(logits[i : i + 1], [alone[i]]).item() for i in range(3)]
+
+
+def sampler(*rows):
+    return Sampler(list(rows))
+
+
+def test_temperature_zero_takes_the_likeliest_beside_sampled_rows():
+    logits = mx.array(np.random.default_rng(4).normal(0, 1, (3, VOCABULARY)), dtype=mx.float32)
+    tokens = sampler(row(temperature=0), row(seed=1), row(temperature=0)).draw(logits).tolist()
+    likeliest = mx.argmax(logits, axis=-1).tolist()
+    assert (tokens[0], tokens[2]) == (likeliest[0], likeliest[2])
+
+
+def test_a_bias_of_100_forces_and_of_minus_100_bans():
+    logits = mx.zeros((2, VOCABULARY)).at[:, 3].add(50.0)
+    tokens = sampler(
+        row(temperature=0, logit_bias=((3, -100.0), (4, 1.0))), row(temperature=1, logit_bias=((9, 100.0),))
+    ).draw(logits)
+    assert tokens.tolist() == [4, 9]
+
+
+def test_penalties_follow_openai_and_move_on_with_their_rows():
+    logits = mx.zeros((2, 6)).at[:, mx.array([1, 2, 3])].add(mx.array([2.0, 1.9, 1.0]))
+    plain, penalised = row(temperature=0), row(temperature=0, frequency_penalty=0.5, presence_penalty=0.4)
+    first = sampler(plain, penalised)
+    # 1 costs 0.4 + 0.5 after its first appearance, then 2 leads at 1.9, then 1 again at 1.1, 3 at 1.0 is last.
+    assert [first.draw(logits).tolist()[1] for _ in range(3)] == [1, 2, 1]
+    second = Sampler([penalised], first)
+    # now 1 stands at 2.0 - 0.4 - 1.0 = 0.6, 2 at 1.9 - 0.9 = 1.0, 3 at 1.0: the first of the two equals
+    assert second.draw(logits[1:]).item() in (2, 3)
+    assert second.draw(logits[1:]).item() in (2, 3)
+    assert second.draw(logits[1:]).item() == 1
+
+
+def test_the_repetition_penalty_counts_the_prompt():
+    logits = mx.array([[0.0, 4.0, 3.9, 3.0, -1.0]])
+    it = sampler(row(temperature=0, repetition_penalty=1.5))
+    assert it.draw(logits).item() == 3, "1 and 2 stand in the prompt and are divided"
+
+
+def test_stop_tokens_are_not_drawn_before_min_tokens():
+    request = Sequence((1,), Sampling(temperature=0), max_tokens=9, stop_ids=frozenset({2}), min_tokens=1)
+    it = Row(MLXTokenStream(), 0, 0, request)
+    logits = mx.array([[0.0, 1.0, 5.0]])
+    assert Sampler([it]).draw(logits).item() == 1
+    it.queued = 1
+    assert Sampler([it]).draw(logits).item() == 2
