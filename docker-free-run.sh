@@ -143,7 +143,7 @@ with open(sys.argv[1], "rb") as file:
 }
 
 pip_install() {
-  "$python" -m pip install --quiet --disable-pip-version-check "$@"
+  "$python" -m pip install -qq --disable-pip-version-check "$@"
 }
 
 install() { # "" or dev

@@ -3,15 +3,9 @@
 One module for each command; a module imports nothing heavy before its command runs, so that ``--help`` is instant.
 """
 
-import sys
-
-from app.cli.exits import Exit
 from app.cli.root import switchyard
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    try:
-        switchyard(prog_name="switchyard")
-    except KeyboardInterrupt:
-        sys.exit(Exit.INTERRUPTED)
+    switchyard(prog_name="switchyard")

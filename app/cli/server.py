@@ -89,7 +89,9 @@ def run(app: Any, sock: socket.socket, settings: Settings, on_ready: Callable[[]
         access_log=False,
         server_header=False,
     )
-    logging.getLogger("uvicorn.error").addFilter(_without_cancellations)
+    chatter = logging.getLogger("uvicorn.error")
+    chatter.setLevel(logging.WARNING)
+    chatter.addFilter(_without_cancellations)
     service = Service(config, on_ready, settings.stop_grace)
     try:
         service.run([sock])

@@ -1,0 +1,189 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from click.testing import CliRunner
+
+from app import __version__
+from app.cli import native
+from app.cli.exits import Exit
+from app.cli.options import effective_settings
+from app.cli.pull import resolve
+from app.cli.root import switchyard
+from app.cli.welcome import base_url, welcome
+from app.settings import ModelEntry, Settings
+from app.settings.fields import setting_fields
+
+ROOT = Path(__file__).parents[1]
+PLAIN = {name: value for name, value in os.environ.items() if not name.startswith("SWITCHYARD_")}
+
+
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        cwd=ROOT,
+        env=PLAIN | environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_help_answers_at_once():
+    times = []
+    for _ in range(3):
+        began = perf_counter()
+        assert run("--help").returncode == 0
+        times.append(perf_counter() - began)
+    assert min(times) < 0.6  # 0.25 s alone on an old machine; the margin is for a busy one
+
+
+def test_the_version_is_the_packages():
+    done = run("--version")
+    assert (done.returncode, done.stdout.strip()) == (0, f"switchyard, version {__version__}")
+
+
+def test_every_setting_that_is_no_secret_has_a_flag():
+    shown = CliRunner(env={"COLUMNS": "200"}).invoke(switchyard, ["serve", "--help"]).output
+    for field in setting_fields().values():
+        assert (field.flag is None) == field.secret
+        if field.flag is not None:
+            assert f"{field.flag} " in shown or f"{field.flag}/" in shown
+    assert "api-key" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "said"),
+    [
+        (["--port", "eighty"], {}, "--port: "),
+        (["--config", "gone.toml"], {}, "gone.toml: there is no such file"),
+        (["--model-root", "gone"], {}, "there is no directory"),
+        ([], {"SWITCHYARD_PROT": "1"}, "did you mean SWITCHYARD_PORT?"),
+    ],
+)
+def test_wrong_settings_end_the_start_with_one_line(arguments, environ, said):
+    done = run("serve", *arguments, **environ)
+    assert done.returncode == Exit.USAGE
+    assert done.stdout == ""
+    assert done.stderr.startswith("switchyard: ")
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+
+
+def test_an_unknown_flag_is_a_usage_error():
+    done = run("serve", "--prot", "1")
+    assert done.returncode == Exit.USAGE
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_said_in_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("serve", "--port", str(port))
+    assert done.returncode == Exit.PORT_TAKEN
+    assert f"port {port} on 127.0.0.1 is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_of_another_machine_is_said_in_one_line():
+    done = run("serve", "--host", "192.0.2.1")
+    assert done.returncode == Exit.PORT_TAKEN
+    assert "--host" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_flags_that_were_not_given_change_nothing():
+    found = effective_settings(None, {}, {"port": None, "model_roots": (), "offline": False, "queue_limit": "7"})
+    assert found.settings.queue_limit == 7
+    assert {name for name, origin in found.origins.items() if origin.startswith("flag")} == {"offline", "queue_limit"}
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("::1", "http://[::1]:80"),
+        ("box.local", "http://box.local:80"),
+    ],
+)
+def test_the_url_can_be_reached(host, url):
+    assert base_url(host, 80) == url
+
+
+def test_the_welcome_runs_as_it_stands_and_shows_no_key():
+    settings = Settings(api_keys=("sk-hidden",), models={Settings().default_model: ModelEntry(aliases=("short",))})
+    text = welcome("1", "http://127.0.0.1:8000", settings)
+    snippet = "\n".join(line.strip() for line in text.splitlines() if line.startswith("  "))
+    python = snippet[snippet.index("from openai") :]
+    compile(python, "snippet", "exec")
+    assert len(python.splitlines()) == 5
+    assert "sk-hidden" not in text
+    assert 'model="short"' in text
+    assert "Authorization: Bearer YOUR_KEY" in text
+    assert "Authorization" not in welcome("1", "http://127.0.0.1:8000", Settings())
+
+
+def test_pull_knows_aliases_and_revisions():
+    settings = Settings(models={"org/name": ModelEntry(aliases=("short",), revision="v1")})
+    assert resolve("short", settings) == ("org/name", "v1")
+    assert resolve("org/name", settings) == ("org/name", "v1")
+    assert resolve("short@v2", settings) == ("org/name", "v2")
+    assert resolve("org/other@main", settings) == ("org/other", "main")
+    assert resolve("org/other", settings) == ("org/other", None)
+
+
+def test_pull_says_what_went_wrong_in_one_line():
+    done = run("pull", "../elsewhere")
+    assert done.returncode == Exit.NOT_FETCHED
+    assert "owner/name" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_cores_are_those_of_the_quota(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    quota = tmp_path / "cpu.max"
+    for text, cores in [("max 100000", 8), ("150000 100000", 2), ("10000 100000", 1), ("9900000 100000", 8)]:
+        quota.write_text(text)
+        assert native.usable_cores(quota) == cores
+    assert native.usable_cores(tmp_path / "gone") == 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Accelerate is part of macOS")
+def test_the_process_restarts_once_with_openblas_and_keeps_it_from_its_children(tmp_path):
+    library = native.openblas()
+    if library is None or native.backend() != "cpu":
+        pytest.skip("needs OpenBLAS and the CPU backend")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os\nfrom pathlib import Path\nfrom app.cli.native import openblas_advice\n"
+        "print('start', flush=True)\nassert openblas_advice() is None\n"
+        "print('openblas' in Path('/proc/self/maps').read_text(), os.environ.get('LD_PRELOAD'))\n"
+    )
+    environ = {name: value for name, value in PLAIN.items() if name != "LD_PRELOAD"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, program], env=environ, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["start", "start", "True None"], done.stderr
+
+
+def test_without_openblas_the_person_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(native, "backend", lambda: "cpu")
+    monkeypatch.setattr(native, "openblas", lambda: None)
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setattr(native.shutil, "which", lambda program: program if program == "dnf" else None)
+    assert (native.openblas_advice() or "").endswith("dnf install openblas")
+    monkeypatch.setattr(native.shutil, "which", lambda program: None)
+    assert "apt-get install libopenblas0-pthread or dnf" in (native.openblas_advice() or "")
+
+
+def test_no_backend_ends_the_start(monkeypatch):
+    monkeypatch.setattr(native, "backend", lambda: None)
+    done = CliRunner().invoke(switchyard, ["serve"])
+    assert done.exit_code == Exit.NO_BACKEND
+    assert "docker-free-run.sh" in done.stderr
