@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,8 @@ import mlx.core as mx
 from app.engine.base import Prefilled, Token
 from app.engine.mlx.decode import DecodeBatch
 from app.engine.mlx.kv import KV
-from app.engine.mlx.prefill import Prefill, ScoringPrefill
+from app.engine.mlx.prefix_cache import SHORTEST, PrefixCache
+from app.engine.mlx.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
@@ -33,21 +33,24 @@ class ModelBatch:
     ``max_rows`` bounds the rows that decode together, ``slice_tokens`` the prompt tokens between two decode steps.
     """
 
-    def __init__(self, thread: MLXThread, model: Any, *, max_rows: int, slice_tokens: int) -> None:
+    def __init__(
+        self, thread: MLXThread, model: Any, prefixes: PrefixCache, *, max_rows: int, slice_tokens: int
+    ) -> None:
         self._thread = thread
         self._model = model
         self._max_rows = max_rows
         self._slice_tokens = slice_tokens
         self._seconds_per_token = 0.0
-        self._waiting: deque[Waiting] = deque()
-        self._prefill: Prefill | ScoringPrefill | None = None
+        self._prefixes = prefixes
+        self._queue = PromptQueue(model, prefixes, group_tokens=slice_tokens)
+        self._task: PrefillTask | None = None
         self._batches: list[DecodeBatch] = []
         self._batchable = KV.fresh(model).batchable
         self._outgoing: dict[MLXTokenStream, tuple[list[Prefilled | Token], list[Row]]] = {}
 
     def submit(self, sequences: list[Waiting]) -> None:
         """Queue sequences, first come first served."""
-        self._waiting += sequences
+        self._queue.add(sequences)
         self._thread.add(self)
 
     def step(self) -> bool:
@@ -61,37 +64,36 @@ class ModelBatch:
             log.exception("generation failed")
             self.fail(_named(failure))
         self._flush()
-        return bool(self._batches or self._waiting or self._prefill)
+        return bool(self._batches or self._task or self._queue.sequences)
 
     def fail(self, failure: SwitchyardError) -> None:
         """End everything with ``failure`` and let its memory go."""
-        streams = {waiting.stream for waiting in self._waiting}
-        streams |= {waiting.stream for waiting in self._prefill.group} if self._prefill else set()
-        streams |= {row.stream for batch in self._batches for row in batch.unfinished}
+        waiting = self._queue.sequences + (self._task.group if self._task else [])
+        streams = {it.stream for it in waiting} | {row.stream for batch in self._batches for row in batch.unfinished}
         self._flush()
-        self._waiting.clear()
-        self._prefill = None
+        self._queue.clear()
+        self._task = None
         self._batches = []
+        self._prefixes.trim(0)
         for stream in streams:
             self._thread.notify(partial(stream.fail, failure))
 
     def _step_prefill(self) -> None:
-        while self._waiting and self._waiting[0].cancelled:
-            self._waiting.popleft()
-        if self._prefill is None and self._waiting:
-            self._prefill = self._next_prefill()
-        if self._prefill is None:
+        if self._task is None:
+            free = self._max_rows - sum(batch.rows for batch in self._batches)
+            self._task = self._queue.next(free, idle=not self._batches)
+        if self._task is None:
             return
-        if all(waiting.cancelled for waiting in self._prefill.group):
-            self._prefill = None
+        if self._task.cancelled:
+            self._task = None
             return
         started = time.perf_counter()
-        tokens = self._prefill.step(self._slice())
+        tokens = self._task.work.step(self._slice())
         if tokens:
             self._seconds_per_token = (time.perf_counter() - started) / tokens
-        if not self._prefill.left:
-            prefill, self._prefill = self._prefill, None
-            self._start(prefill)
+        if not self._task.work.left:
+            task, self._task = self._task, None
+            self._finish(task)
 
     def _slice(self) -> int:
         """Prompt tokens for the next slice: many while nothing decodes, else what fits into ``SLICE_SECONDS``."""
@@ -101,37 +103,17 @@ class ModelBatch:
             return self._slice_tokens // 8
         return max(16, min(self._slice_tokens, int(SLICE_SECONDS / self._seconds_per_token)))
 
-    def _next_prefill(self) -> Prefill | ScoringPrefill | None:
-        """The prompts to compute next: the first that waits, and short ones behind it that fit beside it."""
-        free = self._max_rows - sum(batch.rows for batch in self._batches)
-        first = self._waiting[0]
-        if len(first.rows) > free and self._batches:
-            return None
-        self._waiting.popleft()
-        if first.request.prompt_logprobs is not None:
-            return ScoringPrefill(self._model, first, first.request.prompt_logprobs)
-        group, width, free = [first], len(first.request.prompt), free - len(first.rows)
-        while self._batchable and self._waiting:
-            other = self._waiting[0]
-            width = max(width, len(other.request.prompt))
-            if (
-                len(other.rows) > free
-                or width * (len(group) + 1) > self._slice_tokens
-                or other.request.prompt_logprobs is not None
-            ):
-                break
-            group.append(self._waiting.popleft())
-            free -= len(other.rows)
-        return Prefill(self._model, group, [KV.fresh(self._model) for _ in group], [0] * len(group))
-
-    def _start(self, prefill: Prefill | ScoringPrefill) -> None:
-        """Report computed prompts and let their rows decode."""
+    def _finish(self, task: PrefillTask) -> None:
+        """Keep what later prompts may share, report the computed prompts and let their rows decode."""
+        if task.prefix:
+            self._prefixes.put(task.prefix, task.work.kv)
         rows: list[Row] = []
         places: list[int] = []
-        for i, waiting in enumerate(prefill.group):
-            event = Prefilled(waiting.index, prefill.cached[i], prefill.scores(i))
-            live = [row for row in waiting.rows if not row.over]
+        for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
+            self._remember(task, i)
+            event = Prefilled(waiting.index, cached, task.work.scores())
             self._report(waiting.stream, event, [] if waiting.request.max_tokens else waiting.rows)
+            live = [row for row in waiting.rows if not row.over]
             rows += live
             places += [i] * len(live)
         if not rows:
@@ -140,12 +122,17 @@ class ModelBatch:
         if self._batchable:
             if not self._batches:
                 self._batches.append(DecodeBatch(self._model, self._report_token))
-            self._batches[0].join(rows, prefill.kv.select(places), inputs)
+            self._batches[0].join(rows, task.work.kv.select(places), inputs)
             return
         for row, token in zip(rows, inputs, strict=True):
             batch = DecodeBatch(self._model, self._report_token)
-            batch.join([row], prefill.kv.copy(), [token])
+            batch.join([row], task.work.kv.copy(), [token])
             self._batches.append(batch)
+
+    def _remember(self, task: PrefillTask, place: int) -> None:
+        computed = task.group[place].request.prompt[:-1]
+        if len(computed) - task.cached[place] >= SHORTEST:
+            self._prefixes.put(computed, task.work.kv.row(place))
 
     def _report_token(self, row: Row, token: Token) -> None:
         self._report(row.stream, token, [row] if token.finish else [])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import CacheList, make_prompt_cache
+from mlx_lm.models.cache import CacheList, can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
 
 
 class KV:
@@ -41,6 +41,16 @@ class KV:
     def arrays(self) -> list[Any]:
         """What has to be evaluated for the cache to be computed."""
         return [layer.state for layer in self.layers]
+
+    @property
+    def trimmable(self) -> bool:
+        """Whether the last tokens can be taken off again."""
+        return bool(can_trim_prompt_cache(self.layers))
+
+    def trim(self, tokens: int) -> None:
+        """Take the last ``tokens`` tokens off."""
+        if tokens:
+            trim_prompt_cache(self.layers, tokens)
 
     def bytes_per_token(self) -> int:
         """Bytes that one token of one row takes, by the shapes ``[rows, heads, allocated tokens, head size]``."""

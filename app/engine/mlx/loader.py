@@ -18,6 +18,7 @@ from app.engine.mlx.batch import ModelBatch
 from app.engine.mlx.engine import MLXEngine
 from app.engine.mlx.kv import KV
 from app.engine.mlx.memory import release
+from app.engine.mlx.prefix_cache import PrefixCache
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
 from app.errors import ModelUnusable
@@ -31,10 +32,11 @@ DEFAULT_CONTEXT = 4096
 class MLXLoader:
     """Implements :class:`app.engine.base.EngineLoader`: every model on one MLX thread."""
 
-    def __init__(self, thread: MLXThread, *, max_rows: int, slice_tokens: int) -> None:
+    def __init__(self, thread: MLXThread, *, max_rows: int, slice_tokens: int, prefix_bytes: int) -> None:
         self._thread = thread
         self._max_rows = max_rows
         self._slice_tokens = slice_tokens
+        self._prefix_bytes = prefix_bytes
 
     async def load(self, path: Path, *, name: str) -> MLXEngine:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
@@ -62,7 +64,13 @@ class MLXLoader:
     def _engine(self, path: Path, config: dict[str, Any], model: Any, tokenizer: Any) -> MLXEngine:
         return MLXEngine(
             self._thread,
-            ModelBatch(self._thread, model, max_rows=self._max_rows, slice_tokens=self._slice_tokens),
+            ModelBatch(
+                self._thread,
+                model,
+                PrefixCache(self._prefix_bytes),
+                max_rows=self._max_rows,
+                slice_tokens=self._slice_tokens,
+            ),
             tokenizer,
             context_length=_context_length(config),
             nbytes=sum(array.nbytes for _, array in tree_flatten(model.parameters())),

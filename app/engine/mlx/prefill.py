@@ -6,6 +6,7 @@ whose logits are the only ones that anybody needs (the cache alone is evaluated,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -13,33 +14,29 @@ import mlx.core as mx
 from app.engine.base import PromptScore
 from app.engine.mlx.kv import KV, merge
 from app.engine.mlx.logprobs import Scores
-from app.engine.mlx.rows import Waiting
 
 SCORE_BYTES = 32 << 20
 """Most bytes of logits held at once while prompt log probabilities are computed."""
 
 
 class Prefill:
-    """A group of prompts computed side by side, right-padded to the longest. MLX thread only.
+    """Prompts computed side by side, right-padded to the longest. MLX thread only.
 
-    ``caches`` hold what is already known of each prompt: its first ``cached[i]`` tokens.
+    ``prompts`` are the tokens to compute, ``caches`` what is already known before each of them.
     """
 
-    def __init__(self, model: Any, group: list[Waiting], caches: list[KV], cached: list[int]) -> None:
-        self.group = group
-        self.cached = cached
-        self._model = model
-        prompts = [list(w.request.prompt[known:-1]) for w, known in zip(group, cached, strict=True)]
-        self._lengths = [len(prompt) for prompt in prompts]
-        self._width = max(self._lengths)
-        self._done = 0
-        padding = [self._width - length for length in self._lengths]
-        self._padded = any(padding)
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], caches: list[KV]) -> None:
         self.kv = caches[0] if len(caches) == 1 else merge(caches)
+        self._model = model
+        self._width = max(len(prompt) for prompt in prompts)
+        self._done = 0
+        padding = [self._width - len(prompt) for prompt in prompts]
+        self._padded = any(padding)
         if self._padded:
             for layer in self.kv.layers:
-                layer.prepare(lengths=self._lengths, right_padding=padding)
-        self._tokens = mx.array([p + [0] * pad for p, pad in zip(prompts, padding, strict=True)], dtype=mx.uint32)
+                layer.prepare(lengths=[len(prompt) for prompt in prompts], right_padding=padding)
+        padded = [[*prompt, *([0] * pad)] for prompt, pad in zip(prompts, padding, strict=True)]
+        self._tokens = mx.array(padded, dtype=mx.uint32)
 
     @property
     def left(self) -> int:
@@ -48,7 +45,7 @@ class Prefill:
 
     def step(self, tokens: int) -> int:
         """Compute at most ``tokens`` positions of every row; how many tokens of work that was. Waits for the device."""
-        size = min(max(1, tokens // len(self.group)), self.left)
+        size = min(max(1, tokens // self.kv.rows), self.left)
         if size:
             self._model(self._tokens[:, self._done : self._done + size], cache=self.kv.layers)
             mx.eval(self.kv.arrays)
@@ -58,10 +55,10 @@ class Prefill:
                 layer.finalize()
             mx.eval(self.kv.arrays)
             self._padded = False
-        return size * len(self.group)
+        return size * self.kv.rows
 
-    def scores(self, _index: int) -> tuple[PromptScore, ...]:
-        """Log probabilities of a prompt's tokens: none were asked for here."""
+    def scores(self) -> tuple[PromptScore, ...]:
+        """Log probabilities of the prompt's tokens: none were asked for here."""
         return ()
 
 
@@ -72,13 +69,11 @@ class ScoringPrefill:
     ``[tokens, vocabulary]`` matrix.
     """
 
-    def __init__(self, model: Any, waiting: Waiting, top: int) -> None:
-        self.group = [waiting]
-        self.cached = [0]
+    def __init__(self, model: Any, prompt: Sequence[int], top: int) -> None:
         self.kv = KV.fresh(model)
         self._model = model
         self._top = top
-        self._prompt = mx.array(waiting.request.prompt, dtype=mx.uint32)
+        self._prompt = mx.array(list(prompt), dtype=mx.uint32)
         self._size = 1
         self._scores = [PromptScore(None)]
 
@@ -100,6 +95,6 @@ class ScoringPrefill:
         self._size = max(1, SCORE_BYTES // (4 * logits.shape[-1]))
         return size
 
-    def scores(self, _index: int) -> tuple[PromptScore, ...]:
+    def scores(self) -> tuple[PromptScore, ...]:
         """One per prompt token; the first token of a prompt has no log probability."""
         return tuple(self._scores)
