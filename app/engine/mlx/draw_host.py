@@ -28,33 +28,39 @@ Floats = NDArray[np.float32]
 def draw(logits: mx.array, rows: Sequence[Row]) -> mx.array:
     """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits. Waits for the logits."""
     values = np.asarray(logits)
-    weights = np.zeros(-(-values.shape[-1] // BLOCK) * BLOCK, dtype=np.float32)
+    weights = np.zeros((-(-values.shape[-1] // BLOCK), BLOCK), dtype=np.float32)
     return mx.array([_draw_row(values[i], weights, row) for i, row in enumerate(rows)], dtype=mx.uint32)
 
 
 def _draw_row(logits: Floats, weights: Floats, row: Row) -> int:
+    """``weights`` is room for the row's weights, ``[blocks, BLOCK]``, zero behind the vocabulary."""
     sampling = row.request.sampling
-    live = weights[: logits.shape[0]]
-    np.multiply(logits, np.float32(1 / sampling.temperature), out=live)
-    live -= live.max()
+    live = weights.reshape(-1)[: logits.shape[0]]
+    np.subtract(logits, logits.max(), out=live)
+    live *= np.float32(1 / sampling.temperature)
     np.exp(live, out=live)
-    total = float(live.sum(dtype=np.float64))
+    edges = _edges(weights)
+    total = edges[-1]
     while True:
-        token = _invert(weights, row.random.random())
+        token = _invert(weights, edges, row.random.random())
         weight = live[token]
         if _allowed(live, weight, total, sampling):
             return token
         live *= live > weight
+        edges = _edges(weights)
 
 
-def _invert(weights: Floats, uniform: float) -> int:
+def _edges(weights: Floats) -> NDArray[np.float64]:
+    """The cumulative sum at the end of each block."""
+    return np.cumsum(weights @ np.ones(BLOCK, dtype=np.float32), dtype=np.float64)
+
+
+def _invert(weights: Floats, edges: NDArray[np.float64], uniform: float) -> int:
     """The index at which the cumulative sum passes ``uniform`` of the whole; its weight is never 0."""
-    blocks = weights.reshape(-1, BLOCK)
-    edges = np.cumsum(blocks.sum(axis=1, dtype=np.float64))
     target = uniform * edges[-1]
     block = _first_above(edges, target)
     start = edges[block - 1] if block else 0.0
-    return block * BLOCK + _first_above(np.cumsum(blocks[block], dtype=np.float64), target - start)
+    return block * BLOCK + _first_above(np.cumsum(weights[block], dtype=np.float64), target - start)
 
 
 def _first_above(cumulative: NDArray[np.float64], target: float) -> int:
