@@ -62,9 +62,10 @@ def ensure_smollm2(cache_dir: Path, *, dense: bool | None = None) -> Path:
         if not target.is_dir():
             for leftover in cache_dir.glob(f".{target.name}.*.part"):
                 shutil.rmtree(leftover)
+            gguf = _published()
             aside = cache_dir / f".{target.name}.{uuid4().hex}.part"
             aside.mkdir()
-            _convert(_published(), aside, dense=dense)
+            _convert(gguf, aside, dense=dense)
             aside.rename(target)
             _sync(cache_dir)
     finally:
