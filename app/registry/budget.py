@@ -1,0 +1,64 @@
+"""How many bytes models may have, and what the gauge says against what the books say."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from app.engine.base import MemoryGauge
+from app.settings import Settings
+
+_MARGIN_SHARE = 32
+
+
+class PrefixCaches(Protocol):
+    """KV caches of finished requests, kept for prompts that begin alike: the first memory to be given up."""
+
+    def nbytes(self) -> int:
+        """What they hold."""
+
+    async def trim(self, nbytes: int) -> None:
+        """Free at least that many bytes, or all there are."""
+
+
+class NoPrefixCaches:
+    """Nothing is kept."""
+
+    def nbytes(self) -> int:
+        """Zero."""
+        return 0
+
+    async def trim(self, nbytes: int) -> None:
+        """Nothing to do."""
+
+
+class Budget(Struct, frozen=True):
+    """``total`` bytes, of which ``margin`` are for what no book has: activations, scratch space, fragments."""
+
+    total: int
+    margin: int
+
+    @property
+    def limit(self) -> int:
+        """Bytes for weights and KV caches."""
+        return self.total - self.margin
+
+    def stray(self, active: int, booked: int) -> int:
+        """Bytes of the limit that are in use (``active``, measured) though nothing was ``booked`` for them."""
+        return max(0, active - booked - self.margin)
+
+
+def budget_of(settings: Settings, gauge: MemoryGauge) -> Budget:
+    """The plain number in the settings, or a fraction of what the machine has for models."""
+    total = settings.memory_budget
+    if total is None:
+        total = int(gauge.total() * settings.memory_fraction)
+    return Budget(total, margin=total // _MARGIN_SHARE)
+
+
+def size(nbytes: float) -> str:
+    """Bytes for people: ``"1.5 GB"``."""
+    for unit in ("bytes", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} GB"

@@ -1,0 +1,51 @@
+"""What those are told who cannot have what they asked for: why, with numbers, and what to do."""
+
+from app.errors import Conflict, ModelUnusable, Unavailable
+from app.registry.budget import Budget, size
+from app.registry.residency import Claim, Refuse
+from app.registry.slot import Slot
+
+
+def too_large(claim: Claim, refusal: Refuse, budget: Budget) -> ModelUnusable:
+    """It can never fit."""
+    what = f"{claim.model} needs" if claim.holds is None else f"The KV cache of this request on {claim.model} needs"
+    advice = "Name a smaller model" if claim.holds is None else "Send a shorter request"
+    return ModelUnusable(
+        f"{what} {size(refusal.needed)} of memory and can have {size(max(0, refusal.attainable))} of the budget of "
+        f"{size(budget.total)}. {advice}, or raise memory_budget.",
+        code="memory_budget_exceeded",
+    )
+
+
+def no_memory_now(model: str) -> Unavailable:
+    """Requests wait for each other's memory, and this one gives way."""
+    return Unavailable(
+        f"Other requests on {model} and beside it hold the memory that this one needs. Try again in a moment.",
+        retry_after=1.0,
+    )
+
+
+def in_use(slot: Slot) -> Conflict:
+    """Something must be idle first."""
+    return Conflict(f"{slot.model} is {slot.phase}, in use by {len(slot.leases)} requests. Try again once it is idle.")
+
+
+def stopping() -> Unavailable:
+    """The service ends."""
+    return Unavailable("The server is stopping. Send the request again once it is back.", retry_after=5.0)
+
+
+def waits_for(slot: Slot) -> str:
+    """Why a request is still without its model."""
+    match slot.phase:
+        case "fetching":
+            return f"{slot.model} is still being downloaded."
+        case "loading":
+            return f"{slot.model} is still being loaded."
+        case _:
+            return f"{slot.model} waits for its turn: other models are using the memory."
+
+
+def waits_for_memory(model: str) -> str:
+    """Why a request is still without its KV cache."""
+    return f"The memory for this request on {model} is in use by others."

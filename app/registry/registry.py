@@ -1,0 +1,165 @@
+"""Which models exist, are resident, are in use: the one object that controllers are given."""
+
+import asyncio
+import logging
+import time
+
+from app.engine.base import EngineLoader, MemoryGauge, PendingLease
+from app.errors import Conflict, ModelNotFound, SwitchyardError
+from app.registry import report
+from app.registry.budget import NoPrefixCaches, PrefixCaches, budget_of
+from app.registry.catalog import Catalog
+from app.registry.dispatcher import Dispatcher
+from app.registry.hub import Download
+from app.registry.lease import AskedLease, ModelLease
+from app.registry.queue import Queue
+from app.registry.residency import Turns
+from app.registry.shelf import Shelf
+from app.registry.sources import HubRepo, Source
+from app.registry.status import MemoryStatus, ModelCard, ModelStatus
+from app.settings import ModelEntry, Settings
+
+
+class ModelRegistry:
+    """Leases of models by name, and what there is to lease.
+
+    Made anywhere, used on one event loop. The loader and the gauge stay their maker's: close the registry first.
+    ``turns`` are by default those of ``settings.min_residency``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        shelf: Shelf,
+        loader: EngineLoader,
+        gauge: MemoryGauge,
+        *,
+        caches: PrefixCaches | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._shelf = shelf
+        self._gauge = gauge
+        self._caches: PrefixCaches = NoPrefixCaches() if caches is None else caches
+        self._started = int(time.time())
+        self._preloads: set[asyncio.Task[None]] = set()
+        self._dispatcher = Dispatcher(
+            shelf.fetch,
+            loader,
+            gauge,
+            self._caches,
+            budget=budget_of(settings, gauge),
+            turns=Turns(settings.min_residency) if turns is None else turns,
+            queue=Queue(settings.queue_limit, settings.queue_timeout, max(1.0, settings.min_residency)),
+        )
+
+    def start(self) -> None:
+        """Begin to load the models that are marked ``preload``; a failure is logged and tried again on request."""
+        for name, entry in self._settings.models.items():
+            if entry.preload:
+                task = asyncio.get_running_loop().create_task(self._preload(name))
+                self._preloads.add(task)
+                task.add_done_callback(self._preloads.discard)
+
+    async def close(self) -> None:
+        """Send away who waits and unload everything; streams that still run end with an error."""
+        for task in self._preloads:
+            task.cancel()
+        await self._dispatcher.close()
+
+    def defaults(self, model: str | None) -> ModelEntry:
+        """What the settings say of a model (None: the default one); asks neither disk nor hub, and never fails."""
+        return self._catalog.entry(model)
+
+    def lease(self, model: str | None, *, keep_alive: float | None = None) -> PendingLease:
+        """The right to use a model (None: the default one), still to be entered.
+
+        Entering may wait for a download, for others' turns and for a load; it raises
+        :class:`app.errors.ModelNotFound`, :class:`app.errors.ModelUnusable`, :class:`app.errors.QueueFull`,
+        :class:`app.errors.Unavailable` or what the hub or the loader failed with. Leaving waits for nothing.
+        ``keep_alive`` seconds after its last use the model is unloaded (0: at once, negative: when its memory is
+        needed); None is what the settings say. The latest request decides.
+        """
+        return AskedLease(lambda: self._acquire(model, keep_alive))
+
+    async def load(self, model: str) -> None:
+        """Return once a model is resident; raises as :meth:`lease` does."""
+        async with self.lease(model):
+            pass
+
+    async def unload(self, model: str) -> None:
+        """Return once a model is not resident; raises :class:`app.errors.Conflict` while it is in use."""
+        await self._dispatcher.unload((await self._catalog.find(model)).id)
+
+    async def pull(self, model: str) -> Download:
+        """The download of a hub model, begun now or running already; see :meth:`Shelf.pull`."""
+        return self._shelf.pull(await self._catalog.find(model))
+
+    async def delete(self, model: str) -> int:
+        """Remove a hub model, all revisions, from disk; bytes freed. :class:`app.errors.Conflict` while in use."""
+        source = await self._catalog.find(model)
+        for slot in self._dispatcher.slots.values():
+            if isinstance(source, HubRepo) and isinstance(slot.source, HubRepo) and slot.source.repo == source.repo:
+                raise Conflict(f"{slot.model} is in memory or asked for. Unload it first.")
+        return await self._shelf.delete(source)
+
+    async def list(self) -> tuple[ModelCard, ...]:
+        """Every known model, by id: embedded, local, configured, and hub models on disk that may be asked for."""
+        sources, _ = await self._known()
+        return tuple(report.card(source, self._catalog.aliases(source.id), self._started) for source in sources)
+
+    async def get(self, model: str) -> ModelCard:
+        """One of :meth:`list`, by id or alias; raises :class:`app.errors.ModelNotFound`."""
+        name = self._catalog.name(model)
+        for card in await self.list():
+            if card.id == name:
+                return card
+        raise ModelNotFound(f"There is no model {model!r} on this machine. GET /v1/models lists those that there are.")
+
+    async def status(self) -> tuple[ModelStatus, ...]:
+        """Where every known model stands, by id."""
+        sources, on_disk = await self._known()
+        dispatcher, downloads = self._dispatcher, self._shelf.downloads()
+        known = {source.id: source for source in sources}
+        known |= {slot.model: slot.source for slot in dispatcher.slots.values()}
+        queued = report.queued_by_model(dispatcher)
+        return tuple(
+            report.model_status(
+                source,
+                dispatcher.slots.get(id_),
+                on_disk=id_ in on_disk,
+                queued=queued[id_],
+                aliases=self._catalog.aliases(id_),
+                downloads=downloads,
+            )
+            for id_, source in sorted(known.items())
+        )
+
+    def memory(self) -> MemoryStatus:
+        """The budget and what it is used for."""
+        return report.memory_status(self._dispatcher, self._gauge, self._caches)
+
+    async def _known(self) -> tuple[tuple[Source, ...], set[str]]:
+        """Every known model by id, and the ids of those on disk."""
+        known = {source.id: source for source in await self._catalog.sources()}
+        on_disk = {id_ for id_, source in known.items() if not isinstance(source, HubRepo)}
+        for installed in await self._shelf.installed():
+            source = report.hub_source(installed)
+            if self._catalog.allows(source.repo):
+                known.setdefault(source.id, source)
+                on_disk.add(source.id)
+        return tuple(known[id_] for id_ in sorted(known)), on_disk
+
+    async def _acquire(self, model: str | None, keep_alive: float | None) -> ModelLease:
+        slot = self._dispatcher.slots.get(self._catalog.name(model))  # a hit looks at no disk
+        source = await self._catalog.find(model) if slot is None else slot.source
+        configured = self._settings.keep_alive if source.entry.keep_alive is None else source.entry.keep_alive
+        return await self._dispatcher.acquire(source, configured if keep_alive is None else keep_alive)
+
+    async def _preload(self, model: str) -> None:
+        try:
+            await self.load(model)
+        except SwitchyardError as error:
+            logging.getLogger(__name__).warning("%s was not preloaded: %s", model, error.message)

@@ -1,0 +1,95 @@
+"""Snapshots of what the dispatcher and the shelf hold."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from app.engine.base import MemoryGauge
+from app.registry.budget import PrefixCaches
+from app.registry.dispatcher import Dispatcher
+from app.registry.hub import Installed, Progress
+from app.registry.slot import Phase, Slot
+from app.registry.sources import Embedded, HubRepo, LocalDirectory, Source
+from app.registry.status import MemoryStatus, ModelCard, ModelStatus, State, Transfer
+
+_STATES: dict[Phase, State] = {
+    "absent": "absent",
+    "fetching": "downloading",
+    "stored": "queued",
+    "loading": "loading",
+    "resident": "resident",
+    "leaving": "unloading",
+}
+
+
+def hub_source(installed: Installed) -> HubRepo:
+    """The name under which a snapshot on disk is asked for: by its repo if it is ``main``, else by its revision."""
+    if "main" in installed.revisions:
+        return HubRepo(id=installed.repo, repo=installed.repo)
+    revision = installed.revisions[0] if installed.revisions else installed.commit
+    return HubRepo(id=f"{installed.repo}@{revision}", repo=installed.repo, revision=revision)
+
+
+def card(source: Source, aliases: Iterable[str], started: int) -> ModelCard:
+    """What a listing says of a model; ``started`` stands in where no file tells an age."""
+    match source:
+        case LocalDirectory():
+            created, owner = source.created, "local"
+        case Embedded() | HubRepo():
+            created, owner = started, source.id.partition("/")[0]
+    return ModelCard(id=source.id, created=created, owned_by=owner, aliases=tuple(aliases))
+
+
+def model_status(
+    source: Source,
+    slot: Slot | None,
+    *,
+    on_disk: bool,
+    queued: int,
+    aliases: Iterable[str],
+    downloads: Mapping[str, Progress],
+) -> ModelStatus:
+    """One model now; ``slot`` None if nobody asks for it and it has no memory."""
+    progress = downloads.get(source.repo) if isinstance(source, HubRepo) else None
+    transfer = None if progress is None else Transfer(progress.done, progress.total)
+    if slot is None:
+        state: State = "downloading" if transfer else "on_disk" if on_disk else "absent"
+        return ModelStatus(
+            id=source.id, state=state, aliases=tuple(aliases), pinned=source.entry.pin, download=transfer, queued=queued
+        )
+    now = asyncio.get_running_loop().time()
+    return ModelStatus(
+        id=source.id,
+        state=_STATES[slot.phase],
+        aliases=tuple(aliases),
+        pinned=slot.pinned,
+        download=transfer,
+        nbytes=slot.weights,
+        kv_bytes=slot.kv,
+        leases=len(slot.leases),
+        queued=queued,
+        idle_seconds=now - slot.last_used if slot.phase == "resident" and not slot.leases else None,
+        expires_in=None if slot.expiry is None else max(0.0, slot.expiry.when() - now),
+    )
+
+
+def queued_by_model(dispatcher: Dispatcher) -> Counter[str]:
+    """How many requests wait for each model."""
+    return Counter(waiter.model for waiter in dispatcher.queue)
+
+
+def memory_status(dispatcher: Dispatcher, gauge: MemoryGauge, caches: PrefixCaches) -> MemoryStatus:
+    """The budget now."""
+    residents, budget, active = dispatcher.residents(), dispatcher.budget, gauge.active()
+    return MemoryStatus(
+        machine=gauge.total(),
+        budget=budget.total,
+        margin=budget.margin,
+        limit=budget.limit,
+        weights=sum(resident.weights for resident in residents),
+        kv=sum(resident.kv for resident in residents),
+        prefix_caches=caches.nbytes(),
+        active=active,
+        stray=budget.stray(active, sum(resident.nbytes for resident in residents)),
+        queued=len(dispatcher.queue),
+    )

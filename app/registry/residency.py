@@ -1,0 +1,129 @@
+"""Who may stay in memory: a pure answer to one claim on it. :mod:`app.registry.schedule` answers many.
+
+1. Nothing is started that does not fit, and no model that somebody holds is ever evicted.
+2. Idle models go first, the least recently used of them before the others.
+3. If those are not enough, the models whose turn has lasted longest are *drained*: who holds one finishes, who asks
+   for it queues behind the claim. A turn lasts at least ``Turns.min_residency``.
+"""
+
+from collections.abc import Collection, Sequence
+from math import inf
+from typing import Literal
+
+from msgspec import Struct
+
+Stage = Literal["loading", "resident", "leaving"]
+
+
+class Resident(Struct, frozen=True, kw_only=True):
+    """A model that has memory. ``kv`` bytes of it are reserved by its ``leases``; times are a monotonic clock's."""
+
+    model: str
+    weights: int
+    kv: int = 0
+    stage: Stage = "resident"
+    leases: int = 0
+    pinned: bool = False
+    since: float = 0.0
+    last_used: float = 0.0
+    load_seconds: float = 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """All that comes free when it goes."""
+        return self.weights + self.kv
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """``nbytes`` more for ``model``: to load it (``holds`` None), or for a request that has ``holds`` bytes of KV."""
+
+    ticket: int
+    model: str
+    nbytes: int
+    holds: int | None = None
+
+
+class Turns(Struct, frozen=True):
+    """How long a model keeps its place once another wants it.
+
+    ``patience`` is for idle models: the share of the time that loading it took for which one stays after its last
+    use, in case the next request is on its way. ``drains`` False leaves busy models alone: plain LRU.
+    """
+
+    min_residency: float = 2.0
+    patience: float = 0.25
+    drains: bool = True
+
+    def end(self, resident: Resident) -> float:
+        """The time from which the model may be evicted, if idle, or drained."""
+        turn = resident.since + self.min_residency
+        if resident.leases:
+            return turn if self.drains else inf
+        return min(turn, resident.last_used + self.patience * resident.load_seconds)
+
+
+class Fits(Struct, frozen=True):
+    """There is room now."""
+
+
+class Evict(Struct, frozen=True):
+    """There is room once these idle models are gone."""
+
+    models: tuple[str, ...]
+
+
+class Wait(Struct, frozen=True):
+    """Room will come: from what is leaving, from ``drain`` once its requests end, or ask again at ``until``."""
+
+    drain: tuple[str, ...] = ()
+    until: float = inf
+
+
+class Refuse(Struct, frozen=True):
+    """There is never room: at most ``attainable`` bytes can be free for this claim."""
+
+    needed: int
+    attainable: int
+
+
+Decision = Fits | Evict | Wait | Refuse
+
+
+def plan(claim: Claim, residents: Collection[Resident], room: int, *, now: float, turns: Turns) -> Decision:
+    """How ``claim`` gets its bytes out of ``room``, which ``residents`` share."""
+    attainable = room - sum(r.weights for r in residents if r.pinned or r.model == claim.model)
+    if claim.nbytes + (claim.holds or 0) > attainable:
+        return Refuse(claim.nbytes, attainable)
+    short = claim.nbytes + sum(r.nbytes for r in residents) - room
+    if short <= 0:
+        return Fits()
+    short -= sum(r.nbytes for r in residents if r.stage == "leaving")
+    if short <= 0:
+        return Wait()
+    movable = [r for r in residents if r.stage == "resident" and not r.pinned and r.model != claim.model]
+    ready = [r for r in movable if turns.end(r) <= now]
+    idle = sorted((r for r in ready if not r.leases), key=lambda r: r.last_used)
+    if (enough := _enough(idle, short)) is not None:
+        return Evict(tuple(r.model for r in enough))
+    busy = sorted((r for r in ready if r.leases), key=lambda r: r.since)
+    if (enough := _enough([*idle, *busy], short)) is not None:
+        return Wait(drain=tuple(r.model for r in enough if r.leases))
+    return Wait(until=min((end for r in movable if (end := turns.end(r)) > now), default=inf))
+
+
+def _enough(candidates: Sequence[Resident], short: int) -> list[Resident] | None:
+    """The first candidates that free ``short`` bytes, less those that the rest can do without; None if all do not."""
+    chosen: list[Resident] = []
+    spare = -short
+    for resident in candidates:
+        if spare >= 0:
+            break
+        chosen.append(resident)
+        spare += resident.nbytes
+    if spare < 0:
+        return None
+    for resident in reversed(chosen[:]):
+        if resident.nbytes <= spare:
+            chosen.remove(resident)
+            spare -= resident.nbytes
+    return chosen

@@ -1,0 +1,117 @@
+"""Every claim on memory answered together: who starts, who goes, who waits for whom.
+
+Claims are served by ticket. A later one goes ahead only if that delays no earlier one, or if the earlier one waits
+for it: requests that hold a model go before loads, and requests that hold a drained model go before all.
+Requests that wait for each other's memory are a deadlock; the youngest gives way.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from math import inf
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from app.registry.residency import Claim, Decision, Evict, Fits, Refuse, Resident, Turns, Wait, plan
+
+
+class Schedule(Struct, frozen=True, kw_only=True):
+    """What happens next. ``drain`` models take no new requests; ``until`` is when to ask again if nothing changes."""
+
+    start: tuple[Claim, ...] = ()
+    evict: tuple[str, ...] = ()
+    drain: frozenset[str] = frozenset()
+    refuse: tuple[tuple[Claim, Refuse], ...] = ()
+    yields: Claim | None = None
+    until: float = inf
+
+
+def schedule(
+    residents: Sequence[Resident], claims: Iterable[Claim], limit: int, *, now: float, turns: Turns, stray: int = 0
+) -> Schedule:
+    """Answer every claim. ``limit`` bytes are for models and KV; ``stray`` of them cannot be used at the moment."""
+    turn = _Planning(residents, limit - stray, now, turns)
+    refused = []
+    answerable = []
+    for claim in claims:
+        never = plan(claim, residents, limit, now=now, turns=turns)
+        if isinstance(never, Refuse):
+            refused.append((claim, never))
+        else:
+            answerable.append(claim)
+    stuck = _stuck(residents, answerable, limit)
+    for claim in sorted(answerable, key=lambda c: (_standing(c, residents, stuck), c.ticket)):
+        turn.answer(claim)
+    waiting = [claim for claim in answerable if claim.holds is not None]
+    deadlock = len(waiting) > 1 and len(stuck) == len(waiting) and not stuck.intersection(turn.start)
+    return Schedule(
+        start=tuple(turn.start),
+        evict=tuple(turn.evict),
+        drain=frozenset(turn.drain),
+        refuse=tuple(refused),
+        yields=max(waiting, key=lambda c: c.ticket) if deadlock else None,
+        until=turn.until,
+    )
+
+
+class _Planning:
+    """The state of one pass over the claims: what earlier ones were given, and what is kept for them."""
+
+    def __init__(self, residents: Sequence[Resident], room: int, now: float, turns: Turns) -> None:
+        self.residents = residents
+        self.room = room
+        self.now = now
+        self.turns = turns
+        self.kept = 0
+        self.promised: set[str] = set()
+        self.start: list[Claim] = []
+        self.evict: list[str] = []
+        self.drain: set[str] = set()
+        self.until = inf
+
+    def answer(self, claim: Claim) -> None:
+        decision = self._decide(claim)
+        match decision:
+            case Fits():
+                self.start.append(claim)
+                self.room -= claim.nbytes
+            case Evict(models):
+                self.evict += models
+                self.promised.update(models)
+                self.kept += claim.nbytes
+            case Wait(drain, until):
+                self.drain.update(drain)
+                self.promised.update(drain)
+                self.kept += claim.nbytes
+                self.until = min(self.until, until)
+            case Refuse():  # for now only: what is stray, or kept for others, will come free
+                self.kept += claim.nbytes
+
+    def _decide(self, claim: Claim) -> Decision:
+        if claim.model in self.drain:  # an earlier claim waits for this one, so nothing is kept from it
+            here = [replace(r, stage="leaving") if r.model in self.evict else r for r in self.residents]
+            return plan(claim, here, self.room, now=self.now, turns=self.turns)
+        others = [r for r in self.residents if r.model not in self.promised]
+        decision = plan(claim, others, self.room - self.kept, now=self.now, turns=self.turns)
+        if isinstance(decision, Fits) and claim.nbytes + sum(r.nbytes for r in self.residents) > self.room:
+            return Wait()
+        return decision
+
+
+def _standing(claim: Claim, residents: Iterable[Resident], stuck: Collection[Claim]) -> int:
+    """Requests that hold what others need go first, then those that must wait for one another, then the rest.
+
+    A pinned model is nothing that others could have, so a request that holds no more than one waits its turn.
+    """
+    pinned = any(r.pinned for r in residents if r.model == claim.model)
+    if claim.holds is None or (pinned and claim.holds == 0):
+        return 2
+    return 1 if claim in stuck else 0
+
+
+def _stuck(residents: Iterable[Resident], claims: Iterable[Claim], room: int) -> frozenset[Claim]:
+    """The requests that cannot go on for as long as the other waiting requests hold what they hold."""
+    waiting = [claim for claim in claims if claim.holds is not None]
+    models = {claim.model for claim in waiting}
+    held = sum(r.weights for r in residents if r.pinned or r.model in models)
+    held += sum(claim.holds for claim in waiting if claim.holds is not None)
+    return frozenset(claim for claim in waiting if claim.nbytes + held > room)

@@ -1,0 +1,72 @@
+"""The files of every model: found on this machine, or fetched from the hub."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from app.errors import InvalidRequest, ModelNotFound
+from app.registry.footprint import Footprint, footprint
+from app.registry.hub import Download, Hub, Installed, Progress
+from app.registry.sources import Embedded, HubRepo, LocalDirectory, Source
+
+EmbeddedModel = Callable[[], Awaitable[Path]]
+"""Gives the directory of the embedded default model, making it first if need be."""
+
+
+class Shelf:
+    """Where sources become directories. Disk work happens in threads."""
+
+    def __init__(self, hub: Hub, embedded: EmbeddedModel, *, offline: bool) -> None:
+        self._hub = hub
+        self._embedded = embedded
+        self._offline = offline
+
+    async def fetch(self, source: Source) -> Footprint:
+        """The directory of a complete model and what it will need; may take as long as a download.
+
+        What is on disk never waits for the hub. Raises what :meth:`app.registry.hub.Download.wait` does, and
+        :class:`app.errors.ModelNotFound` for what is not on disk when offline.
+        """
+        match source:
+            case Embedded():
+                path = await self._embedded()
+            case LocalDirectory():
+                path = source.path
+            case HubRepo():
+                path = await self._from_hub(source)
+        return await asyncio.to_thread(footprint, path)
+
+    async def _from_hub(self, source: HubRepo) -> Path:
+        path = await self._hub.local(source.repo, source.revision)
+        if path is not None:
+            return path
+        if self._offline:
+            raise ModelNotFound(f"{source.id} is not on this machine, and the server is offline. Pull it while online.")
+        return await self._hub.download(source.repo, source.revision).wait()
+
+    def pull(self, source: Source) -> Download:
+        """Begin, or join, the download that brings a hub model up to date; raises for models that are not the hub's."""
+        repo = _of_hub(source)
+        if self._offline:
+            raise InvalidRequest("The server is offline. Start it without --offline to pull models.", param="model")
+        return self._hub.download(repo.repo, repo.revision, refresh=True)
+
+    async def delete(self, source: Source) -> int:
+        """Remove every revision of a hub model from disk; bytes freed. The caller sees to it that nobody uses it."""
+        return await self._hub.delete(_of_hub(source).repo)
+
+    async def installed(self) -> tuple[Installed, ...]:
+        """Every complete hub model on disk."""
+        return await self._hub.installed()
+
+    def downloads(self) -> dict[str, Progress]:
+        """The running downloads by repo."""
+        return {download.repo: download.progress for download in self._hub.downloads()}
+
+
+def _of_hub(source: Source) -> HubRepo:
+    if not isinstance(source, HubRepo):
+        raise InvalidRequest(
+            f"{source.id} is not a model of the hub, so it is not for pulling or deleting.", param="model"
+        )
+    return source

@@ -1,0 +1,97 @@
+"""One model on its way from absent to resident and back. Only :mod:`app.registry.dispatcher` changes it."""
+
+import asyncio
+from typing import Literal
+
+from app.engine.base import Engine
+from app.registry.footprint import Footprint
+from app.registry.lease import ModelLease
+from app.registry.residency import Resident, Stage
+from app.registry.sources import Source
+
+Phase = Literal["absent", "fetching", "stored", "loading", "resident", "leaving"]
+
+_STAGES: dict[Phase, Stage] = {"loading": "loading", "resident": "resident", "leaving": "leaving"}
+
+
+class Slot:
+    """``footprint`` is known from ``stored`` on, ``engine`` while ``resident``. Times are the loop's.
+
+    ``weights`` are the bytes set aside: estimated while loading, measured once resident.
+    """
+
+    def __init__(self, source: Source, keep_alive: float) -> None:
+        self.source = source
+        self.model = source.id
+        self.pinned = source.entry.pin
+        self.keep_alive = keep_alive
+        self.phase: Phase = "absent"
+        self.footprint: Footprint | None = None
+        self.measured: int | None = None
+        self.engine: Engine | None = None
+        self.weights = 0
+        self.leases: set[ModelLease] = set()
+        self.since = 0.0
+        self.last_used = 0.0
+        self.load_seconds = 0.0
+        self.broken = False
+        self.expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def kv(self) -> int:
+        """Bytes reserved by its leases."""
+        return sum(lease.kv for lease in self.leases)
+
+    @property
+    def needed(self) -> int:
+        """Bytes that must be free before it is loaded; 0 until the footprint is known."""
+        if self.footprint is None:
+            return 0
+        weights = self.footprint.weights if self.measured is None else self.measured
+        return weights + self.footprint.allowance
+
+    def resident(self) -> Resident | None:
+        """What the policy sees of it; None if it has no memory."""
+        stage = _STAGES.get(self.phase)
+        if stage is None:
+            return None
+        return Resident(
+            model=self.model,
+            weights=self.weights,
+            kv=self.kv,
+            stage=stage,
+            leases=len(self.leases),
+            pinned=self.pinned,
+            since=self.since,
+            last_used=self.last_used,
+            load_seconds=self.load_seconds,
+        )
+
+    def begin_load(self, now: float) -> None:
+        """Set the estimated bytes aside."""
+        self.phase, self.weights, self.since = "loading", self.needed, now
+
+    def arrive(self, engine: Engine, now: float) -> None:
+        """The load is done: what was estimated is now measured."""
+        self.phase, self.engine, self.broken = "resident", engine, False
+        self.weights = self.measured = engine.nbytes
+        self.load_seconds, self.since, self.last_used = now - self.since, now, now
+
+    def leave(self) -> Engine:
+        """Begin to go: the engine is handed over to be closed, its bytes stay booked until it is."""
+        self.rest()
+        engine, self.engine = self.engine, None
+        if engine is None or self.leases:
+            raise RuntimeError(f"{self.model} cannot leave while {self.phase} with {len(self.leases)} leases.")
+        self.phase = "leaving"
+        return engine
+
+    def gone(self) -> None:
+        """No memory any more; what is on disk is looked at anew when somebody asks."""
+        self.phase, self.footprint, self.weights = "absent", None, 0
+
+    def rest(self) -> None:
+        """Stop the clock that would unload it."""
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None

@@ -1,0 +1,64 @@
+"""What the registry tells of itself: frozen snapshots for listings and for admin routes. No behaviour."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+State = Literal["absent", "downloading", "on_disk", "queued", "loading", "resident", "unloading"]
+
+
+class ModelCard(Struct, frozen=True, kw_only=True):
+    """A model that may be asked for. ``created`` is in seconds since 1970."""
+
+    id: str
+    created: int
+    owned_by: str
+    aliases: tuple[str, ...] = ()
+
+
+class Transfer(Struct, frozen=True):
+    """Bytes of a download on disk, and in all (0 while that is unknown)."""
+
+    done: int
+    total: int
+
+
+class ModelStatus(Struct, frozen=True, kw_only=True):
+    """Where one model stands.
+
+    ``nbytes`` are its weights in memory (estimated while loading), ``kv_bytes`` the caches reserved by its
+    ``leases``; ``queued`` counts the requests that wait for it. ``idle_seconds`` have passed since its last use;
+    after ``expires_in`` seconds without another it is unloaded (None: it stays).
+    """
+
+    id: str
+    state: State
+    aliases: tuple[str, ...] = ()
+    pinned: bool = False
+    download: Transfer | None = None
+    nbytes: int = 0
+    kv_bytes: int = 0
+    leases: int = 0
+    queued: int = 0
+    idle_seconds: float | None = None
+    expires_in: float | None = None
+
+
+class MemoryStatus(Struct, frozen=True, kw_only=True):
+    """The budget and what it is used for, in bytes.
+
+    ``limit`` is the budget without its ``margin``; ``weights`` and ``kv`` are booked, ``prefix_caches`` held,
+    ``active`` is what the gauge measures, and ``stray`` the part of it that nothing was booked for beyond the margin.
+    ``machine`` is what there is for models in all.
+    """
+
+    machine: int
+    budget: int
+    margin: int
+    limit: int
+    weights: int
+    kv: int
+    prefix_caches: int
+    active: int
+    stray: int
+    queued: int

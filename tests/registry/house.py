@@ -1,0 +1,101 @@
+"""A registry of scripted models with a budget of plain numbers: margin 0, no disk, no hub."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.registry.budget import Budget, NoPrefixCaches, PrefixCaches
+from app.registry.dispatcher import Dispatcher
+from app.registry.footprint import Footprint
+from app.registry.lease import AskedLease
+from app.registry.queue import Queue
+from app.registry.residency import Turns
+from app.registry.sources import HubRepo, Source
+from app.settings import ModelEntry
+from tests.support.scripted import ScriptedLoader, ScriptedMemory
+
+
+class House:
+    """A dispatcher and the stand-ins around it. ``sizes`` are true bytes, ``estimates`` what is known before."""
+
+    def __init__(
+        self,
+        budget: int,
+        *,
+        sizes: Mapping[str, int],
+        estimates: Mapping[str, int] | None = None,
+        pinned: tuple[str, ...] = (),
+        load_seconds: float = 1.0,
+        fetch_seconds: float = 0.0,
+        min_residency: float = 2.0,
+        patience: float = 0.25,
+        limit: int = 256,
+        timeout: float = 300.0,
+        margin: int = 0,
+        caches: PrefixCaches | None = None,
+    ) -> None:
+        self.memory = ScriptedMemory(budget)
+        self.loader = ScriptedLoader(self.memory, sizes=sizes, seconds=load_seconds)
+        self.sizes = dict(sizes)
+        self.estimates = dict(sizes if estimates is None else estimates)
+        self.pinned = pinned
+        self.fetch_seconds: dict[str, float] = dict.fromkeys(sizes, fetch_seconds)
+        self.fetch_failures: dict[str, list[Exception]] = {}
+        self.fetched: list[str] = []
+        self.queue = Queue(limit, timeout, retry_after=2.0)
+        self.dispatcher = Dispatcher(
+            self._fetch,
+            self.loader,
+            self.memory,
+            NoPrefixCaches() if caches is None else caches,
+            budget=Budget(budget, margin),
+            turns=Turns(min_residency, patience),
+            queue=self.queue,
+        )
+
+    def lease(self, model: str, keep_alive: float = -1.0) -> AskedLease:
+        source = HubRepo(id=model, repo=model, entry=ModelEntry(pin=model in self.pinned))
+        return AskedLease(lambda: self.dispatcher.acquire(source, keep_alive))
+
+    async def use(self, model: str, seconds: float = 0.0, tokens: int = 0, keep_alive: float = -1.0) -> float:
+        """Take a model for a while; how long that was waited for."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        async with self.lease(model, keep_alive) as lease:
+            assert lease.model == model
+            assert not self.loader.engines[model].closed
+            if tokens:
+                await lease.admit(tokens)
+            waited = loop.time() - asked
+            await asyncio.sleep(seconds)
+            assert not self.loader.engines[model].closed
+        return waited
+
+    @property
+    def resident(self) -> set[str]:
+        return {slot.model for slot in self.dispatcher.slots.values() if slot.phase == "resident"}
+
+    def loads(self, model: str) -> int:
+        return self.loader.diary.count(("loaded", model))
+
+    def check(self) -> None:
+        """What is true at any moment."""
+        residents = self.dispatcher.residents()
+        assert sum(resident.nbytes for resident in residents) <= self.dispatcher.budget.limit
+        assert self.memory.active() <= sum(resident.nbytes for resident in residents) + 0
+        for slot in self.dispatcher.slots.values():
+            assert not slot.leases or slot.engine is not None
+
+    def check_quiet(self) -> None:
+        """Nobody waits and nobody holds anything: what is left is resident, and exactly that is in memory."""
+        assert len(self.queue) == 0
+        slots = self.dispatcher.slots.values()
+        assert all(slot.phase == "resident" and not slot.leases and slot.kv == 0 for slot in slots)
+        assert self.memory.active() == sum(slot.weights for slot in slots)
+
+    async def _fetch(self, source: Source) -> Footprint:
+        await asyncio.sleep(self.fetch_seconds.get(source.id, 0.0))
+        if self.fetch_failures.get(source.id):
+            raise self.fetch_failures[source.id].pop(0)
+        self.fetched.append(source.id)
+        return Footprint(Path(source.id), self.estimates[source.id])
