@@ -79,6 +79,12 @@ class ToolCall(Struct):
     type: Literal["function"] = "function"
 
 
+class AudioReference(Struct):
+    """An earlier answer's audio by id; there is none here."""
+
+    id: str
+
+
 class SystemMessage(Struct, tag="system", tag_field="role"):
     """Instructions."""
 
@@ -109,6 +115,7 @@ class AssistantMessage(Struct, tag="assistant", tag_field="role"):
     reasoning_content: str | None = None
     tool_calls: list[ToolCall] | None = None
     function_call: FunctionCall | None = None
+    audio: AudioReference | None = None
 
 
 class ToolMessage(Struct, tag="tool", tag_field="role"):

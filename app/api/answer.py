@@ -1,0 +1,59 @@
+"""From a running job to an HTTP answer: one stream of events, sent as it comes or folded into one piece."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import partial
+from time import time
+from typing import Any, Protocol
+from uuid import uuid4
+
+from litestar import Request, Response
+from msgspec import Struct
+
+from app.api.connection import while_connected
+from app.api.errors import body_of
+from app.api.sse import EventStream, Source
+from app.api.transcript import Head, Transcript
+from app.errors import EngineFailed
+from app.generation.events import Event, Started
+from app.observability import request_id
+
+
+class Renderer(Protocol):
+    """A dialect: events as chunks, and as a whole answer."""
+
+    def chunks(self, event: Event) -> list[Struct]:
+        """The chunks that ``event`` makes."""
+
+    def whole(self, transcript: Transcript) -> Struct:
+        """The answer in one piece."""
+
+
+async def answer(
+    request: Request[Any, Any, Any],
+    events: AsyncGenerator[Event, None],
+    renderer: Callable[[Head], Renderer],
+    *,
+    stream: bool,
+) -> Response[Any]:
+    """Begin the job; what fails before that raises and keeps its HTTP status.
+
+    The response owns ``events`` from then on. If the client goes, at any time, the job is cancelled.
+    """
+    started = await while_connected(request.receive, anext(events))
+    if not isinstance(started, Started):
+        await events.aclose()
+        raise EngineFailed("The answer did not begin; send the request again.")
+    told = renderer(Head(uuid4().hex, int(time()), started.model, started.fingerprint))
+    if stream:
+        failure = partial(body_of, where=request_id(request.scope))
+        return EventStream(Source(events, told.chunks, failure))
+    return Response(told.whole(await while_connected(request.receive, _fold(events))))
+
+
+async def _fold(events: AsyncGenerator[Event, None]) -> Transcript:
+    transcript = Transcript()
+    async with aclosing(events):
+        async for event in events:
+            transcript.add(event)
+    return transcript

@@ -1,0 +1,68 @@
+"""A chat request's messages and template variables, checked."""
+
+from typing import Any
+
+from app.errors import InvalidRequest
+from app.schemas.chat import ChatRequest
+from app.schemas.messages import AssistantMessage, AudioPart, FilePart, ImagePart, Message
+
+TEMPLATE_OWN = frozenset(
+    {
+        "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents", "max_length",
+        "messages", "padding", "processor_kwargs", "return_assistant_tokens_mask", "return_dict", "return_tensors",
+        "tokenize", "tokenizer_kwargs", "tools", "truncation",
+    }
+)  # fmt: skip
+"""Names that the rendering of a template gives a meaning of its own: no client may set them as a variable."""
+
+KINDS = {ImagePart: "Images", AudioPart: "Audio", FilePart: "Files"}
+
+
+def checked(messages: list[Message]) -> tuple[Message, ...]:
+    """The messages, of which none holds what a text model cannot read. Raises :class:`InvalidRequest`."""
+    for at, message in enumerate(messages):
+        if isinstance(message, AssistantMessage) and message.audio is not None:
+            raise InvalidRequest(
+                "Audio answers cannot be referred to; this is a text model.", param=f"messages.{at}.audio"
+            )
+        for part_at, part in enumerate(message.content if isinstance(message.content, list) else []):
+            if isinstance(part, ImagePart | AudioPart | FilePart):
+                raise InvalidRequest(
+                    f"{KINDS[type(part)]} cannot be read by this model; send text.",
+                    param=f"messages.{at}.content.{part_at}",
+                )
+    return tuple(messages)
+
+
+def continues(request: ChatRequest) -> bool:
+    """Whether the answer goes on with the last message. Raises :class:`InvalidRequest` for contradictions."""
+    go_on = request.continue_final_message is True
+    if go_on and request.add_generation_prompt:
+        raise InvalidRequest(
+            "continue_final_message and add_generation_prompt exclude each other.", param="add_generation_prompt"
+        )
+    if request.add_generation_prompt is False and not go_on:
+        raise InvalidRequest(
+            "add_generation_prompt may be false only with continue_final_message: true.", param="add_generation_prompt"
+        )
+    if go_on and not (isinstance(request.messages[-1], AssistantMessage) and request.messages[-1].content):
+        raise InvalidRequest(
+            "continue_final_message needs an assistant's message with content at the end of messages.",
+            param="continue_final_message",
+        )
+    return go_on
+
+
+def variables(request: ChatRequest) -> dict[str, Any]:
+    """What the template is given beside the messages. Raises :class:`InvalidRequest` for names that are its own."""
+    given = {} if request.chat_template_kwargs is None else request.chat_template_kwargs
+    for name in given:
+        if name in TEMPLATE_OWN or not name.isidentifier():
+            raise InvalidRequest(
+                "chat_template_kwargs holds variables for the model's own template; "
+                "the template, the messages and how they are rendered cannot be set there.",
+                param=f"chat_template_kwargs.{name[:64]}",
+            )
+    if request.reasoning_effort is None:
+        return given
+    return {"reasoning_effort": request.reasoning_effort, **given}

@@ -1,0 +1,113 @@
+"""Failures as answers: one status per exception class, one body for all of them.
+
+``STATUS`` is the only place that joins :mod:`app.errors` with HTTP. Messages of unforeseen exceptions go to the log,
+never to the client.
+"""
+
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
+from litestar.types import ExceptionHandlersMap
+
+from app import errors
+from app.api.body import ClientGone
+from app.observability import request_id
+from app.schemas.errors import ErrorBody, ErrorDetail
+
+STATUS: dict[type[errors.SwitchyardError], int] = {
+    errors.InvalidRequest: 400,
+    errors.ModelUnusable: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.ModelNotFound: 404,
+    errors.Conflict: 409,
+    errors.QueueFull: 429,
+    errors.EngineFailed: 500,
+    errors.Unavailable: 503,
+}
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+CLIENT_GONE = 499
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+
+
+def status_of(error: errors.SwitchyardError) -> int:
+    """The status of the most derived class that the table knows."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def body_of(error: Exception, where: str) -> ErrorBody:
+    """The body that tells of ``error``; what is not foreseen is logged under the request id ``where``."""
+    if isinstance(error, errors.SwitchyardError):
+        return _body(status_of(error), error.message, param=error.param, code=error.code)
+    structlog.get_logger("switchyard").error("unforeseen failure", request_id=where, exc_info=error)
+    return _body(500, f"The service failed to answer; its log tells why under request id {where}.")
+
+
+def exception_handlers() -> ExceptionHandlersMap:
+    """What the application answers with, by exception class."""
+    return {HTTPException: _refused, ClientGone: _gone, Exception: _failed}
+
+
+def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
+    status = status_of(error) if isinstance(error, errors.SwitchyardError) else 500
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.SwitchyardError) and error.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after)))
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(body_of(error, request_id(request.scope)), status_code=status, headers=headers)
+
+
+def _gone(_request: Request[Any, Any, Any], _error: ClientGone) -> Response[ErrorBody]:
+    return Response(_body(CLIENT_GONE, "The client closed the connection."), status_code=CLIENT_GONE)
+
+
+def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
+    """Litestar's own failures: routing, sizes, parameters."""
+    asked = f"{request.method} {request.url.path}"
+    if isinstance(error, NotFoundException):
+        message = f"Unknown request URL: {asked}. GET /schema/openapi.json lists what there is."
+        return Response(_body(404, message, code="unknown_url"), status_code=404)
+    if isinstance(error, MethodNotAllowedException):
+        allowed = _allowed(request)
+        message = f"{asked} is not allowed; this URL takes {allowed}."
+        return Response(_body(405, message, code="method_not_allowed"), status_code=405, headers={"allow": allowed})
+    if error.status_code == 413:
+        return Response(_body(413, "The body is larger than this service takes."), status_code=413)
+    if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
+        return Response(_parameter(error.extra[0]), status_code=400)
+    if error.status_code >= 500:
+        return Response(body_of(error, request_id(request.scope)), status_code=error.status_code)
+    return Response(_body(error.status_code, error.detail), status_code=error.status_code)
+
+
+def _parameter(problem: Any) -> ErrorBody:
+    """Litestar's ``{message, key}``; bodies are checked elsewhere, so it misses them only where there is none."""
+    if problem.get("key") == "data":
+        return _body(400, "The body is empty; send a JSON object.")
+    return _body(400, str(problem["message"]), param=problem.get("key"))
+
+
+def _allowed(request: Request[Any, Any, Any]) -> str:
+    """The methods of the URL, found by asking the router for each."""
+    known = []
+    for method in METHODS:
+        try:
+            request.app.asgi_router.handle_routing(path=request.scope["path"].rstrip("/") or "/", method=method)
+        except HTTPException:
+            continue
+        known.append(method)
+    return ", ".join(known)
+
+
+def _body(status: int, message: str, *, param: str | None = None, code: str | None = None) -> ErrorBody:
+    kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return ErrorBody(ErrorDetail(message=message, type=kind, param=param, code=code))

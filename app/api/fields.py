@@ -1,0 +1,111 @@
+"""What becomes of every request field: the one table behind ``translate``, ``docs/api.md`` and the tests.
+
+A field is *honoured* (it does what OpenAI documents), *accepted* (it asks for nothing that this service could do
+otherwise) or *refused* (a 400 names it); a refused field may have harmless values, which ask for what is true anyway.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from app.errors import InvalidRequest
+
+Verdict = Literal["honoured", "accepted", "refused"]
+Json = bool | int | str | list[str] | dict[str, str]
+
+
+class Field(Struct, frozen=True):
+    """One request field. ``note`` is a sentence for the docs and, when refused, for the caller."""
+
+    name: str
+    verdict: Verdict
+    note: str
+    harmless: tuple[Json, ...] = ()
+
+
+SHARED = (
+    Field("model", "honoured", "Named per request; left out, the service's default model."),
+    Field("frequency_penalty", "honoured", "-2 to 2, per occurrence in the generated text."),
+    Field("logit_bias", "honoured", "Token ids as strings, -100 (ban) to 100 (force)."),
+    Field("n", "honoured", "Up to the setting max_choices."),
+    Field("presence_penalty", "honoured", "-2 to 2, once per token in the generated text."),
+    Field("seed", "honoured", "The same seed gives the same text, whatever runs beside it."),
+    Field("stop", "honoured", "A string or up to four; never part of the text."),
+    Field("stream", "honoured", "Server-sent events, a chunk per step."),
+    Field("stream_options", "honoured", "include_usage, with stream only; include_obfuscation may be false only."),
+    Field("temperature", "honoured", "0 to 2; 0 is greedy."),
+    Field("top_p", "honoured", "0 to 1."),
+    Field("user", "accepted", "No effect: answers do not depend on who asks."),
+)
+
+EXTENSIONS = (
+    Field("top_k", "honoured", "Draw from the k likeliest tokens; 0 or -1 is off."),
+    Field("min_p", "honoured", "Drop tokens below this share of the likeliest one's probability."),
+    Field("repetition_penalty", "honoured", "Divides the logits of tokens already seen, prompt included."),
+    Field("stop_token_ids", "honoured", "Token ids that end a choice."),
+    Field("ignore_eos", "honoured", "Go on although the model would end its answer."),
+    Field("min_tokens", "honoured", "No end before that many tokens."),
+    Field("keep_alive", "honoured", "Seconds or '5m': how long the model stays afterwards; 0 unloads it, -1 keeps it."),
+)
+
+COMPLETION_ONLY = (
+    Field("prompt", "honoured", "Text, texts, token ids, lists of token ids; left out, the empty text."),
+    Field("best_of", "honoured", "Candidates per prompt, ranked by mean log probability; not with stream."),
+    Field("echo", "honoured", "The prompt comes first, with its log probabilities if logprobs is set."),
+    Field("logprobs", "honoured", "0 to 5 alternatives in the four-array shape."),
+    Field("max_tokens", "honoured", "16 by default; 0 with echo and logprobs scores the prompt."),
+    Field("suffix", "honoured", "Fill in the middle, for models that have tokens for it."),
+)
+
+CHAT_ONLY = (
+    Field("messages", "honoured", "Roles system, developer, user, assistant, tool, function; text content."),
+    Field("logprobs", "honoured", "Log probability of each token of the content."),
+    Field("top_logprobs", "honoured", "0 to 20 alternatives; needs logprobs."),
+    Field("max_completion_tokens", "honoured", "Comes before max_tokens; by default as many as the context holds."),
+    Field("max_tokens", "honoured", "The older name of max_completion_tokens."),
+    Field("reasoning_effort", "honoured", "Handed to the chat template."),
+    Field("metadata", "accepted", "No effect: nothing is stored that it could label."),
+    Field("prompt_cache_key", "accepted", "No effect: requests with equal prefixes share them anyway."),
+    Field("safety_identifier", "accepted", "No effect: answers do not depend on who asks."),
+    Field("audio", "refused", "Audio cannot be generated; leave audio out."),
+    Field("function_call", "refused", "Function calls are not available; leave it out.", ("none",)),
+    Field("functions", "refused", "Function calls are not available; leave it out."),
+    Field("modalities", "refused", "Only text can be generated.", (["text"],)),
+    Field("moderation", "refused", "There is no moderation model; leave moderation out."),
+    Field("parallel_tool_calls", "refused", "Tool calls are not available; leave it out."),
+    Field("prediction", "refused", "Predicted output is not used; leave prediction out."),
+    Field(
+        "prompt_cache_options",
+        "refused",
+        "Prefixes are shared implicitly and for as long as memory allows; no lifetime can be promised.",
+        ({"mode": "implicit"},),
+    ),
+    Field("prompt_cache_retention", "refused", "Prefixes are kept in memory only.", ("in_memory",)),
+    Field("response_format", "refused", "Structured output is not available.", ({"type": "text"},)),
+    Field(
+        "service_tier", "refused", "There is one tier; leave it out or ask for auto or default.", ("auto", "default")
+    ),
+    Field("store", "refused", "Answers are never stored; only false is true here.", (False,)),
+    Field("tool_choice", "refused", "Tool calls are not available; leave it out.", ("none",)),
+    Field("tools", "refused", "Tool calls are not available; leave tools out."),
+    Field("verbosity", "refused", "Models have no such control; say in a message how long to answer.", ("medium",)),
+    Field("web_search_options", "refused", "There is no web search; leave it out."),
+)
+
+CHAT_EXTENSIONS = (
+    Field("continue_final_message", "honoured", "Go on with the last message, an assistant's."),
+    Field("add_generation_prompt", "honoured", "The opposite of continue_final_message; false alone is refused."),
+    Field("chat_template_kwargs", "honoured", "Variables for the chat template, never the template itself."),
+)
+
+COMPLETION = SHARED + COMPLETION_ONLY + EXTENSIONS
+CHAT = SHARED + CHAT_ONLY + EXTENSIONS + CHAT_EXTENSIONS
+
+
+def refuse(request: Struct, table: tuple[Field, ...]) -> None:
+    """Raise :class:`InvalidRequest` for the first refused field whose value is not a harmless one."""
+    for field in table:
+        if field.verdict == "refused":
+            value = getattr(request, field.name)
+            if value is not None and not any(type(it) is type(value) and it == value for it in field.harmless):
+                raise InvalidRequest(f"{field.name} is refused: {field.note}", param=field.name)

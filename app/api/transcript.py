@@ -1,0 +1,84 @@
+"""The fold over a job's events that every whole answer is made from. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Self, TypeVar, assert_never
+
+from msgspec import Struct
+
+from app.errors import EngineFailed
+from app.generation.events import Completed, Delta, Event, Finished, FinishReason, Started, TokenLogprob
+from app.schemas.usage import Usage
+
+T = TypeVar("T")
+
+
+class Head(Struct, frozen=True):
+    """What every chunk of an answer repeats. ``id`` has no dialect's prefix; ``created`` is seconds since 1970."""
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str
+
+
+@dataclass
+class Choice:
+    """One choice so far; ``reason`` is None while it grows."""
+
+    pieces: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    reason: FinishReason | None = None
+
+    @property
+    def text(self) -> str:
+        """All of its text."""
+        return "".join(self.pieces)
+
+
+class Transcript:
+    """What has been told so far."""
+
+    def __init__(self) -> None:
+        self._choices: dict[int, Choice] = {}
+        self._usage: Usage | None = None
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Self:
+        """The fold of ``events``."""
+        transcript = cls()
+        for event in events:
+            transcript.add(event)
+        return transcript
+
+    def add(self, event: Event) -> None:
+        """Take in one more event."""
+        match event:
+            case Started():
+                pass
+            case Delta(index=index, text=text, logprobs=logprobs):
+                choice = self._choices.setdefault(index, Choice())
+                choice.pieces.append(text)
+                choice.logprobs.extend(logprobs)
+            case Finished(index=index, reason=reason):
+                self._choices.setdefault(index, Choice()).reason = reason
+            case Completed(usage=usage):
+                self._usage = usage
+            case _:
+                assert_never(event)
+
+    @property
+    def usage(self) -> Usage:
+        """What it took."""
+        return _told(self._usage)
+
+    @property
+    def choices(self) -> list[tuple[int, Choice, FinishReason]]:
+        """Every choice with its index and why it ended, in the order of the indexes."""
+        return [(index, choice, _told(choice.reason)) for index, choice in sorted(self._choices.items())]
+
+
+def _told(value: T | None) -> T:
+    if value is None:
+        raise EngineFailed("The answer ended early; send the request again.")
+    return value

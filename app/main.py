@@ -1,0 +1,125 @@
+"""The composition root: the only module that knows every room.
+
+Importing it imports no MLX; starting the application imports its memory gauge, the first load the rest.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+
+from litestar import Litestar
+from litestar.di import Provide
+
+from app.api import routes
+from app.api.body import StrictRequest
+from app.api.document import openapi
+from app.api.errors import exception_handlers
+from app.api.guards import api_key_guard
+from app.engine.base import Engine, EngineLoader
+from app.errors import Unavailable
+from app.generation.strategy import GenerationStrategy
+from app.observability import configure_logging, observed
+from app.registry.registry import ModelRegistry
+from app.settings import Settings
+
+
+def create_app(
+    settings: Settings, *, registry: ModelRegistry | None = None, strategy: GenerationStrategy | None = None
+) -> Litestar:
+    """The service. A ``registry`` that is given stays its giver's to close; else one with MLX is built at the start."""
+    resident = registry
+    generation = GenerationStrategy() if strategy is None else strategy
+
+    def provide_registry() -> ModelRegistry:
+        if resident is None:
+            raise Unavailable("The service is starting; try again.", retry_after=1.0)
+        return resident
+
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
+        nonlocal resident
+        configure_logging(settings.log_level, settings.log_format)
+        async with AsyncExitStack() as stack:
+            if registry is None:
+                resident = await stack.enter_async_context(mlx_registry(settings))
+            yield
+
+    app = Litestar(
+        route_handlers=routes(api_key_guard(settings.api_keys)),
+        dependencies={
+            "registry": Provide(provide_registry, sync_to_thread=False),
+            "strategy": Provide(lambda: generation, sync_to_thread=False),
+            "settings": Provide(lambda: settings, sync_to_thread=False),
+        },
+        exception_handlers=exception_handlers(),
+        lifespan=[lifespan],
+        logging_config=None,
+        openapi_config=openapi(),
+        request_class=StrictRequest,
+        request_max_body_size=settings.max_body_bytes,
+    )
+    app.asgi_handler = observed(app.asgi_handler)
+    return app
+
+
+@asynccontextmanager
+async def mlx_registry(settings: Settings) -> AsyncGenerator[ModelRegistry, None]:
+    """The registry over MLX and the hub, for the running loop; its parts are closed after it."""
+    from app.engine.mlx.memory import MLXGauge  # noqa: PLC0415  MLX is imported where it is first needed
+    from app.registry.catalog import Catalog  # noqa: PLC0415  so is the hub
+    from app.registry.hub import Hub  # noqa: PLC0415
+    from app.registry.shelf import Shelf  # noqa: PLC0415
+
+    loader = LazyLoader(settings)
+    hub = Hub(offline=settings.offline)
+    shelf = Shelf(hub, loader.embedded, offline=settings.offline)
+    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, MLXGauge())
+    async with AsyncExitStack() as closing:
+        closing.push_async_callback(loader.close)
+        closing.push_async_callback(hub.close)
+        closing.push_async_callback(registry.close)
+        registry.start()
+        yield registry
+
+
+class LazyLoader:
+    """The MLX loader and its thread; mlx-lm takes seconds to import, so the thread does it when a model is wanted."""
+
+    def __init__(self, settings: Settings) -> None:
+        from app.engine.mlx.thread import MLXThread  # noqa: PLC0415
+
+        self._settings = settings
+        self._thread = MLXThread(asyncio.get_running_loop())
+        self._loader: EngineLoader | None = None
+
+    async def load(self, path: Path, *, name: str) -> Engine:
+        """See :class:`app.engine.base.EngineLoader`."""
+        if self._loader is None:
+            self._loader = await self._thread.call(self._import_loader)
+        return await self._loader.load(path, name=name)
+
+    async def embedded(self) -> Path:
+        """The directory of the embedded default model, converted on first use."""
+        return await self._thread.call(self._embedded)
+
+    async def close(self) -> None:
+        """End the thread."""
+        await self._thread.close()
+
+    def _import_loader(self) -> EngineLoader:
+        loader: EngineLoader = import_module("app.engine.mlx.loader").MLXLoader(
+            self._thread,
+            max_rows=self._settings.max_batch_rows,
+            slice_tokens=self._settings.prefill_slice,
+            prefix_bytes=self._settings.prefix_cache,
+        )
+        return loader
+
+    def _embedded(self) -> Path:
+        from app.engine.mlx.smollm2 import ensure_smollm2  # noqa: PLC0415
+
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        return ensure_smollm2(Path(home).expanduser() / "switchyard")

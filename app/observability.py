@@ -1,0 +1,99 @@
+"""Logging, and the id that joins a request's answer with its log lines."""
+
+import logging
+import re
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any, Literal, TextIO
+from uuid import uuid4
+
+import msgspec
+import structlog
+
+HEADER = b"x-request-id"
+VALID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+
+
+def configure_logging(level: str, style: Literal["console", "json"], stream: TextIO = sys.stderr) -> None:
+    """Log lines for people (``console``) or machines (``json``), at ``level`` and above, structlog's and logging's."""
+    severity = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Any] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+        if style == "json"
+        else [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(severity),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(severity)
+
+
+def request_id(scope: Any) -> str:
+    """The request's id: the client's own where it is a plain word, else a new one; the same for the whole request."""
+    state: dict[str, Any] = scope.setdefault("state", {})
+    if "request_id" not in state:
+        sent = next((value for name, value in scope["headers"] if name == HEADER), b"")
+        state["request_id"] = sent.decode() if VALID.fullmatch(sent) else uuid4().hex
+    return str(state["request_id"])
+
+
+def observed(app: ASGIApp) -> ASGIApp:
+    """``app``, with the request id on every answer and one log line per request, however it ends."""
+
+    async def observe(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        began, status, id_ = perf_counter(), 0, request_id(scope)
+        finished = False
+
+        async def watch(message: Message) -> None:
+            nonlocal status, finished
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (HEADER, id_.encode())]
+            elif not message.get("more_body", False):
+                finished = True
+            await send(message)
+
+        try:
+            await app(scope, receive, watch)
+        finally:
+            structlog.get_logger("switchyard").info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                complete=finished,
+                ms=round(1000 * (perf_counter() - began), 1),
+                request_id=id_,
+            )
+
+    return observe
+
+
+def _json(value: Any, **_options: Any) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()

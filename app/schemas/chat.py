@@ -1,0 +1,145 @@
+"""``POST /v1/chat/completions``: request, answer and chunks.
+
+Source of the shapes: OpenAI's chat completions reference (``CompletionCreateParams``, ``ChatCompletion`` and
+``ChatCompletionChunk``).
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from app.schemas.common import GenerationFields
+from app.schemas.messages import Message
+from app.schemas.usage import Usage
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class ConditionalFields(GenerationFields, kw_only=True):
+    """Fields of which only some values are true here: ``app.api.fields`` says which, any other is refused by name."""
+
+    audio: Any = None
+    function_call: Any = None
+    functions: Any = None
+    modalities: Any = None
+    moderation: Any = None
+    parallel_tool_calls: Any = None
+    prediction: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
+    response_format: Any = None
+    service_tier: Any = None
+    store: Any = None
+    tool_choice: Any = None
+    tools: Any = None
+    verbosity: Any = None
+    web_search_options: Any = None
+
+
+class ChatRequest(ConditionalFields, kw_only=True):
+    """Answer a conversation through the model's chat template."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_completion_tokens: (
+        Annotated[int, Meta(ge=1, description="Tokens to generate at most; as many as the context holds by default.")]
+        | None
+    ) = None
+    max_tokens: Annotated[int, Meta(ge=1, description="The older name of max_completion_tokens.")] | None = None
+    logprobs: Annotated[bool, Meta(description="Send each token's log probability.")] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20, description="Alternatives per token; needs logprobs.")] | None = None
+    reasoning_effort: Annotated[Effort, Meta(description="Handed to the chat template.")] | None = None
+    metadata: Annotated[dict[str, str], Meta(description="Accepted and not stored.")] | None = None
+    prompt_cache_key: Annotated[str, Meta(description="Accepted; equal prefixes are always shared.")] | None = None
+    safety_identifier: Annotated[str, Meta(description="Accepted and not used.")] | None = None
+    continue_final_message: (
+        Annotated[bool, Meta(description="Go on with the last message, an assistant's, instead of answering it.")]
+        | None
+    ) = None
+    add_generation_prompt: (
+        Annotated[bool, Meta(description="The opposite of continue_final_message; true by default.")] | None
+    ) = None
+    chat_template_kwargs: (
+        Annotated[dict[str, Any], Meta(description="Variables for the chat template, such as enable_thinking.")] | None
+    ) = None
+
+
+class ChatTopLogprob(Struct, frozen=True):
+    """An alternative; ``bytes`` is null for tokens that stand for no text."""
+
+    token: str
+    bytes: list[int] | None
+    logprob: float
+
+
+class ChatTokenLogprob(Struct, frozen=True):
+    """A token of the answer and its alternatives, likeliest first."""
+
+    token: str
+    bytes: list[int] | None
+    logprob: float
+    top_logprobs: list[ChatTopLogprob]
+
+
+class ChatLogprobs(Struct, frozen=True):
+    """Log probabilities of the content's tokens."""
+
+    content: list[ChatTokenLogprob]
+    refusal: None = None
+
+
+class AnswerMessage(Struct, frozen=True, kw_only=True):
+    """What the model said."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: None = None
+
+
+class ChatChoice(Struct, frozen=True):
+    """One choice of a whole answer."""
+
+    index: int
+    message: AnswerMessage
+    finish_reason: FinishReason
+    logprobs: ChatLogprobs | None = None
+
+
+class ChatCompletion(Struct, frozen=True, kw_only=True):
+    """The whole answer."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class ChatDelta(Struct, frozen=True, omit_defaults=True):
+    """More of a message; the role only in a choice's first."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChunkChoice(Struct, frozen=True):
+    """A piece of one choice."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class ChatChunk(Struct, frozen=True, kw_only=True):
+    """One chunk of a stream. ``usage`` is absent unless ``include_usage`` asks for it, then null until the last."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChunkChoice]
+    usage: Usage | UnsetType | None = UNSET

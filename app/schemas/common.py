@@ -1,0 +1,46 @@
+"""Request fields that completions and chat completions share beside sampling."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from app.schemas.sampling import SamplingFields
+
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Stop = str | Annotated[list[str], Meta(max_length=4)]
+KeepAlive = str | Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
+class StreamOptions(Struct):
+    """What a stream carries beside its text."""
+
+    include_usage: Annotated[bool, Meta(description="Send token counts in a last chunk.")] | None = None
+    include_obfuscation: Annotated[bool, Meta(description="Only false: chunks are not padded.")] | None = None
+
+
+class GenerationFields(SamplingFields, kw_only=True):
+    """How long a choice may grow, where it stops, how it is sent."""
+
+    model: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=512,
+                description="An id or alias of GET /v1/models, or any allowed Hugging Face repository "
+                "(org/name, org/name@revision); left out, the service's default model.",
+            ),
+        ]
+        | None
+    ) = None
+    n: Annotated[int, Meta(ge=1, description="Choices for each prompt; 1 by default.")] | None = None
+    stop: Stop | None = None
+    stream: Annotated[bool, Meta(description="Answer with server-sent events, chunk by chunk.")] | None = None
+    stream_options: StreamOptions | None = None
+    user: Annotated[str, Meta(description="Accepted and not used.")] | None = None
+    stop_token_ids: list[TokenId] | None = None
+    ignore_eos: (
+        Annotated[bool, Meta(description="Go on to max_tokens although the model would end its answer.")] | None
+    ) = None
+    min_tokens: Annotated[int, Meta(ge=0, description="No end before that many tokens.")] | None = None
+    keep_alive: KeepAlive | None = None

@@ -1,0 +1,102 @@
+"""What goes over the wire, compared byte by byte with files that a person can read."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.api.answer import Renderer
+from app.api.outbox import Outbox
+from app.api.render_chat import ChatRenderer
+from app.api.render_completion import CompletionRenderer
+from app.api.sse import DONE
+from app.api.transcript import Head, Transcript
+from app.errors import EngineFailed
+from app.generation.events import Delta, Event, Finished
+from app.schemas.chat import ChatRequest
+from app.schemas.completions import CompletionRequest
+from tests.support.events import COMPLETED, STARTED, token, told
+
+GOLDEN = Path(__file__).parent / "golden"
+HEAD = Head("1", 1700000000, STARTED.model, STARTED.fingerprint)
+SCORED: list[Event] = [
+    STARTED,
+    Delta(0, "Der Preis", (token("Der", None), token(" Preis", -1.25, (" Preis", -1.25), (" Weg", -2.0)))),
+    Delta(0, "", (token("�", -0.1, raw=b"\xe2\x82"),)),
+    Delta(0, "€", (token("�", float("-inf"), ("x", float("-inf")), raw=b"\xac"),)),
+    Delta(0, "!", (token("!", -0.5, ("?", -0.25)),)),
+    Finished(0, "length"),
+    COMPLETED,
+]
+PLAIN: list[Event] = [
+    STARTED,
+    Delta(1, " Lyon"),
+    Delta(0, " Paris"),
+    Delta(0, ".\n"),
+    Finished(0, "stop"),
+    Finished(1, "length"),
+    COMPLETED,
+]
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}
+CASES: dict[str, tuple[str, dict[str, Any], list[Event]]] = {
+    "completion": ("completion", {"n": 2}, PLAIN),
+    "completion_usage": ("completion", STREAM, [STARTED, *told(" Paris"), COMPLETED]),
+    "completion_logprobs": ("completion", {"logprobs": 2, "echo": True}, SCORED),
+    "chat": ("chat", {"n": 2}, PLAIN),
+    "chat_usage": ("chat", STREAM, [STARTED, *told(" Paris"), COMPLETED]),
+    "chat_empty": ("chat", {}, [STARTED, Finished(0, "stop"), COMPLETED]),
+    "chat_logprobs": ("chat", {"logprobs": True, "top_logprobs": 2}, SCORED),
+}
+
+
+def renderer(kind: str, fields: dict[str, Any]) -> Renderer:
+    if kind == "completion":
+        return CompletionRenderer(msgspec.convert(fields, CompletionRequest), HEAD)
+    messages = [{"role": "user", "content": "x"}]
+    return ChatRenderer(msgspec.convert({"messages": messages, **fields}, ChatRequest), HEAD)
+
+
+async def stream(kind: str, fields: dict[str, Any], events: list[Event]) -> bytes:
+    outbox, told_by = Outbox(), renderer(kind, fields)
+    for event in events:
+        for chunk in told_by.chunks(event):
+            outbox.frame(chunk)
+    outbox.put(DONE)
+    outbox.close()
+    frames, more = await outbox.take()
+    assert not more
+    return frames
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_streams_are_what_the_file_says(name):
+    assert await stream(*CASES[name]) == (GOLDEN / f"{name}.sse").read_bytes()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_whole_answers_are_what_the_file_says(name):
+    kind, fields, events = CASES[name]
+    answer = msgspec.json.encode(renderer(kind, fields).whole(Transcript.of(events)))
+    assert msgspec.json.format(answer, indent=1) + b"\n" == (GOLDEN / f"{name}.json").read_bytes()
+
+
+def test_every_golden_file_is_used():
+    assert {path.stem for path in GOLDEN.iterdir()} == set(CASES)
+
+
+@pytest.mark.parametrize("events", [[STARTED], [STARTED, Delta(0, "a"), COMPLETED], [STARTED, *told("a")]])
+@pytest.mark.parametrize("kind", ["completion", "chat"])
+def test_an_answer_that_ended_early_is_no_answer(kind, events):
+    with pytest.raises(EngineFailed, match="ended early"):
+        renderer(kind, {}).whole(Transcript.of(events))
+
+
+async def test_streamed_offsets_are_those_of_the_whole_text():
+    whole = renderer("completion", {"logprobs": 1}).whole(Transcript.of(SCORED))
+    frames = (await stream("completion", {"logprobs": 1}, SCORED)).decode()
+    streamed = [int(n) for ns in re.findall(r'"text_offset":\[([\d,]*)\]', frames) for n in ns.split(",") if n]
+    assert streamed == whole.choices[0].logprobs.text_offset == [0, 3, 9, 9, 10]
+    text = whole.choices[0].text
+    assert [text[at] for at in streamed] == ["D", " ", "€", "€", "!"]
