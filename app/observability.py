@@ -47,8 +47,10 @@ def configure_logging(level: str, style: Literal["console", "json"], stream: Tex
         )
     )
     root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(severity)
+    for old in [it for it in root.handlers if isinstance(it.formatter, structlog.stdlib.ProcessorFormatter)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(severity if severity < logging.INFO else max(severity, logging.WARNING))  # libraries chat at INFO
 
 
 def request_id(scope: Any) -> str:

@@ -1,0 +1,70 @@
+"""The servers that the contract is checked against: the same tests for each engine."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+from litestar import Litestar
+from msgspec import Struct
+
+from app.main import create_app
+from app.settings import Settings
+from tests.support.house import scripted_memory, scripted_registry
+from tests.support.live import live
+from tests.support.scripted import ScriptedLoader, echoes, says
+
+SAYS = "Hello, wörld € 你好."
+
+
+class Server(Struct, frozen=True):
+    """A live service and the model to ask; ``says`` is its answer to everything, where that is known."""
+
+    url: str
+    model: str
+    says: str | None
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+
+@asynccontextmanager
+async def scripted_app(root: Path) -> AsyncIterator[Litestar]:
+    """Every model says ``SAYS``, and its prompt again where that begins with "echo:"."""
+
+    def script(sequence, row):
+        if bytes(sequence.prompt[1:6]) == b"echo:":
+            return echoes(sequence, row)
+        return says(SAYS)(sequence, row)
+
+    async with scripted_registry(ScriptedLoader(scripted_memory(), script=script), root) as registry:
+        yield create_app(Settings(), registry=registry)
+
+
+@pytest.fixture(scope="session", params=["scripted"])
+def server(request, tmp_path_factory) -> Iterator[Server]:
+    """One server per engine for the whole session."""
+    root = tmp_path_factory.mktemp(request.param)
+    with live(lambda: scripted_app(root)) as url:
+        yield Server(url, "org/tiny", SAYS)
+
+
+@pytest.fixture
+def client(server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0, timeout=30) as made:
+        yield made
+
+
+@pytest.fixture
+async def aclient(server) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0, timeout=30) as made:
+        yield made
+
+
+@pytest.fixture
+def http(server) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=server.url, timeout=30) as made:
+        yield made

@@ -1,0 +1,148 @@
+"""``/v1/completions`` as the OpenAI SDK sees it."""
+
+import asyncio
+
+import openai
+import pytest
+
+SETTINGS = {"temperature": 0, "seed": 1, "max_tokens": 12}
+
+
+@pytest.fixture
+def ask(client, server):
+    return lambda prompt="Once upon", **fields: client.completions.create(
+        model=server.model, prompt=prompt, **{**SETTINGS, **fields}
+    )
+
+
+def test_a_whole_answer(ask, server):
+    answer = ask()
+    assert (answer.object, answer.model) == ("text_completion", server.model)
+    assert answer.id.startswith("cmpl-")
+    assert answer.system_fingerprint
+    (choice,) = answer.choices
+    assert choice.finish_reason in {"stop", "length"}
+    assert answer.usage.completion_tokens <= 12
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    if server.says:
+        assert server.says.startswith(choice.text.removesuffix("�"))
+
+
+def test_the_stream_says_what_the_whole_answer_says(ask):
+    whole = ask(max_tokens=40)
+    chunks = list(ask(max_tokens=40, stream=True, stream_options={"include_usage": True}))
+    assert "".join(c.choices[0].text for c in chunks if c.choices) == whole.choices[0].text
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == whole.choices[0].finish_reason
+    assert [c.usage for c in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens
+    assert {(c.id, c.object) for c in chunks} == {(chunks[0].id, "text_completion")}
+
+
+def test_choices_come_in_index_order_prompt_major(ask, server):
+    answer = ask(["echo:a", "echo:bb"], n=2, max_tokens=40)
+    assert [c.index for c in answer.choices] == [0, 1, 2, 3]
+    if server.says:
+        assert [c.text for c in answer.choices] == ["echo:a", "echo:a", "echo:bb", "echo:bb"]
+    texts: dict[int, str] = {}
+    for chunk in ask(["echo:a", "echo:bb"], n=2, max_tokens=40, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] = texts.get(choice.index, "") + choice.text
+    assert [texts[index] for index in range(4)] == [c.text for c in answer.choices]
+
+
+def test_token_ids_are_a_prompt(ask):
+    answer = ask([5, 6, 7])
+    assert answer.usage.prompt_tokens == 3
+    assert ask([[5, 6, 7], [8]]).usage.prompt_tokens == 4
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask([2**31 - 1])
+    assert refused.value.param == "prompt"
+
+
+@pytest.mark.parametrize("prompt", ["", [""], [[]]])
+def test_an_empty_prompt_begins_a_text(ask, prompt):
+    assert ask(prompt).usage.prompt_tokens == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("echo", [False, True])
+def test_logprobs_in_the_legacy_shape(ask, stream, echo):
+    fields = {"logprobs": 2, "echo": echo, "max_tokens": 5}
+    answer = ask("Once", **fields)
+    if stream:
+        pieces = [c.choices[0].logprobs for c in ask("Once", **fields, stream=True) if c.choices[0].logprobs]
+        tokens, scores, tops, offsets = (
+            [item for piece in pieces for item in getattr(piece, name)]
+            for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+        )
+    else:
+        whole = answer.choices[0].logprobs
+        tokens, scores, tops, offsets = whole.tokens, whole.token_logprobs, whole.top_logprobs, whole.text_offset
+    assert len(tokens) == len(scores) == len(tops) == len(offsets)
+    assert len(tokens) == answer.usage.completion_tokens + (answer.usage.prompt_tokens if echo else 0)
+    assert (scores[0] is None, tops[0] is None) == (echo, echo)
+    assert all(score <= 0 and 1 <= len(top) <= 3 for score, top in list(zip(scores, tops, strict=True))[1:])
+    assert offsets == sorted(offsets)
+    text = answer.choices[0].text
+    assert all(text.startswith(t, at) for t, at in zip(tokens, offsets, strict=True) if not t.startswith("bytes:"))
+
+
+def test_a_prompt_is_scored_without_generating(ask):
+    answer = ask("Once upon", echo=True, logprobs=1, max_tokens=0)
+    (choice,) = answer.choices
+    assert (choice.text, choice.finish_reason) == ("Once upon", "length")
+    assert len(choice.logprobs.tokens) == answer.usage.prompt_tokens
+    assert answer.usage.completion_tokens == 0
+
+
+def test_the_best_are_picked(ask):
+    answer = ask(n=2, best_of=4, max_tokens=4, temperature=1)
+    assert [c.index for c in answer.choices] == [0, 1]
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(n=1, best_of=2, stream=True)
+    assert refused.value.param == "best_of"
+
+
+def test_a_stop_string_is_never_sent(ask, server):
+    if server.says is None:
+        pytest.skip("what the model says is not known")
+    for stop in ("wör", ["nothing", "wör"]):
+        answer = ask(max_tokens=50, stop=stop)
+        assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("Hello, ", "stop")
+        streamed = "".join(c.choices[0].text for c in ask(max_tokens=50, stop=stop, stream=True))
+        assert streamed == "Hello, "
+
+
+def test_what_cannot_be_done_is_a_400_that_names_the_field(ask, client, server):
+    for fields, param in [
+        ({"suffix": "the end"}, "suffix"),
+        ({"stop": ["a"] * 5}, "stop"),
+        ({"max_tokens": 10**9}, "max_tokens"),
+        ({"n": 1000}, "n"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"logit_bias": {"2000000000": 1}}, "logit_bias"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"extra_body": {"stop_token_ids": [2**31 - 1]}}, "stop_token_ids"),
+    ]:
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask(**fields)
+        assert refused.value.param == param
+        assert refused.value.type == "invalid_request_error"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model=server.model, prompt="a " * 5000, max_tokens=1)
+    assert refused.value.code == "context_length_exceeded"
+
+
+async def test_sixteen_at_once_are_each_answered(aclient, server):
+    async def one(number):
+        stream = await aclient.completions.create(
+            model=server.model, prompt=f"echo:{number}", stream=True, **{**SETTINGS, "max_tokens": 20}
+        )
+        return "".join([chunk.choices[0].text async for chunk in stream])
+
+    texts = await asyncio.gather(*(one(number) for number in range(16)))
+    assert len(texts) == 16
+    if server.says:
+        assert texts == [f"echo:{number}" for number in range(16)]
