@@ -83,18 +83,29 @@ class MLXThread:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        while True:
-            while not self._workers or not self._calls.empty():
-                call = self._calls.get()
-                if call is None:
-                    self._flush()
-                    return
-                call()
-                self._flush()
-            for worker in tuple(self._workers):
-                if not worker.step():
-                    self.remove(worker)
-            self._flush()
+        while self._run_calls():
+            self._step_workers()
+
+    # No local of a loop that waits may outlive its turn: it would keep an evicted model's weights alive.
+
+    def _run_calls(self) -> bool:
+        """Run what was handed over, waiting for it if there is nothing to step; False at the end."""
+        while not self._workers or not self._calls.empty():
+            if not self._run_call(self._calls.get()):
+                return False
+        return True
+
+    def _run_call(self, call: Callable[[], None] | None) -> bool:
+        if call is not None:
+            call()
+        self._flush()
+        return call is not None
+
+    def _step_workers(self) -> None:
+        for worker in tuple(self._workers):
+            if not worker.step():
+                self.remove(worker)
+        self._flush()
 
     def _flush(self) -> None:
         if self._outbox and not self._loop.is_closed():

@@ -1,0 +1,23 @@
+"""One engine on a random-weight model, shared by the tests of this folder."""
+
+import asyncio
+
+import pytest
+
+from app.engine.mlx.loader import MLXLoader
+from app.engine.mlx.thread import MLXThread
+from tests.support.tiny import tiny
+
+
+@pytest.fixture(scope="session")
+async def loader():
+    loader = MLXLoader(MLXThread(asyncio.get_running_loop()), max_rows=16, slice_tokens=64, prefix_bytes=8 << 20)
+    yield loader
+    await loader.close()
+
+
+@pytest.fixture(scope="session")
+async def engine(loader):
+    engine = await loader.load(tiny(), name="tiny")
+    yield engine
+    await engine.close()

@@ -1,0 +1,213 @@
+"""The engine on a real MLX model: the same texts alone and together, prompt reuse, cancellation, failures."""
+
+import asyncio
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx_lm.utils import load_model
+
+from app.engine.base import Prefilled, Sequence, Token
+from app.engine.mlx.loader import MLXLoader
+from app.errors import EngineFailed, ModelUnusable, Unavailable
+from app.schemas.sampling import Sampling
+from tests.support.tiny import make_tiny, tiny
+
+GREEDY = Sampling(temperature=0)
+
+
+def prompt(seed: int, length: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.random.default_rng(seed).integers(3, 250, length))
+
+
+async def run(engine, *sequences):
+    """Tokens by (sequence, row), and the prefill events by sequence."""
+    tokens, prefilled = {}, {}
+    async for items in engine.generate(sequences):
+        for item in items:
+            if isinstance(item, Prefilled):
+                prefilled[item.sequence] = item
+            else:
+                tokens.setdefault((item.sequence, item.row), []).append(item)
+    return tokens, prefilled
+
+
+def ids(tokens):
+    return [token.id for token in tokens]
+
+
+def greedy_reference(tokens, count):
+    """mlx-lm's model without cache or batch, on this thread: the plainest way to the same text."""
+    model, _ = load_model(tiny())
+    model.set_dtype(mx.float32)
+    out = list(tokens)
+    for _ in range(count):
+        out.append(mx.argmax(model(mx.array([out]))[0, -1]).item())
+    return out[len(tokens) :]
+
+
+async def test_greedy_text_is_the_models_own(engine):
+    made, _ = await run(engine, Sequence(prompt(1, 20), GREEDY, max_tokens=12))
+    assert ids(made[0, 0]) == greedy_reference(prompt(1, 20), 12)
+    assert [token.finish for token in made[0, 0]] == [None] * 11 + ["length"]
+
+
+async def test_sixteen_at_once_make_the_texts_of_one_by_one(engine):
+    sequences = [Sequence(prompt(seed, 3 + 9 * seed), GREEDY, max_tokens=5 + seed) for seed in range(16)]
+    alone = [(await run(engine, sequence))[0][0, 0] for sequence in sequences]
+    together = await asyncio.gather(*(run(engine, sequence) for sequence in sequences))
+    assert [ids(made[0, 0]) for made, _ in together] == [ids(made) for made in alone]
+    one_stream, _ = await run(engine, *sequences)
+    assert [ids(one_stream[i, 0]) for i in range(16)] == [ids(made) for made in alone]
+
+
+async def test_a_seed_gives_the_same_text_whatever_runs_beside_it(engine):
+    def drawn(seed, top_p=1.0):
+        return Sequence(prompt(50, 10), Sampling(seed=seed, top_p=top_p), max_tokens=20)
+
+    alone, _ = await run(engine, drawn(7))
+    crowd = await asyncio.gather(*(run(engine, drawn(seed, 0.9)) for seed in (3, 5)), run(engine, drawn(7)))
+    assert ids(crowd[2][0][0, 0]) == ids(alone[0, 0])
+    assert ids(crowd[0][0][0, 0]) != ids(alone[0, 0])
+
+
+async def test_rows_share_one_prompt_and_draw_differently(engine):
+    made, prefilled = await run(engine, Sequence(prompt(60, 30), Sampling(seed=1), max_tokens=10, rows=3))
+    assert len(prefilled) == 1
+    assert len({tuple(ids(made[0, row])) for row in range(3)}) == 3
+    single, _ = await run(engine, Sequence(prompt(60, 30), Sampling(seed=1), max_tokens=10))
+    assert ids(single[0, 0]) == ids(made[0, 0])
+
+
+async def test_a_stop_token_ends_a_row_and_is_its_last(engine):
+    free, _ = await run(engine, Sequence(prompt(1, 20), GREEDY, max_tokens=12))
+    stop = ids(free[0, 0])[4]
+    first = ids(free[0, 0]).index(stop)
+    made, _ = await run(engine, Sequence(prompt(1, 20), GREEDY, max_tokens=12, stop_ids=frozenset({stop})))
+    assert ids(made[0, 0]) == ids(free[0, 0])[: first + 1]
+    assert made[0, 0][-1].finish == "stop"
+    held, _ = await run(engine, Sequence(prompt(1, 20), GREEDY, 12, frozenset({stop}), min_tokens=12))
+    assert stop not in ids(held[0, 0])
+    assert len(held[0, 0]) == 12
+
+
+async def test_log_probabilities_are_the_models_own(engine):
+    model, _ = load_model(tiny())
+    model.set_dtype(mx.float32)
+    given = prompt(70, 40)
+    made, prefilled = await run(engine, Sequence(given, GREEDY, max_tokens=4, logprobs=3, prompt_logprobs=2))
+    whole = mx.array([[*given, *ids(made[0, 0])]])
+    logits = model(whole)[0]
+    expected = np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+    scores = prefilled[0].scores
+    assert scores[0].logprob is None
+    assert scores[0].top == ()
+    assert [score.logprob for score in scores[1:]] == pytest.approx(
+        [expected[i, token] for i, token in enumerate(given[1:])], abs=1e-3
+    )
+    assert [entry.id for entry in scores[9].top] == list(np.argsort(-expected[8])[:2])
+    for place, token in enumerate(made[0, 0], start=len(given) - 1):
+        assert token.logprob == pytest.approx(expected[place, token.id], abs=1e-3)
+        assert [entry.id for entry in token.top] == list(np.argsort(-expected[place])[:3])
+
+
+async def test_scoring_alone_generates_nothing(engine):
+    made, prefilled = await run(engine, Sequence(prompt(71, 9), GREEDY, max_tokens=0, prompt_logprobs=0))
+    assert made == {}
+    assert len(prefilled[0].scores) == 9
+
+
+async def test_a_prompt_of_one_token_needs_no_prefill(engine):
+    made, _ = await run(engine, Sequence((5,), GREEDY, max_tokens=6), Sequence(prompt(2, 70), GREEDY, max_tokens=6))
+    assert ids(made[0, 0]) == greedy_reference((5,), 6)
+
+
+async def test_a_beginning_seen_before_is_not_computed_again(engine):
+    begin = prompt(80, 150)
+    _, before = await run(engine, Sequence((*begin, 9, 10), GREEDY, max_tokens=8))
+    second, after = await run(engine, Sequence((*begin, 11, 12, 13), GREEDY, max_tokens=8))
+    assert before[0].cached_tokens == 0
+    assert after[0].cached_tokens == 150
+    assert ids(second[0, 0]) == greedy_reference((*begin, 11, 12, 13), 8)
+
+
+async def test_prompts_that_arrive_together_share_their_beginning(engine):
+    begin = prompt(81, 100)
+    sequences = [Sequence((*begin, 20 + i, 30 + i), GREEDY, max_tokens=6) for i in range(5)]
+    made, prefilled = await run(engine, *sequences)
+    assert sum(event.cached_tokens >= 100 for event in prefilled.values()) >= 4
+    for i, sequence in enumerate(sequences):
+        assert ids(made[i, 0]) == greedy_reference(sequence.prompt, 6)
+
+
+async def test_a_reader_that_leaves_frees_its_rows_and_disturbs_nobody(engine):
+    other = asyncio.create_task(run(engine, Sequence(prompt(3, 10), GREEDY, max_tokens=60)))
+    stream = engine.generate((Sequence(prompt(4, 10), GREEDY, max_tokens=2000, rows=8),))
+    seen = 0
+    async for items in stream:
+        seen += sum(isinstance(item, Token) for item in items)
+        if seen > 20:
+            break
+    stream.close()
+    stream.close()
+    made, _ = await other
+    assert ids(made[0, 0]) == greedy_reference(prompt(3, 10), 60)
+    # Sixteen rows are all there are: eight that were not freed would leave no room for these.
+    made, _ = await asyncio.wait_for(run(engine, Sequence(prompt(5, 10), GREEDY, max_tokens=3, rows=16)), 30)
+    assert len(made) == 16
+
+
+async def test_one_row_can_be_cancelled_among_others(engine):
+    stream = engine.generate((Sequence(prompt(6, 10), Sampling(seed=3), max_tokens=40, rows=2),))
+    tokens = {0: 0, 1: 0}
+    async for items in stream:
+        for item in items:
+            if isinstance(item, Token):
+                tokens[item.row] += 1
+        if tokens[0] == 5:
+            stream.cancel(0, 0)
+    assert tokens[1] == 40
+    assert tokens[0] < 12
+
+
+async def test_more_rows_than_fit_wait_their_turn(engine):
+    sequences = [Sequence(prompt(90 + i, 5), GREEDY, max_tokens=4, rows=4) for i in range(10)]
+    made, _ = await run(engine, *sequences)
+    assert len(made) == 40
+    assert all(len(row) == 4 for row in made.values())
+
+
+async def test_a_failure_in_the_engine_ends_its_requests_and_not_the_service(loader, tmp_path, monkeypatch):
+    engine = await loader.load(make_tiny(tmp_path / "broken", seed=9), name="broken")
+    monkeypatch.setattr("app.engine.mlx.sampling.Sampler.draw", lambda *_: 1 / 0)
+    with pytest.raises(EngineFailed):
+        await run(engine, Sequence((5, 6), GREEDY, max_tokens=3))
+    monkeypatch.undo()
+    made, _ = await run(engine, Sequence((5, 6), GREEDY, max_tokens=3))
+    assert len(made[0, 0]) == 3
+    await engine.close()
+
+
+async def test_closing_fails_what_runs_and_gives_the_memory_back(loader, tmp_path):
+    before = mx.get_active_memory()
+    engine = await loader.load(make_tiny(tmp_path / "closing", seed=9, width=256), name="closing")
+    assert mx.get_active_memory() - before > 0.8 * engine.nbytes > 1 << 20
+    stream = engine.generate((Sequence(prompt(7, 10), GREEDY, max_tokens=2000),))
+    async for _ in stream:
+        break
+    await engine.close()
+    with pytest.raises(Unavailable):
+        async for _ in stream:
+            pass
+    with pytest.raises(Unavailable):
+        await run(engine, Sequence((5,), GREEDY, max_tokens=1))
+    assert mx.get_active_memory() <= before + (1 << 16)
+
+
+@pytest.mark.parametrize("spoil", ["config.json", "tokenizer.json", "model.safetensors"])
+async def test_a_broken_model_is_named_without_its_place_on_disk(loader: MLXLoader, tmp_path, spoil):
+    directory = make_tiny(tmp_path / "spoilt", seed=1)
+    (directory / spoil).write_text('{"nonsense": ')
+    with pytest.raises(ModelUnusable, match="'some/model'") as refused:
+        await loader.load(directory, name="some/model")
+    assert str(tmp_path) not in refused.value.message
