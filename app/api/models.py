@@ -21,7 +21,7 @@ class ModelsController(Controller):
         """Every model on this machine and every configured one; any allowed hub repository may be asked for as well."""
         return ModelList(data=[_wire(card) for card in await registry.list()])
 
-    @get("/{model:path}", responses=failures(401, 404), summary="Look at one model")
+    @get("/{model:path}", responses=failures(400, 401, 404), summary="Look at one model")
     async def one(self, model: FromPath[str], registry: NamedDependency[ModelRegistry]) -> ModelCard:
         """One model by its id or alias; slashes may be written as they are or as %2F."""
         return _wire(await registry.get(model.removeprefix("/")))

@@ -1,0 +1,81 @@
+"""The table of fields is whole: against the OpenAI SDK, against the structs, against the documentation."""
+
+import re
+import typing
+
+import msgspec
+import pytest
+from openai.types import completion_create_params
+from openai.types.chat import completion_create_params as chat_create_params
+
+from app.api import fields
+from app.errors import InvalidRequest
+from app.main import create_app
+from app.schemas.chat import ChatRequest
+from app.schemas.completions import CompletionRequest
+from app.settings import Settings
+from tests.support import documents
+from tests.support.asgi import request
+
+KINDS = [
+    (fields.COMPLETION, CompletionRequest, completion_create_params, {}),
+    (fields.CHAT, ChatRequest, chat_create_params, {"messages": [{"role": "user", "content": "x"}]}),
+]
+
+
+@pytest.mark.parametrize(("table", "struct", "sdk", "required"), KINDS)
+def test_every_field_of_the_sdk_stands_in_the_table(table, struct, sdk, required):
+    names = set(typing.get_type_hints(sdk.CompletionCreateParamsNonStreaming))
+    names |= set(typing.get_type_hints(sdk.CompletionCreateParamsStreaming))
+    assert len(names) > 15
+    assert names - {field.name for field in table} == set()
+
+
+@pytest.mark.parametrize(("table", "struct", "sdk", "required"), KINDS)
+def test_table_and_struct_know_the_same_fields_once(table, struct, sdk, required):
+    names = [field.name for field in table]
+    assert len(names) == len(set(names))
+    assert set(names) == {field.name for field in msgspec.structs.fields(struct)}
+
+
+@pytest.mark.parametrize(("table", "struct", "sdk", "required"), KINDS)
+def test_a_refused_field_is_refused_and_its_harmless_values_are_not(table, struct, sdk, required):
+    for field in table:
+        if field.verdict != "refused":
+            continue
+        for value in ({"nothing": "like it"}, "nothing like it", 0, 1, True, [], [1]):
+            with pytest.raises(InvalidRequest) as refused:
+                fields.refuse(msgspec.convert({**required, field.name: value}, struct), table)
+            assert refused.value.param == field.name
+        for value in (None, *field.harmless):
+            fields.refuse(msgspec.convert({**required, field.name: value}, struct), table)
+
+
+@pytest.mark.parametrize("table", documents.TABLES.values())
+def test_notes_are_sentences(table):
+    assert all(field.note.endswith(".") for field in table)
+
+
+def test_the_documentation_is_up_to_date():
+    page = (documents.DOCS / "api.md").read_text()
+    assert page == documents.api(page), "run: python -m tests.support.documents"
+    assert (documents.DOCS / "openapi.json").read_bytes() == documents.openapi(), (
+        "run: python -m tests.support.documents"
+    )
+
+
+def test_the_openapi_document_is_whole():
+    document = documents.openapi()
+    schemas = msgspec.json.decode(document)["components"]["schemas"]
+    for name, table in (("CompletionRequest", fields.COMPLETION), ("ChatRequest", fields.CHAT)):
+        assert schemas[name]["properties"].keys() == {field.name for field in table}
+        assert all(it["description"] for it in schemas[name]["properties"].values())
+    referred = set(re.findall(rb'"#/components/schemas/(\w+)"', document))
+    assert {name.decode() for name in referred} <= schemas.keys()
+    assert b"Validation Exception" not in document
+
+
+async def test_the_document_is_served_as_it_is_committed():
+    answer = await request(create_app(Settings()), "GET", "/schema/openapi.json")
+    assert answer.status == 200
+    assert answer.json() == msgspec.json.decode((documents.DOCS / "openapi.json").read_bytes())
