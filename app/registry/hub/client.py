@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from urllib.parse import quote
 
 import httpx2
@@ -86,7 +87,7 @@ class HubClient:
         timeout = httpx2.Timeout(self._policy.stall_timeout, pool=None)
         try:
             async with self._session.stream("GET", url, headers=headers, timeout=timeout) as response:
-                if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                     yield Body(0, _nothing())
                     return
                 await _raise_for_status(response)
@@ -108,8 +109,8 @@ class HubClient:
             raise self._nonsense(repo) from None
         if not COMMIT.fullmatch(answer.sha):
             raise self._nonsense(repo)
+        require_loadable(repo, [sibling.rfilename for sibling in answer.siblings])
         needed = [sibling for sibling in answer.siblings if is_needed(sibling.rfilename)]
-        require_loadable(repo, [sibling.rfilename for sibling in (needed or answer.siblings)])
         files = [await self._file(repo, answer.sha, sibling) for sibling in needed]
         return RepoInfo(repo, answer.sha, tuple(files))
 
@@ -145,7 +146,7 @@ async def _raise_for_status(response: httpx2.Response) -> None:
 def _offset(response: httpx2.Response) -> int:
     """Where the body begins: a hub that does not know ranges answers 200 with the whole file."""
     match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-    return int(match[1]) if response.status_code == httpx2.codes.PARTIAL_CONTENT and match else 0
+    return int(match[1]) if response.status_code == HTTPStatus.PARTIAL_CONTENT and match else 0
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -1,5 +1,6 @@
 """Failures of the hub's client, by what the caller can do about them."""
 
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx2
@@ -52,21 +53,21 @@ def offline(repo: str) -> ModelNotFound:
 
 def _by_status(error: hub.HfHubHTTPError, repo: str, site: str) -> SwitchyardError:
     status = error.response.status_code
-    if status == httpx2.codes.UNAUTHORIZED and error.response.headers.get("X-Error-Message") == _BAD_TOKEN:
+    if status == HTTPStatus.UNAUTHORIZED and error.response.headers.get("X-Error-Message") == _BAD_TOKEN:
         return Forbidden("The hub refused the server's HF_TOKEN. Renew it, or unset it for public models.")
     if isinstance(error, hub.EntryNotFoundError):
         return ModelUnusable(f"{repo} lacks a file that the hub lists for it. Try another revision.")
-    if isinstance(error, hub.DisabledRepoError) or status == httpx2.codes.FORBIDDEN:
+    if isinstance(error, hub.DisabledRepoError) or status == HTTPStatus.FORBIDDEN:
         return Forbidden(
             f"The hub does not give {repo} to this server. Look at {site}/{repo} with the account of its HF_TOKEN."
         )
-    if status in {httpx2.codes.UNAUTHORIZED, httpx2.codes.NOT_FOUND, httpx2.codes.GONE}:
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         return ModelNotFound(
             f"There is no model {repo} on the hub, or it is private. Check the spelling; for a private model start "
             "the server with HF_TOKEN set."
         )
-    if status in {httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.TOO_MANY_REQUESTS} or status >= 500:
-        busy = status == httpx2.codes.TOO_MANY_REQUESTS
+    if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
+        busy = status == HTTPStatus.TOO_MANY_REQUESTS
         return Unavailable(
             f"The hub ({site}) {'asks for fewer requests' if busy else f'has a problem (status {status})'}. "
             "Try again later.",

@@ -84,12 +84,12 @@ def is_safe(name: str) -> bool:
 
 
 def require_loadable(repo: str, names: Iterable[str]) -> None:
-    """Refuse a repo without weights that MLX can load, naming the formats that it does have.
+    """Refuse a repo without weights that MLX can load, naming the formats that are among all its ``names``.
 
     Raises :class:`app.errors.ModelUnusable`.
     """
     names = tuple(names)
-    if not any(fnmatchcase(name, pattern) for name in names for pattern in _WEIGHTS):
+    if not any(is_needed(name) and name.endswith(".safetensors") for name in names):
         suffixes = {PurePosixPath(name).suffix.lower() for name in names}
         formats = sorted({_FORMATS[suffix] for suffix in suffixes if suffix in _FORMATS})
         found = f"only {', '.join(formats)}" if formats else "no weights at all"

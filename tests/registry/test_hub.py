@@ -1,0 +1,294 @@
+"""The hub's door against a local hub: what is found, what is shared, what is refused."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from huggingface_hub import snapshot_download
+
+from app.errors import Forbidden, ModelNotFound, ModelUnusable, QueueFull, SwitchyardError, Unavailable
+from app.registry.hub import Hub
+from tests.registry.conftest import IMPATIENT, REPO
+from tests.support.hub import Faults, LocalHub
+
+NEEDED = {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "model.safetensors"}
+
+
+async def test_a_cold_download_brings_what_is_needed_and_nothing_else(hub, server, files):
+    assert await hub.local(REPO) is None
+    path = await hub.download(REPO).wait()
+    assert {entry.name for entry in path.iterdir()} == NEEDED
+    assert all((path / name).read_bytes() == files[name] for name in NEEDED)
+    assert all(server.count(name) == (name in NEEDED) for name in files)
+    assert await hub.local(REPO) == await hub.local(REPO, server.commits[REPO]) == path
+
+
+async def test_what_the_hub_says_of_a_repo(hub, server, files):
+    info = await hub.resolve(REPO)
+    assert info.commit == server.commits[REPO]
+    assert {file.name for file in info.files} == NEEDED
+    assert info.total_bytes == sum(len(files[name]) for name in NEEDED)
+    assert info.weight_bytes == len(files["model.safetensors"])
+    assert await hub.local(REPO) is None
+
+
+async def test_twenty_at_once_share_one_download(hub, server):
+    jobs = [hub.download(REPO) for _ in range(20)]
+    paths = await asyncio.gather(*(job.wait() for job in jobs))
+    assert len(set(jobs)) == len(set(paths)) == 1
+    assert {server.count(name) for name in NEEDED} == {1}
+    assert server.count("info") == 1
+
+
+async def test_progress_is_watched_without_polling(hub, server, files):
+    server.faults["model.safetensors"] = Faults(bytes_per_second=1_500_000)
+    job = hub.download(REPO)
+    moments = [moment async for moment in job.watch()]
+    assert moments[0].state == "resolving"
+    assert moments[-1].state == "done"
+    assert moments[-1].done == moments[-1].total == sum(len(files[name]) for name in NEEDED)
+    amounts = [moment.done for moment in moments]
+    assert amounts == sorted(amounts)
+    assert len({amount for amount in amounts if 0 < amount < moments[-1].total}) >= 2
+    weights = next(file for file in moments[-1].files if file.name == "model.safetensors")
+    assert weights.done == weights.size == len(files["model.safetensors"])
+
+
+async def test_a_download_survives_the_caller_that_started_it(hub, server):
+    server.faults["model.safetensors"] = Faults(bytes_per_second=2_000_000)
+    job = hub.download(REPO)
+    caller = asyncio.create_task(job.wait())
+    await asyncio.sleep(0.1)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert hub.downloads() == (job,)
+    assert (await job.wait()).is_dir()
+    assert hub.downloads() == ()
+
+
+async def test_what_is_on_disk_needs_no_hub(hub, server, tmp_path):
+    path = await hub.download(REPO).wait()
+    server.close()
+    offline = Hub(cache_dir=tmp_path / "cache", endpoint=server.url, offline=True)
+    assert await offline.download(REPO).wait() == path
+    assert await offline.download(REPO, server.commits[REPO]).wait() == path
+    with pytest.raises(ModelNotFound, match="offline"):
+        await offline.download("org/other").wait()
+    await offline.close()
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await hub.resolve(REPO)
+
+
+async def test_a_hub_that_never_answers_costs_its_caller_a_moment_and_others_nothing(hub, server):
+    path = await hub.download(REPO).wait()
+    server.faults["info"] = Faults(hang=True)
+    lost = [hub.download(f"org/unknown-{number}") for number in range(6)]
+    begun = time.perf_counter()
+    assert await hub.download(REPO).wait() == path
+    assert time.perf_counter() - begun < 0.2
+    for job in lost:
+        with pytest.raises(Unavailable, match="did not answer in time") as failure:
+            await job.wait()
+        assert failure.value.retry_after is not None
+    assert time.perf_counter() - begun < 2 * IMPATIENT.answer_timeout
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "words"),
+    [
+        (Faults(status=403, error_code="GatedRepo"), Forbidden, "accept its licence at .*/org/model .*HF_TOKEN"),
+        (Faults(status=401, error_message="Invalid credentials in Authorization header"), Forbidden, "HF_TOKEN"),
+        (Faults(status=401), ModelNotFound, "private"),
+        (Faults(status=404, error_code="RepoNotFound"), ModelNotFound, "no model org/model"),
+        (Faults(status=500), Unavailable, "status 500"),
+        (Faults(status=429, retry_after=90), Unavailable, "fewer requests"),
+        (Faults(body=b"<html>Welcome to the hotel"), Unavailable, "cannot be understood"),
+        (Faults(body=b'{"sha": "../../etc", "siblings": []}'), Unavailable, "cannot be understood"),
+    ],
+)
+async def test_every_refusal_says_what_to_do(hub, server, fault, error, words):
+    server.faults["info"] = fault
+    with pytest.raises(error, match=words) as first:
+        await hub.download(REPO).wait()
+    with pytest.raises(error) as second:
+        await hub.resolve(REPO)
+    assert first.value is not second.value
+    assert first.value.retry_after == (90 if fault.retry_after else None)
+
+
+async def test_a_revision_that_is_not_there(hub):
+    with pytest.raises(ModelNotFound, match="no revision 'v9'"):
+        await hub.resolve(REPO, "v9")
+
+
+async def test_a_hub_with_hiccups_is_asked_again(hub, server):
+    server.faults["info"] = Faults(status=503, times=1)
+    server.faults["model.safetensors"] = Faults(status=429, retry_after=1, times=1)
+    begun = time.perf_counter()
+    await hub.download(REPO).wait()
+    assert time.perf_counter() - begun > 1
+    assert server.count("info") == server.count("model.safetensors") == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"config.json": b"{}", "model.Q4_0.gguf": b"", "pytorch_model.bin": b""}, "only bin, gguf"),
+        ({"README.md": b""}, "no weights at all"),
+        ({"config.json": b"{}", "sub/model.safetensors": b"x", "..\\model.safetensors": b"x"}, "under other names"),
+        ({"model.safetensors": b"x"}, "no config.json"),
+    ],
+)
+async def test_repos_that_mlx_cannot_load_are_refused_before_anything_is_fetched(hub, server, files, words):
+    server.add("org/odd", files)
+    with pytest.raises(ModelUnusable, match=words):
+        await hub.download("org/odd").wait()
+    assert {name for _, name in server.requests} == {"info"}
+
+
+async def test_names_from_the_hub_stay_in_the_cache(hub, server, files, tmp_path):
+    evil = {"../../escape.json", "..\\escape.json", "/escape.json", "a/../../escape.jinja", "c:escape.json", "x\0.json"}
+    server.add(REPO, files | dict.fromkeys(evil, b"{}"))
+    path = await hub.download(REPO).wait()
+    assert {entry.name for entry in path.iterdir()} == NEEDED
+    assert not list(tmp_path.rglob("*escape*"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a/b/c", "http://x/y", "org/..", "org/a--b", "", "org/x\n", "."]
+)
+async def test_names_that_no_repo_can_have_never_reach_the_hub(hub, server, name):
+    with pytest.raises(ModelNotFound):
+        await hub.local(name)
+    with pytest.raises(ModelNotFound):
+        hub.download(name)
+    with pytest.raises(ModelNotFound):
+        hub.download(REPO, f"../{name}")
+    assert not server.requests
+
+
+async def test_nonsense_in_the_configuration_is_found_before_the_weights_are_fetched(hub, server, files):
+    server.add(REPO, files | {"config.json": b"404: not found"})
+    with pytest.raises(ModelUnusable, match=r"config\.json of org/model is not a JSON object"):
+        await hub.download(REPO).wait()
+    assert server.count("model.safetensors") == 0
+    assert await hub.local(REPO) is None
+
+
+async def test_preflight_can_refuse(server, tmp_path):
+    def refuse(info):
+        raise ModelUnusable(f"{info.weight_bytes} bytes are too many")
+
+    hub = Hub(cache_dir=tmp_path, endpoint=server.url, policy=IMPATIENT, preflight=refuse)
+    with pytest.raises(ModelUnusable, match="too many"):
+        await hub.download(REPO).wait()
+    await hub.close()
+    assert server.count("config.json") == 0
+
+
+async def test_too_many_downloads_are_refused(hub, server):
+    server.faults["info"] = Faults(hang=True)
+    jobs = [hub.download(f"org/m{number}") for number in range(IMPATIENT.max_downloads)]
+    with pytest.raises(QueueFull):
+        hub.download("org/one-more")
+    for job in jobs:
+        job.cancel()
+    with pytest.raises(Unavailable, match="cancelled"):
+        await jobs[0].wait()
+
+
+async def test_models_of_other_tools_are_found_and_ours_by_them(hub, server, files, tmp_path):
+    cache = tmp_path / "cache"
+    await asyncio.to_thread(snapshot_download, REPO, cache_dir=cache, endpoint=server.url)
+    theirs = await hub.local(REPO)
+    assert theirs is not None
+    assert server.count("model.safetensors") == 1
+
+    server.add("org/second", files)
+    ours = await hub.download("org/second").wait()
+    found = snapshot_download("org/second", cache_dir=cache, local_files_only=True)
+    assert found == str(ours)
+    assert [(model.repo, model.revisions) for model in await hub.installed()] == [
+        (REPO, ("main",)),
+        ("org/second", ("main",)),
+    ]
+
+
+async def test_a_refresh_follows_the_branch(hub, server, files):
+    old = await hub.download(REPO).wait()
+    commit = server.add(REPO, files | {"config.json": b'{"model_type": "qwen3"}'})
+    assert await hub.download(REPO).wait() == old
+    new = await hub.download(REPO, refresh=True).wait()
+    assert new.name == commit
+    assert await hub.local(REPO) == new
+    assert old.is_dir()
+    assert server.count("model.safetensors") == 1
+
+
+async def test_a_mirror_that_lists_names_only(hub, server):
+    server.plain_listing = True
+    path = await hub.download(REPO).wait()
+    assert {entry.name for entry in path.iterdir()} == NEEDED
+
+
+async def test_delete_removes_everything_of_a_repo(hub, server, files, tmp_path):
+    server.add("org/other", files)
+    await hub.download("org/other").wait()
+    await hub.download(REPO).wait()
+    assert await hub.delete(REPO) == sum(len(files[name]) for name in NEEDED)
+    assert await hub.local(REPO) is None
+    assert await hub.local("org/other") is not None
+    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == ["models--org--other"]
+    with pytest.raises(ModelNotFound):
+        await hub.delete(REPO)
+
+
+def test_the_environment_means_what_huggingface_hub_says(files, tmp_path):
+    program = """
+import asyncio, json, sys
+from app.registry.hub import Hub
+assert "httpx2" not in sys.modules
+async def main():
+    hub = Hub()
+    try:
+        print(json.dumps(str(await hub.download("org/model").wait())))
+    except Exception as error:
+        print(json.dumps([type(error).__name__, str(error)]))
+    await hub.close()
+asyncio.run(main())
+"""
+
+    def run(**env):
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=30, check=True)
+        return json.loads(done.stdout)
+
+    with LocalHub() as server:
+        server.add("org/model", files)
+        server.tokens = {"hf_right"}
+        env = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")}
+        kind, message = run(**env, HF_TOKEN="hf_wrong")
+        assert kind == "Forbidden"
+        assert "hf_wrong" not in message
+        assert run(**env, HF_TOKEN="hf_right", HF_HUB_OFFLINE="1")[0] == "ModelNotFound"
+        path = run(**env, HF_TOKEN="hf_right")
+        assert path.startswith(str(tmp_path / "home" / "hub" / "models--org--model"))
+        assert run(**env, HF_HUB_OFFLINE="1") == path
+
+
+def test_every_failure_of_the_clients_library_is_translated():
+    import httpx2  # noqa: PLC0415 - belongs to this test
+    from huggingface_hub import errors  # noqa: PLC0415
+
+    from app.registry.hub.failures import FOREIGN  # noqa: PLC0415
+
+    raised = [getattr(httpx2, name) for name in dir(httpx2)] + [errors.HfHubHTTPError, errors.OfflineModeIsEnabled]
+    foreign = {kind for kind in raised if isinstance(kind, type) and issubclass(kind, Exception)}
+    programming = {httpx2.CookieConflict}
+    assert {kind.__name__ for kind in foreign - programming if not issubclass(kind, FOREIGN)} == set()
+    assert not issubclass(SwitchyardError, FOREIGN)
