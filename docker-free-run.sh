@@ -181,10 +181,12 @@ run_tests() {
 run_checks() {
   install dev
   cd "$root"
-  "$python" -m ruff check .
-  "$python" -m ruff format --check .
-  "$python" -m mypy
-  "$venv/bin/lint-imports"
+  local failed=0
+  "$python" -m ruff check . || failed=1
+  "$python" -m ruff format --check . || failed=1
+  "$python" -m mypy || failed=1
+  "$venv/bin/lint-imports" || failed=1
+  return "$failed"
 }
 
 run_fixes() {
