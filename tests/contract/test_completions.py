@@ -131,7 +131,7 @@ def test_what_cannot_be_done_is_a_400_that_names_the_field(ask, client, server):
         assert refused.value.param == param
         assert refused.value.type == "invalid_request_error"
     with pytest.raises(openai.BadRequestError) as refused:
-        client.completions.create(model=server.model, prompt="a " * 5000, max_tokens=1)
+        client.completions.create(model=server.model, prompt="a " * 20_000, max_tokens=1)
     assert refused.value.code == "context_length_exceeded"
 
 
