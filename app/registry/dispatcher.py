@@ -12,6 +12,7 @@ from app.engine.base import EngineLoader, MemoryGauge
 from app.errors import EngineFailed, SwitchyardError
 from app.registry import refusals
 from app.registry.budget import Budget, PrefixCaches
+from app.registry.changes import Changes
 from app.registry.lease import ModelLease
 from app.registry.lifecycle import Fetch, Lifecycle
 from app.registry.queue import Queue, Waiter
@@ -36,9 +37,11 @@ class Dispatcher:
         budget: Budget,
         turns: Turns,
         queue: Queue,
+        changes: Changes | None = None,
     ) -> None:
         self._lifecycle = Lifecycle(fetch, loader, changed=self._changed, failed=self._failed)
         self._gauge = gauge
+        self._changes = Changes() if changes is None else changes
         self._caches = caches
         self._turns = turns
         self._drained: frozenset[str] = frozenset()
@@ -90,7 +93,19 @@ class Dispatcher:
             return
         if slot.phase != "resident" or slot.leases:
             raise refusals.in_use(slot)
-        await asyncio.shield(self._lifecycle.evict(slot))
+        going = self._lifecycle.evict(slot)
+        self._changes.tell()
+        await asyncio.shield(going)
+
+    def pin(self, model: str, *, pinned: bool) -> None:
+        """Keep a resident model until it is unloaded by name, or let it be evicted again; raises Conflict if absent."""
+        slot = self.slots.get(model)
+        if slot is None or slot.phase != "resident":
+            raise refusals.not_resident(model)
+        slot.rest()
+        slot.pinned = pinned
+        self._idle(slot)
+        self._turn()
 
     async def close(self) -> None:
         """Send away who waits, let loads finish, close every engine, whoever uses it."""
@@ -111,6 +126,7 @@ class Dispatcher:
 
     def _turn(self) -> None:
         """Ask the policy about everybody who waits, and do what it says."""
+        self._changes.tell()
         self._forget()
         if self._closed or not len(self.queue):
             self._drained = frozenset()
@@ -175,6 +191,7 @@ class Dispatcher:
         slot.last_used, slot.keep_alive = _now(), keep_alive
         lease = ModelLease(self, slot.model, slot.engine)
         slot.leases.add(lease)
+        self._changes.tell()
         return lease
 
     def _reserve(self, waiter: Waiter) -> None:

@@ -30,6 +30,11 @@ def in_use(slot: Slot) -> Conflict:
     return Conflict(f"{slot.model} is {slot.phase}, in use by {len(slot.leases)} requests. Try again once it is idle.")
 
 
+def not_resident(model: str) -> Conflict:
+    """Something must be in memory first."""
+    return Conflict(f"{model} is not in memory. Load it first.")
+
+
 def stopping() -> Unavailable:
     """The service ends."""
     return Unavailable("The server is stopping. Send the request again once it is back.", retry_after=5.0)

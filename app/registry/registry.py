@@ -43,6 +43,7 @@ class ModelRegistry:
         self._shelf = shelf
         self._gauge = gauge
         self._caches: PrefixCaches = NoPrefixCaches() if caches is None else caches
+        self.changes = shelf.changes
         self._started = int(time.time())
         self._preloads: set[asyncio.Task[None]] = set()
         self._dispatcher = Dispatcher(
@@ -52,6 +53,7 @@ class ModelRegistry:
             self._caches,
             budget=budget_of(settings, gauge),
             turns=Turns(settings.min_residency) if turns is None else turns,
+            changes=shelf.changes,
             queue=Queue(settings.queue_limit, settings.queue_timeout, max(1.0, settings.min_residency)),
         )
 
@@ -92,6 +94,10 @@ class ModelRegistry:
     async def unload(self, model: str) -> None:
         """Return once a model is not resident; raises :class:`app.errors.Conflict` while it is in use."""
         await self._dispatcher.unload((await self._catalog.find(model)).id)
+
+    async def pin(self, model: str, *, pinned: bool) -> None:
+        """Keep a resident model in memory, or no longer; raises :class:`app.errors.Conflict` if it is not resident."""
+        self._dispatcher.pin((await self._catalog.find(model)).id, pinned=pinned)
 
     async def pull(self, model: str) -> Download:
         """The download of a hub model, begun now or running already; see :meth:`Shelf.pull`."""

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 from app.errors import InvalidRequest, ModelNotFound
+from app.registry.changes import Changes
 from app.registry.footprint import Footprint, footprint
 from app.registry.hub import Download, Hub, Installed, Progress
 from app.registry.sources import Embedded, HubRepo, LocalDirectory, Source
+
+_RELIST_SECONDS = 1.0
 
 EmbeddedModel = Callable[[], Awaitable[Path]]
 """Gives the directory of the embedded default model, making it first if need be."""
@@ -17,9 +21,13 @@ class Shelf:
     """Where sources become directories. Disk work happens in threads."""
 
     def __init__(self, hub: Hub, embedded: EmbeddedModel, *, offline: bool) -> None:
+        self.changes = Changes()
         self._hub = hub
         self._embedded = embedded
         self._offline = offline
+        self._followed: dict[Download, asyncio.Task[None]] = {}
+        self._installed: tuple[Installed, ...] | None = None
+        self._listed_at = 0.0
 
     async def fetch(self, source: Source) -> Footprint:
         """The directory of a complete model and what it will need; may take as long as a download.
@@ -42,26 +50,51 @@ class Shelf:
             return path
         if self._offline:
             raise ModelNotFound(f"{source.id} is not on this machine, and the server is offline. Pull it while online.")
-        return await self._hub.download(source.repo, source.revision).wait()
+        return await self._follow(self._hub.download(source.repo, source.revision)).wait()
 
     def pull(self, source: Source) -> Download:
         """Begin, or join, the download that brings a hub model up to date; raises for models that are not the hub's."""
         repo = _of_hub(source)
         if self._offline:
             raise InvalidRequest("The server is offline. Start it without --offline to pull models.", param="model")
-        return self._hub.download(repo.repo, repo.revision, refresh=True)
+        return self._follow(self._hub.download(repo.repo, repo.revision, refresh=True))
 
     async def delete(self, source: Source) -> int:
         """Remove every revision of a hub model from disk; bytes freed. The caller sees to it that nobody uses it."""
-        return await self._hub.delete(_of_hub(source).repo)
+        freed = await self._hub.delete(_of_hub(source).repo)
+        self._installed = None
+        self.changes.tell()
+        return freed
 
     async def installed(self) -> tuple[Installed, ...]:
-        """Every complete hub model on disk."""
-        return await self._hub.installed()
+        """Every complete hub model on disk; looked for once a second at most, and after every download."""
+        now = asyncio.get_running_loop().time()
+        self._forget_ended()
+        if self._installed is None or now - self._listed_at >= _RELIST_SECONDS:
+            self._listed_at = now
+            self._installed = await self._hub.installed()
+        return self._installed
 
     def downloads(self) -> dict[str, Progress]:
         """The running downloads by repo."""
         return {download.repo: download.progress for download in self._hub.downloads()}
+
+    def _follow(self, download: Download) -> Download:
+        """Tell of its changes, as long as it lasts."""
+        self._forget_ended()
+        if download not in self._followed:
+            self._followed[download] = asyncio.get_running_loop().create_task(self._tell_of(download))
+        return download
+
+    def _forget_ended(self) -> None:
+        for download in [download for download in self._followed if download.finished]:
+            del self._followed[download]
+            self._installed = None
+
+    async def _tell_of(self, download: Download) -> None:
+        async with aclosing(download.watch()) as moments:
+            async for _ in moments:
+                self.changes.tell()
 
 
 def _of_hub(source: Source) -> HubRepo:
