@@ -6,7 +6,7 @@ from app.registry.hub import Hub, Policy
 from tests.support.hub import LocalHub
 
 REPO = "org/model"
-IMPATIENT = Policy(answer_timeout=0.6, stall_timeout=0.4, attempts=3, backoff=0.01, backoff_limit=1.5, disk_reserve=0)
+IMPATIENT = Policy(answer_timeout=1.5, stall_timeout=0.6, attempts=3, backoff=0.01, backoff_limit=1.5, disk_reserve=0)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The hub's door against a local hub: what is found, what is shared, what is refused."""
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 
 import pytest
 from huggingface_hub import snapshot_download
+from huggingface_hub.utils._shared_blobs import publish_blob_to_shared_store
 
 from app.errors import Forbidden, ModelNotFound, ModelUnusable, QueueFull, SwitchyardError, Unavailable
 from app.registry.hub import Hub
@@ -118,7 +118,8 @@ async def test_every_refusal_says_what_to_do(hub, server, fault, error, words):
     with pytest.raises(error) as second:
         await hub.resolve(REPO)
     assert first.value is not second.value
-    assert first.value.retry_after == (90 if fault.retry_after else None)
+    waits = {Unavailable: fault.retry_after or IMPATIENT.away}
+    assert first.value.retry_after == waits.get(error)
 
 
 async def test_a_revision_that_is_not_there(hub):
@@ -248,37 +249,60 @@ async def test_delete_removes_everything_of_a_repo(hub, server, files, tmp_path)
         await hub.delete(REPO)
 
 
+async def test_delete_lets_go_of_contents_that_are_shared_between_repos(hub, server, files, tmp_path):
+    cache = tmp_path / "cache"
+    server.add("org/other", files)
+    for repo in (REPO, "org/other"):
+        path = await hub.download(repo).wait()
+        blob = (path / "model.safetensors").resolve()
+        assert publish_blob_to_shared_store(
+            blob_path=str(blob),
+            xet_hash="a" * 64,
+            cache_dir=cache,
+            expected_size=blob.stat().st_size,
+            replace_existing=False,
+        )
+    stored = cache / "blobs" / "aa" / ("a" * 64)
+    await hub.delete(REPO)
+    assert await hub.local(REPO) is None
+    assert await hub.local("org/other") is not None
+    await hub.delete("org/other")
+    assert not stored.exists()
+
+
 def test_the_environment_means_what_huggingface_hub_says(files, tmp_path):
     program = """
-import asyncio, json, sys
+import asyncio, sys
 from app.registry.hub import Hub
 assert "httpx2" not in sys.modules
 async def main():
     hub = Hub()
-    try:
-        print(json.dumps(str(await hub.download("org/model").wait())))
-    except Exception as error:
-        print(json.dumps([type(error).__name__, str(error)]))
+    for repo in sys.argv[1:]:
+        try:
+            print(await hub.download(repo).wait())
+        except Exception as error:
+            print(type(error).__name__, error)
     await hub.close()
 asyncio.run(main())
 """
 
-    def run(**env):
-        command = [sys.executable, "-c", program]
+    def run(*repos, **env):
+        command = [sys.executable, "-c", program, *repos]
         done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=30, check=True)
-        return json.loads(done.stdout)
+        return done.stdout.splitlines()
 
     with LocalHub() as server:
         server.add("org/model", files)
         server.tokens = {"hf_right"}
         env = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")}
-        kind, message = run(**env, HF_TOKEN="hf_wrong")
-        assert kind == "Forbidden"
-        assert "hf_wrong" not in message
-        assert run(**env, HF_TOKEN="hf_right", HF_HUB_OFFLINE="1")[0] == "ModelNotFound"
-        path = run(**env, HF_TOKEN="hf_right")
+        [refused] = run(REPO, **env, HF_TOKEN="hf_wrong")
+        assert refused.startswith("Forbidden")
+        assert "hf_wrong" not in refused
+        [path] = run(REPO, **env, HF_TOKEN="hf_right")
         assert path.startswith(str(tmp_path / "home" / "hub" / "models--org--model"))
-        assert run(**env, HF_HUB_OFFLINE="1") == path
+        found, missing = run(REPO, "org/other", **env, HF_HUB_OFFLINE="1")
+        assert found == path
+        assert missing.startswith("ModelNotFound")
 
 
 def test_every_failure_of_the_clients_library_is_translated():

@@ -74,7 +74,7 @@ class HubClient:
                 slow = isinstance(error, TimeoutError | httpx2.TimeoutException)
                 last = failures >= self._policy.answer_attempts or wait > self._policy.backoff_limit
                 if slow or last or not isinstance(failure, Unavailable):
-                    raise failure from error
+                    raise self._policy.advise(failure) from error
             await asyncio.sleep(wait)
 
     @asynccontextmanager
@@ -132,9 +132,8 @@ class HubClient:
         return await asyncio.to_thread(build_hf_headers, library_name="mlx-switchyard", library_version=app.__version__)
 
     def _nonsense(self, repo: str) -> SwitchyardError:
-        return Unavailable(
-            f"What the hub says of {repo} cannot be understood. Check HF_ENDPOINT, or try again later.", code="hub_away"
-        )
+        message = f"What the hub says of {repo} cannot be understood. Check HF_ENDPOINT, or try again later."
+        return self._policy.advise(Unavailable(message, code="hub_away"))
 
 
 async def _raise_for_status(response: httpx2.Response) -> None:

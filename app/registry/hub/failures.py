@@ -11,12 +11,14 @@ from app.errors import Forbidden, ModelNotFound, ModelUnusable, SwitchyardError,
 FOREIGN = (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, hub.OfflineModeIsEnabled, TimeoutError)
 """Everything the client raises; HfHubHTTPError is an httpx2.HTTPError."""
 
-_RETRY_AFTER = 10.0
 _BAD_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105 - the hub's wording
 
 
 def translate(error: BaseException, repo: str, revision: str, endpoint: str) -> SwitchyardError:
-    """The failure to raise instead; ``Unavailable`` exactly when the same request may succeed later."""
+    """The failure to raise instead; ``Unavailable`` exactly when the same request may succeed later.
+
+    Its ``retry_after`` is the hub's word, None if the hub has said nothing.
+    """
     site = _site(endpoint)
     match error:
         case hub.GatedRepoError():
@@ -32,14 +34,11 @@ def translate(error: BaseException, repo: str, revision: str, endpoint: str) -> 
         case hub.HfHubHTTPError():
             return _by_status(error, repo, site)
         case httpx2.TimeoutException() | TimeoutError():
-            return Unavailable(
-                f"The hub ({site}) did not answer in time. Try again later.", code="hub_away", retry_after=_RETRY_AFTER
-            )
+            return Unavailable(f"The hub ({site}) did not answer in time. Try again later.", code="hub_away")
         case _:
             return Unavailable(
                 f"The hub ({site}) cannot be reached, or cut the connection. Try again later.",
                 code="hub_away",
-                retry_after=_RETRY_AFTER,
             )
 
 

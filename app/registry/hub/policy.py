@@ -4,6 +4,8 @@ import random
 
 from msgspec import Struct
 
+from app.errors import SwitchyardError, Unavailable
+
 
 class Policy(Struct, frozen=True, kw_only=True):
     """Time limits in seconds, sizes in bytes."""
@@ -20,10 +22,18 @@ class Policy(Struct, frozen=True, kw_only=True):
     """The first wait before another attempt; it doubles from one to the next."""
     backoff_limit: float = 20.0
     """The longest wait, and the longest ``Retry-After`` that is waited for instead of being passed on."""
+    away: float = 10.0
+    """What callers are told to wait when the hub fails and has not said for how long."""
     parallel_files: int = 4
     max_downloads: int = 8
     disk_reserve: int = 256 * 1024 * 1024
     """Free disk that a download leaves to others."""
+
+    def advise(self, error: SwitchyardError) -> SwitchyardError:
+        """Complete a failure that is passed on to callers."""
+        if isinstance(error, Unavailable) and error.retry_after is None:
+            error.retry_after = self.away
+        return error
 
     def delay(self, failures: int, retry_after: float | None) -> float:
         """How long to wait after that many failures in a row (at least one), with jitter of a quarter."""

@@ -55,17 +55,17 @@ class Transfer:
     async def _fill(self, partial: Partial) -> None:
         """Go on until the file has its full size, through any number of cuts that each bring something."""
         partial.cut(self._file.size)
-        failures = 0
+        failures, furthest = 0, partial.size
         while partial.size < self._file.size:
-            before = partial.size
-            self._report(before)
+            self._report(partial.size)
             try:
                 await self._receive(partial)
             except Unavailable as error:
-                failures = 1 if partial.size > before else failures + 1
+                failures = 1 if partial.size > furthest else failures + 1
+                furthest = max(furthest, partial.size)
                 wait = self._policy.delay(failures, error.retry_after)
                 if failures >= self._policy.attempts or wait > self._policy.backoff_limit:
-                    raise
+                    raise self._policy.advise(error) from error.__cause__
                 await asyncio.sleep(wait)
         self._report(self._file.size)
 
