@@ -15,6 +15,7 @@ from app.settings import Settings
 from tests.support.house import scripted_memory, scripted_registry
 from tests.support.live import live
 from tests.support.scripted import ScriptedLoader, echoes, says
+from tests.support.tiny import make_tiny
 
 SAYS = "Hello, wörld € 你好."
 
@@ -44,12 +45,34 @@ async def scripted_app(root: Path) -> AsyncIterator[Litestar]:
         yield create_app(Settings(), registry=registry)
 
 
-@pytest.fixture(scope="session", params=["scripted"])
-def server(request, tmp_path_factory) -> Iterator[Server]:
-    """One server per engine for the whole session."""
-    root = tmp_path_factory.mktemp(request.param)
+@asynccontextmanager
+async def mlx_app(root: Path) -> AsyncIterator[Litestar]:
+    """The service as it is started by ``serve``, with the models below ``root`` and the embedded one."""
+    yield create_app(Settings(model_roots=(root,), memory_budget=4 << 30, offline=True))
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory) -> Iterator[Server]:
+    """A server with the MLX engine; ``tiny-a`` and ``tiny-b`` have random weights."""
+    root = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("tiny-a", "tiny-b")):
+        make_tiny(root / name, seed=seed)
+    with live(lambda: mlx_app(root)) as url:
+        yield Server(url, "tiny-a", None)
+
+
+@pytest.fixture(scope="session")
+def scripted(tmp_path_factory) -> Iterator[Server]:
+    """A server whose engine says what it is told."""
+    root = tmp_path_factory.mktemp("scripted")
     with live(lambda: scripted_app(root)) as url:
         yield Server(url, "org/tiny", SAYS)
+
+
+@pytest.fixture(scope="session", params=["scripted", "real"])
+def server(request) -> Server:
+    """Each of both servers."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -1,0 +1,61 @@
+"""What the README tells people to run does what it says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support.process import service
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ADDRESS = "http://127.0.0.1:8000"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with service("--offline", HF_HOME=str(tmp_path_factory.mktemp("hf"))) as made:
+        yield made
+
+
+def here(text: str, running) -> str:
+    assert ADDRESS in text
+    return text.replace(ADDRESS, running.url)
+
+
+def test_the_sdk_lines_answer(running):
+    (snippet,) = blocks("python")
+    assert len(snippet.splitlines()) == 5
+    told = subprocess.run(
+        [sys.executable, "-c", here(snippet, running)], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "Paris" in told.stdout
+
+
+def test_the_curl_line_answers(running):
+    (line,) = [block for block in blocks("bash") if block.startswith("curl")]
+    told = subprocess.run(["bash", "-c", here(line, running)], capture_output=True, timeout=120, check=True)
+    assert msgspec.json.decode(told.stdout)["choices"][0]["text"].startswith(" Paris")
+
+
+def test_the_commands_are_those_of_the_script():
+    told = subprocess.run(
+        [str(ROOT / "docker-free-run.sh"), "help"], capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    named = set(re.findall(r"\./docker-free-run\.sh (\w+)", README)) | {"serve", "pull", "fix", "bench"}
+    assert {"test", "check", "help"} <= named
+    for command in named:
+        assert re.search(rf"^  {command}\b", told, flags=re.MULTILINE), f"help does not know {command!r}"
+
+
+def test_every_link_leads_somewhere():
+    targets = [target for target in re.findall(r"\]\(([^)#]+)", README) if "://" not in target]
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
