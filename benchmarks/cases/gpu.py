@@ -1,0 +1,69 @@
+"""Streams on a GPU: the service, mlx_lm.server and the in-process loop in turns, for a small shape and a large one."""
+
+from collections.abc import Iterator
+
+from benchmarks import servers
+from benchmarks.bench import Bench
+from benchmarks.cases.concurrent import floor_rate
+from benchmarks.report import Figures, Line, Runs
+from benchmarks.servers import Server
+from benchmarks.traffic import streams, summary
+
+SHAPES = ("135m", "8b")
+ROWS = (64, 16)
+TOKENS = 128
+FIRST_TEXT_MS = 1000
+
+
+def run(bench: Bench) -> Iterator[Line]:
+    for name in SHAPES:
+        bench.make(name)
+        yield from _measure(bench, name)
+
+
+def _measure(bench: Bench, name: str) -> Iterator[Line]:
+    home = bench.home
+    with servers.ours(home, name) as us, servers.theirs(home, name) as them, bench.floor(name) as floor:
+        for rows in ROWS:
+            rounds = bench.rounds
+
+            def on(server: Server, salt: str, *, sampled: bool, rows: int = rows) -> Figures:
+                load = streams(server.model(name), rows, TOKENS, f"{salt} {rows}", sampled=sampled, seeded=False)
+                return summary(server.drive(load))
+
+            for server in (us, them):
+                on(server, "warm", sampled=False)
+                on(server, "warm", sampled=True)
+            floor_rate(floor, rows, 8, "warm")
+            runs = Runs(
+                rounds,
+                {
+                    "floor": lambda n, rows=rows: floor_rate(floor, rows, TOKENS, n),
+                    "greedy": lambda n: on(us, f"greedy {n}", sampled=False),
+                    "sampled": lambda n: on(us, f"sampled {n}", sampled=True),
+                    "mlx_lm.server greedy": lambda n: on(them, f"greedy {n}", sampled=False),
+                    "mlx_lm.server sampled": lambda n: on(them, f"sampled {n}", sampled=True),
+                },
+            )
+            yield from _lines(runs, name, rows)
+
+
+def _lines(runs: Runs, name: str, rows: int) -> Iterator[Line]:
+    figure, unit, work = "tokens_per_second", "tokens/s", f"{name}: {rows} streams"
+    beside = 5 if rows == max(ROWS) else None
+    yield runs.line(f"{work}, greedy", "greedy", "mlx_lm.server greedy", figure, unit=unit, bar=beside)
+    yield runs.line(f"{work}, sampled", "sampled", "mlx_lm.server sampled", figure, unit=unit, bar=beside)
+    yield runs.line(f"{work}, greedy", "greedy", "floor", figure, unit=unit, bar=0.90)
+    yield runs.line(f"{work}, sampled", "sampled", "greedy", figure, unit=unit, bar=0.85)
+    for kind in ("greedy", "sampled"):
+        p95 = runs.median(kind, "ttft_p95_ms")
+        yield Line(
+            work=f"{work}, {kind}: time to first text p95, over {FIRST_TEXT_MS} ms",
+            ours=p95,
+            other=runs.median(f"mlx_lm.server {kind}", "ttft_p95_ms"),
+            unit="ms",
+            against="mlx_lm.server",
+            ratio=p95 / FIRST_TEXT_MS,
+            bar=1 if rows == max(ROWS) else None,
+            at_most=True,
+        )

@@ -1,0 +1,81 @@
+"""The yardstick: the leanest loops over mlx-lm's model and caches, with no server around them.
+
+``batch`` decodes all rows together, greedily: left-padded prompts in one prefill, then per step one forward pass and
+one argmax, the next step queued before the last one's tokens are read, all rows' tokens in one read. ``lone`` is
+mlx-lm's own ``stream_generate``, ``raw`` the same loop for one row with nothing but the argmax.
+Nothing of the service is imported. Answers lines of JSON: see :mod:`benchmarks.lines`.
+"""
+
+import sys
+import time
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm import load, stream_generate
+from mlx_lm.models.cache import BatchKVCache, make_prompt_cache
+from mlx_lm.sample_utils import make_sampler
+
+from benchmarks.lines import answer_lines
+
+
+def decode(model: Any, logits: mx.array, cache: list[Any], tokens: int) -> list[list[int]]:
+    """``tokens`` more tokens for every row after ``logits`` ``[rows, vocabulary]``; one step ahead of its reads."""
+    said = []
+    ahead = mx.argmax(logits, axis=-1)
+    mx.async_eval(ahead)
+    for step in range(tokens):
+        behind = ahead
+        if step + 1 < tokens:
+            ahead = mx.argmax(model(behind[:, None], cache=cache)[:, -1], axis=-1)
+            mx.async_eval(ahead)
+        said.append(behind.tolist())
+    return said
+
+
+def batch(model: Any, prompts: list[list[int]], tokens: int) -> int:
+    """Decode all prompts together; the number of tokens made."""
+    longest = max(map(len, prompts))
+    padding = [longest - len(prompt) for prompt in prompts]
+    cache = [BatchKVCache(padding) for _ in model.layers]
+    rows = mx.array([[0] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)])
+    return sum(map(len, decode(model, model(rows, cache=cache)[:, -1], cache, tokens)))
+
+
+def raw(model: Any, prompt: list[int], tokens: int) -> int:
+    """One row in plain caches."""
+    cache = make_prompt_cache(model)
+    return len(decode(model, model(mx.array([prompt]), cache=cache)[:, -1], cache, tokens))
+
+
+def lone(model: Any, tokenizer: Any, prompt: list[int], tokens: int) -> int:
+    """What a program without a server would do."""
+    return sum(1 for _ in stream_generate(model, tokenizer, prompt, tokens, sampler=make_sampler(0.0))) + 1
+
+
+def main(directory: str) -> None:
+    """Load the model, then measure what is asked for."""
+    model, tokenizer, *_ = load(directory)
+    if mx.default_device() == mx.Device(mx.cpu):
+        model.set_dtype(mx.float32)
+
+    def ids(text: str) -> list[int]:
+        return tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
+
+    def measure(kind: str, texts: list[str], tokens: int) -> dict[str, float]:
+        prompts = [ids(text) for text in texts]
+        begun = time.perf_counter()
+        match kind:
+            case "batch":
+                made = batch(model, prompts, tokens)
+            case "raw":
+                made = raw(model, prompts[0], tokens)
+            case _:
+                made = lone(model, tokenizer, prompts[0], tokens)
+        seconds = time.perf_counter() - begun
+        return {"tokens": made, "seconds": seconds}
+
+    answer_lines(measure)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
