@@ -40,9 +40,14 @@ class Outbox:
         self._closed = True
         self._filled.set()
 
+    @property
+    def full(self) -> bool:
+        """Whether ``BACKLOG`` is reached."""
+        return len(self._frames) >= BACKLOG
+
     async def room(self) -> None:
         """Return once less than ``BACKLOG`` waits."""
-        while len(self._frames) >= BACKLOG:
+        while self.full:
             self._emptied.clear()
             await self._emptied.wait()
 

@@ -25,6 +25,7 @@ class ChatRenderer:
 
     def __init__(self, request: ChatRequest, head: Head) -> None:
         self._head = head
+        self._id = f"chatcmpl-{head.id}"
         self._logprobs = request.logprobs is True
         options = request.stream_options
         self._usage_asked = options is not None and options.include_usage is True
@@ -48,7 +49,7 @@ class ChatRenderer:
     def whole(self, transcript: Transcript) -> Struct:
         """The answer in one piece."""
         return ChatCompletion(
-            id=f"chatcmpl-{self._head.id}",
+            id=self._id,
             created=self._head.created,
             model=self._head.model,
             system_fingerprint=self._head.fingerprint,
@@ -70,7 +71,7 @@ class ChatRenderer:
 
     def _body(self, choices: list[ChunkChoice], usage: Usage | None) -> ChatChunk:
         return ChatChunk(
-            id=f"chatcmpl-{self._head.id}",
+            id=self._id,
             created=self._head.created,
             model=self._head.model,
             system_fingerprint=self._head.fingerprint,

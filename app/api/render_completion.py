@@ -17,6 +17,7 @@ class CompletionRenderer:
 
     def __init__(self, request: CompletionRequest, head: Head) -> None:
         self._head = head
+        self._id = f"cmpl-{head.id}"
         self._logprobs = request.logprobs is not None
         options = request.stream_options
         self._usage_asked = options is not None and options.include_usage is True
@@ -49,7 +50,7 @@ class CompletionRenderer:
 
     def _body(self, choices: list[CompletionChoice], usage: Usage | None) -> Completion:
         return Completion(
-            id=f"cmpl-{self._head.id}",
+            id=self._id,
             created=self._head.created,
             model=self._head.model,
             system_fingerprint=self._head.fingerprint,

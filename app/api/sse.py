@@ -90,7 +90,8 @@ class ASGIEventStream(ASGIResponse):
                 self._quiet = False
                 for value in self._source.render(item):
                     self._outbox.frame(value)
-                await self._outbox.room()
+                if self._outbox.full:
+                    await self._outbox.room()
             self._outbox.put(DONE)
         except Exception as error:  # noqa: BLE001  after the first byte every failure is a frame
             self._outbox.frame(self._source.failure(error))
