@@ -41,7 +41,7 @@ def test_the_sdk_lines_answer(running):
 
 def test_the_curl_line_answers(running):
     (line,) = [block for block in blocks("bash") if block.startswith("curl")]
-    told = subprocess.run(["bash", "-c", here(line, running)], capture_output=True, timeout=120, check=True)
+    told = subprocess.run(["/bin/bash", "-c", here(line, running)], capture_output=True, timeout=120, check=True)
     assert msgspec.json.decode(told.stdout)["choices"][0]["text"].startswith(" Paris")
 
 
