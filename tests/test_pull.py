@@ -1,0 +1,64 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import sleep
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from app.cli.exits import Exit
+from tests.support.hub import Faults, LocalHub
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def hub():
+    with LocalHub() as hub:
+        weights = save({"model.norm.weight": np.arange(150_000, dtype=np.float32)}, metadata={"format": "mlx"})
+        hub.add("org/model", {"config.json": b'{"model_type": "llama"}', "model.safetensors": weights})
+        yield hub
+
+
+def start(hub: LocalHub, home: Path, model: str) -> subprocess.Popen[str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("SWITCHYARD_", "HF_"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "app", "pull", model],
+        cwd=ROOT,
+        env=plain | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_pull_fetches_once_and_then_verifies(hub, tmp_path):
+    for _ in range(2):
+        out, err = (process := start(hub, tmp_path, "org/model")).communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        place = out.strip().splitlines()[-1].removeprefix("org/model is complete in ")
+        assert {path.name for path in Path(place).iterdir()} == {"config.json", "model.safetensors"}
+    assert hub.count("model.safetensors") == 1
+
+
+def test_pull_of_an_unknown_model_says_so(hub, tmp_path):
+    _, err = (process := start(hub, tmp_path, "org/gone")).communicate(timeout=60)
+    assert process.returncode == Exit.NOT_FETCHED
+    assert "org/gone" in err
+    assert err.count("\n") == 1
+
+
+def test_an_interrupted_pull_says_how_to_go_on(hub, tmp_path):
+    hub.faults["model.safetensors"] = Faults(bytes_per_second=50_000)
+    process = start(hub, tmp_path, "org/model")
+    while not hub.count("model.safetensors"):
+        assert process.poll() is None
+        sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == Exit.INTERRUPTED
+    assert "goes on where" in err
+    assert "Traceback" not in err
