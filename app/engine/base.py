@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
+from app.engine.grammar import Grammar, Thoughts
 from app.schemas.sampling import Sampling
 
 FinishReason = Literal["stop", "length"]
@@ -31,7 +32,8 @@ class Sequence(Struct, frozen=True):
     ``logprobs`` is the number of alternatives per generated token (0: the chosen token's alone, None: nothing),
     ``prompt_logprobs`` the same for each prompt token.
     ``stop_ids`` end a row (the token itself is reported with ``finish="stop"``); none is drawn before
-    ``min_tokens`` others were.
+    ``min_tokens`` others were. ``grammar`` holds the answer, which begins after the ``thoughts``; a complete answer
+    ends its row with ``finish="stop"`` whatever ``stop_ids`` and ``min_tokens`` say.
     """
 
     prompt: tuple[int, ...]
@@ -42,6 +44,8 @@ class Sequence(Struct, frozen=True):
     rows: int = 1
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    grammar: Grammar | None = None
+    thoughts: Thoughts | None = None
 
 
 class PromptScore(Struct, frozen=True):
@@ -104,13 +108,38 @@ class Detokenizer(Protocol):
         """What is still held back: the bytes of an unfinished character, as U+FFFD."""
 
 
+class Marks(Struct, frozen=True):
+    """The texts between which a model family puts something; ``end`` may be empty."""
+
+    start: str
+    end: str
+
+
+class ParsedCall(Struct, frozen=True):
+    """A tool call; ``arguments`` is JSON text."""
+
+    name: str
+    arguments: str
+
+
 class Tokenizer(Protocol):
-    """A model's text side. Methods are pure and may be called from any thread."""
+    """A model's text side. Methods are pure and may be called from any thread.
+
+    ``thinking`` are the marks around the family's thoughts, ``call_format`` names its way to write tool calls and
+    ``call_marks`` what stands around them; each is None if the family has none or it is not known.
+    """
 
     vocab_size: int
     bos_id: int | None
     eos_ids: frozenset[int]
     has_chat_template: bool
+    thinking: Marks | None
+    call_format: str | None
+    call_marks: Marks | None
+
+    @property
+    def template_takes_tools(self) -> bool:
+        """Whether the chat template shows tools to the model."""
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """``special_tokens`` adds what the model's own tokenizer adds by itself (usually a leading BOS)."""
@@ -131,8 +160,14 @@ class Tokenizer(Protocol):
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that one token stands for; empty for special tokens that are not text."""
 
-    def detokenizer(self, prompt: tuple[int, ...] = ()) -> Detokenizer:
-        """A fresh one, whose text continues ``prompt``."""
+    def detokenizer(self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()) -> Detokenizer:
+        """A fresh one, whose text continues ``prompt``. Special tokens are left out but for those in ``keep``."""
+
+    def added_id(self, text: str) -> int | None:
+        """The id of the added token (special or not) that is spelt so; None if it is ordinary text."""
+
+    def parse_calls(self, text: str, tools: list[dict[str, Any]]) -> tuple[ParsedCall, ...]:
+        """What ``call_format`` reads between the marks; raises :class:`ValueError` for what is not a call."""
 
 
 class Engine(Protocol):
@@ -144,6 +179,12 @@ class Engine(Protocol):
     kv_bytes_per_token: int
     fingerprint: str
     """Changes whenever the same request could be answered differently: OpenAI's ``system_fingerprint``."""
+
+    async def prepare(self, grammar: Grammar) -> None:
+        """Compile a grammar beside everything else that runs.
+
+        Raises :class:`app.errors.InvalidRequest` for one that is wrong, not supported or too large.
+        """
 
     def generate(self, sequences: tuple[Sequence, ...]) -> TokenStream:
         """Queue sequences for the running batch; nothing is computed on the calling thread."""
@@ -162,6 +203,15 @@ class EngineLoader(Protocol):
         """Stop the engine's thread; every engine must be closed by then."""
 
 
+class PrefixPool(Protocol):
+    """KV caches of earlier prompts, of all models. ``nbytes`` may be read anywhere."""
+
+    nbytes: int
+
+    def trim(self, limit: int) -> None:
+        """Hold at most ``limit`` bytes. Engine's thread."""
+
+
 class MemoryGauge(Protocol):
     """How much memory the machine has for models, and how much they hold. All numbers are bytes."""
 
@@ -170,6 +220,9 @@ class MemoryGauge(Protocol):
 
     def active(self) -> int:
         """What live MLX arrays hold now, in the whole process."""
+
+    def pool(self) -> int:
+        """What the engine keeps of freed buffers, to use them again."""
 
 
 class Lease(Protocol):

@@ -74,7 +74,7 @@ class ModelBatch:
         self._queue.clear()
         self._task = None
         self._batches = []
-        self._prefixes.trim(0)
+        self._prefixes.clear()
         for stream in streams:
             self._thread.notify(partial(stream.fail, failure))
 
@@ -121,11 +121,11 @@ class ModelBatch:
         inputs = [row.request.prompt[-1] for row in rows]
         if self._batchable:
             if not self._batches:
-                self._batches.append(DecodeBatch(self._model, self._report_token))
+                self._batches.append(DecodeBatch(self._model, self._report_token, self._fail_row))
             self._batches[0].join(rows, task.work.kv.select(places), inputs)
             return
         for row, token in zip(rows, inputs, strict=True):
-            batch = DecodeBatch(self._model, self._report_token)
+            batch = DecodeBatch(self._model, self._report_token, self._fail_row)
             batch.join([row], task.work.kv.copy(), [token])
             self._batches.append(batch)
 
@@ -136,6 +136,10 @@ class ModelBatch:
 
     def _report_token(self, row: Row, token: Token) -> None:
         self._report(row.stream, token, [row] if token.finish else [])
+
+    def _fail_row(self, row: Row, failure: SwitchyardError) -> None:
+        """End what this row belongs to; the rows of others go on."""
+        self._thread.notify(partial(row.stream.fail, failure))
 
     def _report(self, stream: MLXTokenStream, item: Prefilled | Token, ended: list[Row]) -> None:
         items, finished = self._outgoing.setdefault(stream, ([], []))

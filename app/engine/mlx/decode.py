@@ -12,8 +12,10 @@ from app.engine.mlx.kv import KV
 from app.engine.mlx.logprobs import RowScores
 from app.engine.mlx.rows import Row
 from app.engine.mlx.sampling import Sampler
+from app.errors import SwitchyardError
 
 Report = Callable[[Row, Token], None]
+Fail = Callable[[Row, SwitchyardError], None]
 
 
 class _Step:
@@ -30,12 +32,15 @@ class DecodeBatch:
 
     The device is kept one step ahead: step N+1 is queued before step N's tokens are read, so that reading, reporting
     and the event loop's work all happen while it computes. A row that ends with a stop token has therefore been
-    computed once too often, which is dropped; one that ends by length has not.
+    computed once too often, which is dropped; one that ends by length has not. A batch whose draws need the tokens
+    before reads them between the two: the forward pass is queued, and while it computes they are read and reported and
+    what guided rows may say next is worked out.
     """
 
-    def __init__(self, model: Any, report: Report) -> None:
+    def __init__(self, model: Any, report: Report, fail: Fail) -> None:
         self._model = model
         self._report = report
+        self._fail = fail
         self._rows: list[Row] = []
         self._kv: KV | None = None
         self._inputs: mx.array | None = None
@@ -80,7 +85,7 @@ class DecodeBatch:
             self._read(behind)
             return
         logits = self._model(self._inputs[:, None], cache=self._kv.layers)[:, -1].astype(mx.float32)
-        if self._sampler.on_host:
+        if self._sampler.in_step:
             mx.async_eval(logits)
             self._read(behind)
             tokens = self._sampler.draw(logits)
@@ -106,6 +111,12 @@ class DecodeBatch:
         for i, (row, token) in enumerate(zip(step.rows, tokens, strict=True)):
             if row.done or row.cancelled:
                 continue
+            if row.guide is not None:
+                row.guide.advance(token)
+                if row.guide.failure is not None:
+                    row.done = True
+                    self._fail(row, row.guide.failure)
+                    continue
             row.reported += 1
             finish = _finish(row, token)
             row.done = finish is not None
@@ -126,6 +137,6 @@ class DecodeBatch:
 
 
 def _finish(row: Row, token: int) -> FinishReason | None:
-    if token in row.request.stop_ids:
+    if token in row.request.stop_ids or (row.guide is not None and row.guide.complete):
         return "stop"
     return "length" if row.reported >= row.request.max_tokens else None

@@ -13,15 +13,19 @@ INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 
 class StreamDetokenizer:
-    """For tokenizers of the ``tokenizers`` library, which knows how to decode a stream."""
+    """For tokenizers of the ``tokenizers`` library, which knows how to decode a stream. ``dropped`` are not text."""
 
-    def __init__(self, tokenizer: Tokenizer, prompt: tuple[int, ...]) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: tuple[int, ...], dropped: frozenset[int]) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(ids=list(prompt[-CONTEXT:]), skip_special_tokens=True)
+        self._dropped = dropped
+        context = [token for token in prompt[-CONTEXT:] if token not in dropped]
+        self._stream = DecodeStream(ids=context, skip_special_tokens=False)
         self._held: list[int] = []
 
     def push(self, token_id: int) -> str:
         """The text that became certain with this token."""
+        if token_id in self._dropped:
+            return ""
         text: str | None = self._stream.step(self._tokenizer, token_id)
         if text is None:
             self._held.append(token_id)
@@ -32,7 +36,7 @@ class StreamDetokenizer:
     def finish(self) -> str:
         """The unfinished character, as U+FFFD."""
         held, self._held = self._held, []
-        text: str = self._tokenizer.decode(held, skip_special_tokens=True)
+        text: str = self._tokenizer.decode(held, skip_special_tokens=False)
         return text
 
 

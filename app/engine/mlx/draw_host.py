@@ -10,12 +10,15 @@ Conditioning a draw on being accepted gives exactly the truncated, renormalised 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from app.engine.mlx import guidance
+from app.engine.mlx.grammar import Mask
 from app.engine.mlx.rows import Row
 from app.schemas.sampling import Sampling
 
@@ -23,20 +26,26 @@ BLOCK = 256
 """Tokens summed together, so that a draw looks through ``vocabulary / BLOCK + BLOCK`` numbers."""
 
 Floats = NDArray[np.float32]
+NO_MASKS: Mapping[Row, Mask] = MappingProxyType({})
 
 
-def draw(logits: mx.array, rows: Sequence[Row]) -> mx.array:
+def draw(logits: mx.array, rows: Sequence[Row], masks: Mapping[Row, Mask] = NO_MASKS) -> mx.array:
     """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits. Waits for the logits."""
     values = np.asarray(logits)
     weights = np.zeros((-(-values.shape[-1] // BLOCK), BLOCK), dtype=np.float32)
-    return mx.array([_draw_row(values[i], weights, row) for i, row in enumerate(rows)], dtype=mx.uint32)
+    return mx.array([_draw_row(values[i], weights, row, masks.get(row)) for i, row in enumerate(rows)], dtype=mx.uint32)
 
 
-def _draw_row(logits: Floats, weights: Floats, row: Row) -> int:
+def _draw_row(logits: Floats, weights: Floats, row: Row, mask: Mask | None) -> int:
     """``weights`` is room for the row's weights, ``[blocks, BLOCK]``, zero behind the vocabulary."""
     sampling = row.request.sampling
+    if mask is not None:
+        logits = guidance.on_host(logits, mask)
+    top = logits.max()
+    if not sampling.temperature or np.isneginf(top):  # the second: biases have banned every token
+        return int(np.argmax(logits))
     live = weights.reshape(-1)[: logits.shape[0]]
-    np.subtract(logits, logits.max(), out=live)
+    np.subtract(logits, top, out=live)
     live *= np.float32(1 / sampling.temperature)
     np.exp(live, out=live)
     edges = _edges(weights)

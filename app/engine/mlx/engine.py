@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from app.engine.base import Sequence
+from app.engine.grammar import Grammar
 from app.engine.mlx.batch import ModelBatch
+from app.engine.mlx.grammar import GrammarCompiler
+from app.engine.mlx.guide import Guide
 from app.engine.mlx.memory import release
 from app.engine.mlx.rows import Waiting
 from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
-from app.errors import Unavailable
+from app.errors import SwitchyardError, Unavailable
 
 
 class MLXEngine:
@@ -22,6 +26,7 @@ class MLXEngine:
         thread: MLXThread,
         batch: ModelBatch,
         tokenizer: MLXTokenizer,
+        grammars: GrammarCompiler,
         *,
         context_length: int,
         nbytes: int,
@@ -30,11 +35,16 @@ class MLXEngine:
     ) -> None:
         self._thread = thread
         self._batch: ModelBatch | None = batch
+        self._grammars = grammars
         self.tokenizer = tokenizer
         self.context_length = context_length
         self.nbytes = nbytes
         self.kv_bytes_per_token = kv_bytes_per_token
         self.fingerprint = fingerprint
+
+    async def prepare(self, grammar: Grammar) -> None:
+        """Compile it on a thread of its own."""
+        await self._grammars.prepare(grammar)
 
     def generate(self, sequences: tuple[Sequence, ...]) -> MLXTokenStream:
         """Queue sequences for the running batch."""
@@ -44,13 +54,26 @@ class MLXEngine:
             stream.fail(Unavailable("The model was unloaded; send the request again.", retry_after=1))
             return stream
         waiting = [Waiting(stream, i, sequence) for i, sequence in enumerate(sequences)]
-        self._thread.post(lambda: batch.submit(waiting))
+        self._thread.post(lambda: self._submit(batch, stream, waiting))
         return stream
+
+    def _submit(self, batch: ModelBatch, stream: MLXTokenStream, waiting: list[Waiting]) -> None:
+        """Give guided rows their guides, then queue all. MLX thread."""
+        try:
+            for it in waiting:
+                if it.request.grammar is not None or it.request.thoughts is not None:
+                    for row in it.rows:
+                        row.guide = Guide(it.request, self._grammars, self.tokenizer.token_bytes)
+        except SwitchyardError as failure:
+            self._thread.notify(partial(stream.fail, failure))
+            return
+        batch.submit(waiting)
 
     async def close(self) -> None:
         """Fail what still runs and return once weights and caches are back with the system."""
         batch, self._batch = self._batch, None
         if batch is not None:
+            self._grammars.close()
             held: list[Any] = [batch]
             del batch
             await self._thread.call(lambda: _free(self._thread, held))

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from random import Random
+from typing import TYPE_CHECKING
 
 from app.engine.base import Sequence
 from app.engine.mlx.stream import MLXTokenStream
+
+if TYPE_CHECKING:
+    from app.engine.mlx.guide import Guide
 
 
 class Row:
     """One choice of sequence ``sequence``.
 
     ``queued`` counts the tokens asked of the device, ``reported`` those handed on. ``cancelled`` is the only field
-    that the event loop writes; the MLX thread reads it before every step.
+    that the event loop writes; the MLX thread reads it before every step. ``guide`` says what may come next, None:
+    everything.
     """
 
-    __slots__ = ("cancelled", "done", "index", "queued", "random", "reported", "request", "sequence", "stream")
+    __slots__ = ("cancelled", "done", "guide", "index", "queued", "random", "reported", "request", "sequence", "stream")
 
     def __init__(self, stream: MLXTokenStream, sequence: int, index: int, request: Sequence) -> None:
         self.stream = stream
@@ -26,6 +31,7 @@ class Row:
         self.reported = 0
         self.done = False
         self.cancelled = False
+        self.guide: Guide | None = None
         seed = request.sampling.seed
         # Rows of one sequence draw differently from the same seed.
         self.random = Random() if seed is None else Random(f"{seed}/{index}")  # noqa: S311  not for secrets

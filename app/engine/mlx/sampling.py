@@ -7,17 +7,20 @@ logits alone, never on what runs beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import mlx.core as mx
 
-from app.engine.mlx import draw_device, draw_host
+from app.engine.mlx import draw_device, draw_host, guidance
 from app.engine.mlx.penalties import Penalties
 from app.engine.mlx.rows import Row
 
 BANNED = -float("inf")
 FORCED = 1e4
 """Added for a bias of 100: far above any logit, yet fine enough in float32 to keep forced tokens' order."""
+
+Draw = Callable[[mx.array, Sequence[Row]], mx.array]
 
 
 class Sampler:
@@ -28,9 +31,14 @@ class Sampler:
         self._bias = _bias(rows)
         self._penalties = Penalties.build(rows, previous.penalties if previous is not None else None)
         self._sampled = [i for i, row in enumerate(rows) if row.request.sampling.temperature > 0]
-        self._index = mx.array(self._sampled) if self._sampled else None
-        self.on_host = bool(self._sampled) and mx.default_device() == mx.Device(mx.cpu)
-        """Whether :meth:`draw` waits for the logits: on a CPU numpy draws faster than MLX can."""
+        self._guided = [i for i, row in enumerate(rows) if row.guide is not None]
+        self._on_host: list[int] = []
+        if mx.default_device() == mx.Device(mx.cpu):
+            self._on_host = sorted({*self._sampled, *self._guided})
+        self.in_step = bool(self._on_host or self._guided)
+        """Whether the tokens before must be read before :meth:`draw` is called: what guided rows may say depends on
+        them, and on a CPU, where numpy draws faster than MLX can, :meth:`draw` waits for the logits anyway.
+        """
 
     @property
     def penalties(self) -> Penalties | None:
@@ -45,22 +53,25 @@ class Sampler:
         logits = self._mask_stops(logits)
         if self._penalties is not None:
             logits = self._penalties.apply(logits)
-        if self._index is None:
-            tokens = mx.argmax(logits, axis=-1)
-        elif len(self._sampled) == len(self.rows):
-            tokens = self._draw_sampled(logits)
+        masks = guidance.held(self.rows) if self._guided else []
+        if self._on_host:
+            by_row = {self.rows[i]: mask for i, mask in masks}
+            tokens = self._draw(logits, self._on_host, partial(draw_host.draw, masks=by_row))
         else:
-            tokens = mx.argmax(logits, axis=-1)
-            tokens[self._index] = self._draw_sampled(logits[self._index])
+            tokens = self._draw(guidance.on_device(logits, masks), self._sampled, draw_device.draw)
         if self._penalties is not None:
             self._penalties.count(tokens)
         return tokens
 
-    def _draw_sampled(self, logits: mx.array) -> mx.array:
-        rows = [self.rows[i] for i in self._sampled]
-        if self.on_host:
-            return draw_host.draw(logits, rows)
-        return draw_device.draw(logits, rows)
+    def _draw(self, logits: mx.array, places: list[int], draw: Draw) -> mx.array:
+        """By ``draw`` for the rows at ``places``, the likeliest token for the others."""
+        if len(places) == len(self.rows):
+            return draw(logits, self.rows)
+        tokens = mx.argmax(logits, axis=-1)
+        if places:
+            index = mx.array(places)
+            tokens[index] = draw(logits[index], [self.rows[i] for i in places])
+        return tokens
 
     def _mask_stops(self, logits: mx.array) -> mx.array:
         """Ban the stop tokens of rows that must still grow."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_tokenizer
 
+from app.engine.base import Marks, ParsedCall
+from app.engine.mlx.call_format import call_format, parse_calls
 from app.engine.mlx.detokenizer import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.fim import fill_in_middle
 from app.engine.mlx.token_bytes import token_bytes_table
 from app.errors import InvalidRequest
+
+PROBE = "probe_for_tools"
 
 
 class MLXTokenizer:
@@ -28,7 +33,12 @@ class MLXTokenizer:
         self.bos_id: int | None = self._hf.bos_token_id
         self.eos_ids: frozenset[int] = frozenset(wrapper.eos_token_ids)
         self.has_chat_template: bool = wrapper.has_chat_template
-        self._special: frozenset[int] = frozenset(self._hf.all_special_ids)
+        self._special: frozenset[int] = frozenset(
+            token for token, added in self._hf.added_tokens_decoder.items() if added.special
+        ) | frozenset(self._hf.all_special_ids)
+        self.thinking = Marks(wrapper.think_start, wrapper.think_end) if wrapper.has_thinking else None
+        self.call_format = call_format(wrapper)
+        self.call_marks = Marks(wrapper.tool_call_start, wrapper.tool_call_end) if wrapper.has_tool_calling else None
 
     @classmethod
     def load(cls, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
@@ -76,11 +86,44 @@ class MLXTokenizer:
         table = self._bytes
         return table[token_id] if 0 <= token_id < len(table) else b""
 
-    def detokenizer(self, prompt: tuple[int, ...] = ()) -> StreamDetokenizer | WindowDetokenizer:
-        """A fresh one, whose text continues ``prompt``."""
+    def detokenizer(
+        self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()
+    ) -> StreamDetokenizer | WindowDetokenizer:
+        """A fresh one, whose text continues ``prompt``; special tokens are not text, but for those in ``keep``."""
+        dropped = self._special - keep
         if self._hf.is_fast:
-            return StreamDetokenizer(self._hf.backend_tokenizer, prompt)
-        return WindowDetokenizer(lambda ids: self._hf.decode(ids, skip_special_tokens=True), prompt)
+            return StreamDetokenizer(self._hf.backend_tokenizer, prompt, dropped)
+        return WindowDetokenizer(lambda ids: self._hf.decode([it for it in ids if it not in dropped]), prompt)
+
+    def added_id(self, text: str) -> int | None:
+        """The id of the added token, special or not, that is spelt so."""
+        token: int | None = self._hf.get_added_vocab().get(text)
+        return token
+
+    def parse_calls(self, text: str, tools: list[dict[str, Any]]) -> tuple[ParsedCall, ...]:
+        """By mlx-lm's parser for the family."""
+        return parse_calls(self._wrapper, text, tools)
+
+    def serialized(self) -> str | None:
+        """The whole tokenizer as tokenizer.json holds it; None for one that is not of the ``tokenizers`` library."""
+        if not self._hf.is_fast:
+            return None
+        plain = copy(self._hf.backend_tokenizer)
+        plain.no_padding()
+        plain.no_truncation()
+        text: str = plain.to_str()
+        return text
+
+    @cached_property
+    def template_takes_tools(self) -> bool:
+        """Whether the chat template shows tools to the model, tried with one."""
+        if not self.has_chat_template:
+            return False
+        tool = {"type": "function", "function": {"name": PROBE, "description": PROBE, "parameters": {}}}
+        try:
+            return PROBE in self.render_chat([{"role": "user", "content": "?"}], tools=[tool])
+        except InvalidRequest:
+            return False
 
     @cached_property
     def _bytes(self) -> list[bytes]:
