@@ -17,7 +17,9 @@ from app.api import routes
 from app.api.body import StrictRequest
 from app.api.document import openapi
 from app.api.errors import exception_handlers
+from app.api.feed import Feed
 from app.api.guards import api_key_guard
+from app.api.journal import Journal, journaled
 from app.engine.base import Engine, EngineLoader
 from app.errors import Unavailable
 from app.generation.strategy import GenerationStrategy
@@ -32,6 +34,9 @@ def create_app(
     """The service. A ``registry`` that is given stays its giver's to close; else one with MLX is built at the start."""
     resident = registry
     generation = GenerationStrategy() if strategy is None else strategy
+
+    journal = Journal()
+    live = Feed(journal, settings.default_model)
 
     def provide_registry() -> ModelRegistry:
         if resident is None:
@@ -53,6 +58,7 @@ def create_app(
             "registry": Provide(provide_registry, sync_to_thread=False),
             "strategy": Provide(lambda: generation, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
+            "live": Provide(lambda: live, sync_to_thread=False),
         },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan],
@@ -61,7 +67,8 @@ def create_app(
         request_class=StrictRequest,
         request_max_body_size=settings.max_body_bytes,
     )
-    app.asgi_handler = observed(app.asgi_handler)
+    app.asgi_handler = observed(journaled(app.asgi_handler, journal))
+    app.state.live = live
     return app
 
 

@@ -12,11 +12,13 @@ from msgspec import Struct
 
 from app.api.connection import while_connected
 from app.api.errors import body_of
+from app.api.journal import Note, note_of
 from app.api.sse import EventStream, Source
 from app.api.transcript import Head, Transcript
 from app.errors import EngineFailed
 from app.generation.events import Event, Started
 from app.observability import request_id
+from app.schemas.errors import ErrorBody
 
 
 class Renderer(Protocol):
@@ -40,20 +42,33 @@ async def answer(
 
     The response owns ``events`` from then on. If the client goes, at any time, the job is cancelled.
     """
+    note = note_of(request.scope)
     started = await while_connected(request.receive, anext(events))
     if not isinstance(started, Started):
         await events.aclose()
         raise EngineFailed("The answer did not begin; send the request again.")
+    note.see(started)
     told = renderer(Head(uuid4().hex, int(time()), started.model, started.fingerprint))
     if stream:
-        failure = partial(body_of, where=request_id(request.scope))
-        return EventStream(Source(events, told.chunks, failure))
-    return Response(told.whole(await while_connected(request.receive, _fold(events))))
+        return EventStream(Source(events, partial(_chunks, told, note), partial(_failure, request, note)))
+    return Response(told.whole(await while_connected(request.receive, _fold(events, note))))
 
 
-async def _fold(events: AsyncGenerator[Event, None]) -> Transcript:
+def _chunks(told: Renderer, note: Note, event: Event) -> list[Struct]:
+    note.see(event)
+    return told.chunks(event)
+
+
+def _failure(request: Request[Any, Any, Any], note: Note, error: Exception) -> ErrorBody:
+    body = body_of(error, request_id(request.scope))
+    note.failed(body)
+    return body
+
+
+async def _fold(events: AsyncGenerator[Event, None], note: Note) -> Transcript:
     transcript = Transcript()
     async with aclosing(events):
         async for event in events:
+            note.see(event)
             transcript.add(event)
     return transcript

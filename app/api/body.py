@@ -12,6 +12,7 @@ import msgspec
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
+from app.api.journal import note_of
 from app.errors import InvalidRequest
 
 MAX_DEPTH = 64
@@ -40,7 +41,9 @@ class StrictRequest(Request[Any, Any, Any]):
     async def json(self) -> Any:
         """The decoded body. Raises :class:`InvalidRequest` that names the field at fault."""
         field = self.route_handler.parsed_data_field
-        return decode(await self.body(), Any if field is None else field.annotation)
+        data = decode(await self.body(), Any if field is None else field.annotation)
+        note_of(self.scope).asked(data)
+        return data
 
 
 def decode(body: bytes, type_: Any) -> Any:

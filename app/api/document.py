@@ -14,12 +14,30 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from app import __version__
 from app.api import fields
+from app.api.actions import ACTIONS
+from app.schemas.admin import AdminEvent, AdminMemory, AdminModel, AdminModels, Deleted, PullProgress
 from app.schemas.chat import ChatChunk, ChatCompletion, ChatRequest
 from app.schemas.completions import Completion, CompletionRequest
 from app.schemas.errors import ErrorBody
 from app.schemas.models import Health, ModelCard, ModelList
 
-WIRE = (ChatChunk, ChatCompletion, ChatRequest, Completion, CompletionRequest, ErrorBody, Health, ModelCard, ModelList)
+WIRE = (
+    AdminEvent,
+    AdminMemory,
+    AdminModel,
+    AdminModels,
+    ChatChunk,
+    ChatCompletion,
+    ChatRequest,
+    Completion,
+    CompletionRequest,
+    Deleted,
+    ErrorBody,
+    Health,
+    ModelCard,
+    ModelList,
+    PullProgress,
+)
 TABLES = {"CompletionRequest": fields.COMPLETION, "ChatRequest": fields.CHAT}
 
 
@@ -45,7 +63,19 @@ def document(written: dict[str, Any]) -> dict[str, Any]:
     for name, table in TABLES.items():
         for field in table:
             schemas[name]["properties"][field.name].setdefault("description", field.note)
-    return {**written, "components": {**written["components"], "schemas": schemas}}
+    return {**written, "paths": _actions(written["paths"]), "components": {**written["components"], "schemas": schemas}}
+
+
+def _actions(paths: dict[str, Any]) -> dict[str, Any]:
+    """The one route of all actions, told as a path for each."""
+    told = dict(paths)
+    route = dict(told["/admin/models/{model}"])
+    post = route.pop("post")
+    told["/admin/models/{model}"] = route
+    for action, summary in ACTIONS.items():
+        operation = {**post, "operationId": f"{post['operationId']}{action.title()}", "summary": summary}
+        told[f"/admin/models/{{model}}/{action}"] = {"post": operation}
+    return told
 
 
 class _Json(JsonRenderPlugin):

@@ -28,6 +28,12 @@ def responses(answer: type[Struct]) -> dict[int, ResponseSpec]:
     return {200: whole, **failures(*FAILURES)}
 
 
+def admin_failures(*statuses: int) -> dict[int, ResponseSpec]:
+    """Failures of ``/admin``, where a thing can also be in use."""
+    texts = FAILURES | {409: "The model is in use, or not in memory."}
+    return {it: ResponseSpec(ErrorBody, generate_examples=False, description=texts[it]) for it in statuses}
+
+
 def failures(*statuses: int) -> dict[int, ResponseSpec]:
     """Failures alone."""
     return {it: ResponseSpec(ErrorBody, generate_examples=False, description=FAILURES[it]) for it in statuses}

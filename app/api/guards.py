@@ -3,12 +3,13 @@
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Any
+from urllib.parse import urlsplit
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
-from app.errors import Unauthorized
+from app.errors import Forbidden, Unauthorized
 
 
 def api_key_guard(keys: tuple[str, ...]) -> Guard:
@@ -28,3 +29,10 @@ def api_key_guard(keys: tuple[str, ...]) -> Guard:
             raise Unauthorized("Send a valid API key in the header 'Authorization: Bearer KEY'.")
 
     return guard
+
+
+def own_pages_only(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """A guard that lets no page of another site act on this machine; programs send no ``Origin`` and pass."""
+    origin = connection.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != connection.headers.get("host"):
+        raise Forbidden("Pages of other sites may not use /admin. Open the page that this service serves itself.")

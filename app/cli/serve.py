@@ -35,4 +35,5 @@ def serve(config: str | None, **given: Given) -> None:
 
     from app.main import create_app  # noqa: PLC0415  the web framework takes long to import
 
-    server.run(create_app(settings), sock, settings, lambda: click.echo(welcome(__version__, url, settings)))
+    app = create_app(settings)
+    server.run(app, sock, settings, lambda: click.echo(welcome(__version__, url, settings)), app.state.live.close)

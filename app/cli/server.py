@@ -50,11 +50,18 @@ def _why_not(failure: OSError, host: str, port: int) -> str:
             return f"{host} cannot be listened on ({failure.strerror}); choose another address with --host"
 
 
+def _nothing() -> None:
+    pass
+
+
 class Service(uvicorn.Server):
     """A server that says when it is ready, stops at the first signal and ends at once at the second."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], grace: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None], grace: float
+    ) -> None:
         super().__init__(config)
+        self._on_stop = on_stop
         self._on_ready = on_ready
         self._grace = grace
 
@@ -63,6 +70,11 @@ class Service(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what never ends by itself, then wait for the rest."""
+        self._on_stop()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  the handler's signature
         """First signal: answers in flight get their time. Second: the process ends here and now."""
@@ -73,7 +85,13 @@ class Service(uvicorn.Server):
         os.write(sys.stderr.fileno(), line.encode())
 
 
-def run(app: Any, sock: socket.socket, settings: Settings, on_ready: Callable[[], None]) -> None:
+def run(
+    app: Any,
+    sock: socket.socket,
+    settings: Settings,
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None] = _nothing,
+) -> None:
     """Serve ``app`` on ``sock`` until a signal comes; ends the process with one line when it cannot start."""
     config = uvicorn.Config(
         app,
@@ -92,7 +110,7 @@ def run(app: Any, sock: socket.socket, settings: Settings, on_ready: Callable[[]
     chatter = logging.getLogger("uvicorn.error")
     chatter.setLevel(logging.WARNING)
     chatter.addFilter(_without_cancellations)
-    service = Service(config, on_ready, settings.stop_grace)
+    service = Service(config, on_ready, on_stop, settings.stop_grace)
     try:
         service.run([sock])
     except SystemExit:

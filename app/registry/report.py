@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import psutil
+
 from app.engine.base import MemoryGauge
 from app.registry.budget import PrefixCaches
 from app.registry.dispatcher import Dispatcher
@@ -92,4 +94,6 @@ def memory_status(dispatcher: Dispatcher, gauge: MemoryGauge, caches: PrefixCach
         active=active,
         stray=budget.stray(active, sum(resident.nbytes for resident in residents)),
         queued=len(dispatcher.queue),
+        pool=gauge.pool(),
+        process=psutil.Process().memory_info().rss,
     )

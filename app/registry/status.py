@@ -49,7 +49,8 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
 
     ``limit`` is the budget without its ``margin``; ``weights`` and ``kv`` are booked, ``prefix_caches`` held,
     ``active`` is what the gauge measures, and ``stray`` the part of it that nothing was booked for beyond the margin.
-    ``machine`` is what there is for models in all.
+    ``machine`` is what there is for models in all, ``pool`` what the engine keeps of freed buffers, ``process`` the
+    resident memory of the whole process.
     """
 
     machine: int
@@ -62,3 +63,5 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     active: int
     stray: int
     queued: int
+    pool: int
+    process: int

@@ -94,6 +94,9 @@ class ScriptedMemory:
     def active(self) -> int:
         return self._active
 
+    def pool(self) -> int:
+        return 0
+
     def hold(self, nbytes: int) -> None:
         self._active += nbytes
         self.peak = max(self.peak, self._active)

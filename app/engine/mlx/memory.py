@@ -27,6 +27,10 @@ class MLXGauge:
         """Bytes of live arrays; freed ones that MLX keeps for reuse are not counted."""
         return int(mx.get_active_memory())
 
+    def pool(self) -> int:
+        """Bytes of freed arrays that MLX keeps."""
+        return int(mx.get_cache_memory())
+
 
 def release() -> None:
     """Give freed arrays back to the system. MLX thread only; slow enough to be for evictions, not for steps."""

@@ -1,0 +1,114 @@
+"""What ``/admin`` tells of models, memory and requests. Bytes are plain numbers, times are seconds."""
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+ModelState = Literal["absent", "downloading", "on_disk", "queued", "loading", "resident", "unloading"]
+Outcome = Literal["waiting", "running", "answered", "refused", "failed", "left"]
+Action = Literal["pull", "load", "unload", "pin", "unpin"]
+
+
+class AdminTransfer(Struct, frozen=True):
+    """Bytes of a download on disk, and in all (0 while that is unknown)."""
+
+    done: int
+    total: int
+
+
+class AdminModel(Struct, frozen=True, kw_only=True):
+    """Where one model stands."""
+
+    id: str
+    state: ModelState
+    aliases: tuple[str, ...]
+    pinned: Annotated[bool, Meta(description="Never evicted to make room.")]
+    download: AdminTransfer | None
+    nbytes: Annotated[int, Meta(description="Weights in memory; an estimate while loading.")]
+    kv_bytes: Annotated[int, Meta(description="KV cache reserved by the requests that use it.")]
+    leases: Annotated[int, Meta(description="Requests that use it now.")]
+    queued: Annotated[int, Meta(description="Requests that wait for it.")]
+    idle_seconds: Annotated[float | None, Meta(description="Since its last use; null unless resident and unused.")]
+    expires_in: Annotated[float | None, Meta(description="Until it is unloaded if nobody asks; null: it stays.")]
+
+
+class AdminModels(Struct, frozen=True):
+    """Every known model, by id."""
+
+    data: tuple[AdminModel, ...]
+
+
+class AdminMemory(Struct, frozen=True, kw_only=True):
+    """The memory budget and what it is used for."""
+
+    machine: Annotated[int, Meta(description="What the machine has for models.")]
+    budget: int
+    margin: Annotated[int, Meta(description="The part of the budget left to scratch space.")]
+    limit: Annotated[int, Meta(description="The budget without its margin.")]
+    weights: int
+    kv: int
+    prefix_caches: int
+    active: Annotated[int, Meta(description="Live arrays, measured.")]
+    stray: Annotated[int, Meta(description="Measured beyond what is booked and the margin.")]
+    queued: Annotated[int, Meta(description="Requests that wait for a model or for memory.")]
+    pool: Annotated[int, Meta(description="Freed buffers that are kept for reuse.")]
+    process: Annotated[int, Meta(description="Resident memory of the whole process.")]
+
+
+class AdminRequest(Struct, frozen=True, kw_only=True):
+    """One request for an answer, while it runs and after it."""
+
+    id: Annotated[str, Meta(description="Its X-Request-ID.")]
+    at: Annotated[float, Meta(description="When it came, in seconds since 1970.")]
+    path: str
+    model: str | None
+    outcome: Outcome
+    status: Annotated[int, Meta(description="HTTP status; 0 before there is one.")]
+    seconds: Annotated[float, Meta(description="How long it took; so far, while it runs.")]
+    first_token_seconds: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    message: Annotated[str | None, Meta(description="What was said when it was refused or failed.")]
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """What does not change while the service runs."""
+
+    version: str
+    default_model: str
+
+
+class AdminEvent(Struct, frozen=True, kw_only=True):
+    """One event of ``GET /admin/events``: the parts that have changed, each of them whole. The first has all."""
+
+    service: Service | UnsetType = UNSET
+    models: tuple[AdminModel, ...] | UnsetType = UNSET
+    memory: AdminMemory | UnsetType = UNSET
+    requests: tuple[AdminRequest, ...] | UnsetType = UNSET
+
+
+class PullFile(Struct, frozen=True):
+    """Bytes on disk of one file."""
+
+    name: str
+    done: int
+    size: int
+
+
+class PullProgress(Struct, frozen=True, kw_only=True):
+    """One moment of a download."""
+
+    repo: str
+    revision: str
+    state: Literal["resolving", "downloading", "verifying", "done", "failed", "cancelled"]
+    commit: str | None
+    done: int
+    total: int
+    files: tuple[PullFile, ...]
+
+
+class Deleted(Struct, frozen=True):
+    """A model's files are gone from this machine."""
+
+    id: str
+    freed: Annotated[int, Meta(description="Bytes.")]
