@@ -20,7 +20,7 @@ from app.api.errors import exception_handlers
 from app.api.feed import Feed
 from app.api.guards import api_key_guard
 from app.api.journal import Journal, journaled
-from app.engine.base import Engine, EngineLoader
+from app.engine.base import Engine, EngineLoader, PrefixPool
 from app.errors import Unavailable
 from app.generation.strategy import GenerationStrategy
 from app.observability import configure_logging, observed
@@ -83,7 +83,7 @@ async def mlx_registry(settings: Settings) -> AsyncGenerator[ModelRegistry, None
     loader = LazyLoader(settings)
     hub = Hub(offline=settings.offline)
     shelf = Shelf(hub, loader.embedded, offline=settings.offline)
-    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, MLXGauge())
+    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, MLXGauge(), caches=loader)
     async with AsyncExitStack() as closing:
         closing.push_async_callback(loader.close)
         closing.push_async_callback(hub.close)
@@ -101,6 +101,7 @@ class LazyLoader:
         self._settings = settings
         self._thread = MLXThread(asyncio.get_running_loop())
         self._loader: EngineLoader | None = None
+        self._pool: PrefixPool | None = None
 
     async def load(self, path: Path, *, name: str) -> Engine:
         """See :class:`app.engine.base.EngineLoader`."""
@@ -112,16 +113,27 @@ class LazyLoader:
         """The directory of the embedded default model, converted on first use."""
         return await self._thread.call(self._embedded)
 
+    def nbytes(self) -> int:
+        """What prefix caches hold; see :class:`app.registry.budget.PrefixCaches`."""
+        return 0 if self._pool is None else self._pool.nbytes
+
+    async def trim(self, nbytes: int) -> None:
+        """Free at least that many bytes of prefix caches, or all there are."""
+        pool = self._pool
+        if pool is not None:
+            await self._thread.call(lambda: pool.trim(max(0, pool.nbytes - nbytes)))
+
     async def close(self) -> None:
         """End the thread."""
         await self._thread.close()
 
     def _import_loader(self) -> EngineLoader:
+        self._pool = import_module("app.engine.mlx.prefix_cache").PrefixPool(self._settings.prefix_cache)
         loader: EngineLoader = import_module("app.engine.mlx.loader").MLXLoader(
             self._thread,
+            self._pool,
             max_rows=self._settings.max_batch_rows,
             slice_tokens=self._settings.prefill_slice,
-            prefix_bytes=self._settings.prefix_cache,
         )
         return loader
 

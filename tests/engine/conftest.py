@@ -5,13 +5,15 @@ import asyncio
 import pytest
 
 from app.engine.mlx.loader import MLXLoader
+from app.engine.mlx.prefix_cache import PrefixPool
 from app.engine.mlx.thread import MLXThread
 from tests.support.tiny import tiny
 
 
 @pytest.fixture(scope="session")
 async def loader():
-    loader = MLXLoader(MLXThread(asyncio.get_running_loop()), max_rows=16, slice_tokens=64, prefix_bytes=8 << 20)
+    thread = MLXThread(asyncio.get_running_loop())
+    loader = MLXLoader(thread, PrefixPool(8 << 20), max_rows=16, slice_tokens=64)
     yield loader
     await loader.close()
 

@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Generator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
-from mlx_lm.utils import load_config, load_model
+from mlx_lm.utils import load_config
 
 from app.engine.mlx.batch import ModelBatch
 from app.engine.mlx.engine import MLXEngine
-from app.engine.mlx.kv import KV
+from app.engine.mlx.grammar import GrammarCompiler
 from app.engine.mlx.memory import release
-from app.engine.mlx.prefix_cache import PrefixCache
+from app.engine.mlx.prefix_cache import PrefixCache, PrefixPool
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
+from app.engine.mlx.weights import Loaded, load_in_steps, warm_pages
 from app.errors import ModelUnusable
 
-LOAD_SLICE = 64 << 20
-"""Bytes of weights made resident between two decode steps of running models."""
 DEFAULT_CONTEXT = 4096
 """For configurations that do not say how long their context is."""
 
@@ -32,24 +29,22 @@ DEFAULT_CONTEXT = 4096
 class MLXLoader:
     """Implements :class:`app.engine.base.EngineLoader`: every model on one MLX thread."""
 
-    def __init__(self, thread: MLXThread, *, max_rows: int, slice_tokens: int, prefix_bytes: int) -> None:
+    def __init__(self, thread: MLXThread, prefixes: PrefixPool, *, max_rows: int, slice_tokens: int) -> None:
         self._thread = thread
         self._max_rows = max_rows
         self._slice_tokens = slice_tokens
-        self._prefix_bytes = prefix_bytes
+        self._prefixes = prefixes
 
     async def load(self, path: Path, *, name: str) -> MLXEngine:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
         try:
             config = await asyncio.to_thread(load_config, path)
             tokenizer = asyncio.create_task(asyncio.to_thread(MLXTokenizer.load, path, config.get("eos_token_id")))
-            weights = self._thread.run_in_steps(_load(path))
-            done = await asyncio.gather(weights, tokenizer, return_exceptions=True)
-            for result in done:
-                if isinstance(result, BaseException):
-                    del done
-                    raise result
-            return await self._thread.call(lambda: self._engine(path, config, done[0], done[1]))
+            await asyncio.to_thread(warm_pages, path)
+            weights = self._thread.run_in_steps(load_in_steps(path))
+            await asyncio.gather(weights, tokenizer, return_exceptions=True)
+            loaded, read = weights.result(), tokenizer.result()
+            return await self._thread.call(lambda: self._engine(path, config, loaded, read))
         except (ValueError, TypeError, KeyError, OSError, RuntimeError, AttributeError, IndexError) as failure:
             await self._thread.call(release)
             raise ModelUnusable(
@@ -61,47 +56,23 @@ class MLXLoader:
         """End the MLX thread."""
         await self._thread.close()
 
-    def _engine(self, path: Path, config: dict[str, Any], model: Any, tokenizer: Any) -> MLXEngine:
+    def _engine(self, path: Path, config: dict[str, Any], loaded: Loaded, tokenizer: MLXTokenizer) -> MLXEngine:
         return MLXEngine(
             self._thread,
             ModelBatch(
                 self._thread,
-                model,
-                PrefixCache(self._prefix_bytes),
+                loaded.model,
+                PrefixCache(self._prefixes),
                 max_rows=self._max_rows,
                 slice_tokens=self._slice_tokens,
             ),
             tokenizer,
+            GrammarCompiler(tokenizer.serialized(), vocabulary=loaded.vocabulary, eos_ids=tokenizer.eos_ids),
             context_length=_context_length(config),
-            nbytes=sum(array.nbytes for _, array in tree_flatten(model.parameters())),
-            kv_bytes_per_token=_warm_up(model),
+            nbytes=loaded.nbytes,
+            kv_bytes_per_token=loaded.kv_bytes_per_token,
             fingerprint=_fingerprint(path, config),
         )
-
-
-def _load(path: Path) -> Generator[None, None, Any]:
-    """Build the model lazily, then make its weights resident piece by piece."""
-    model, _ = load_model(path, lazy=True)
-    yield
-    if mx.default_device() == mx.Device(mx.cpu):
-        model.set_dtype(mx.float32)  # float16 and bfloat16 are emulated there, many times slower
-    piece: list[mx.array] = []
-    for _, array in tree_flatten(model.parameters()):
-        piece.append(array)
-        if sum(a.nbytes for a in piece) >= LOAD_SLICE:
-            mx.eval(piece)
-            piece = []
-            yield
-    mx.eval(piece)
-    return model
-
-
-def _warm_up(model: Any) -> int:
-    """Compile the kernels of prefill and decode; the KV cache bytes of one token, by measurement."""
-    kv = KV.fresh(model)
-    for tokens in (mx.zeros((1, 8), dtype=mx.uint32), mx.zeros((1, 1), dtype=mx.uint32)):
-        mx.eval(model(tokens, cache=kv.layers)[:, -1], kv.arrays)
-    return kv.bytes_per_token()
 
 
 def _context_length(config: dict[str, Any]) -> int:

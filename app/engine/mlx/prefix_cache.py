@@ -16,61 +16,98 @@ SHORTEST = 16
 Ids = NDArray[np.int64]
 
 
-class PrefixCache:
-    """Prompts of one model, least recently used first, within ``limit`` bytes. MLX thread only.
+class PrefixPool:
+    """The prompts of all models, least recently used first, within ``limit`` bytes. Changed on the MLX thread only.
 
-    A cache that can be trimmed serves any prompt that shares a beginning with it; one that cannot (a sliding window
-    that has slid, a recurrent state) serves only prompts that begin with all of it.
+    ``nbytes`` may be read anywhere.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.nbytes = 0
-        self._entries: OrderedDict[bytes, tuple[Ids, KV]] = OrderedDict()
-
-    def known(self, prompt: Sequence[int]) -> int:
-        """How many tokens at the beginning of ``prompt`` :meth:`find` would spare."""
-        return self._best(prompt)[1]
-
-    def find(self, prompt: Sequence[int]) -> tuple[KV, int] | None:
-        """A copy of the longest known beginning of ``prompt``, and its length; the last token is never part of it."""
-        key, length = self._best(prompt)
-        if key is None:
-            return None
-        self._entries.move_to_end(key)
-        ids, kv = self._entries[key]
-        kv = kv.copy()
-        kv.trim(len(ids) - length)
-        return kv, length
-
-    def put(self, tokens: Sequence[int], kv: KV) -> None:
-        """Keep ``kv``, which holds exactly ``tokens`` and belongs to the cache from now on."""
-        if len(tokens) < SHORTEST or kv.nbytes > self.limit:
-            return
-        ids = np.asarray(tokens, dtype=np.int64)
-        for key, (other, held) in list(self._entries.items()):
-            if _common(ids, other) == len(other) and (held.trimmable or len(other) == len(ids)):
-                self._drop(key)  # the longer one serves all that the shorter one did
-        self._entries[ids.tobytes()] = ids, kv
-        self.nbytes += kv.nbytes
-        self.trim(self.limit)
+        self._entries: OrderedDict[tuple[int, bytes], tuple[Ids, KV]] = OrderedDict()
 
     def trim(self, limit: int) -> None:
         """Forget the least recently used until at most ``limit`` bytes are held."""
         while self.nbytes > limit:
             self._drop(next(iter(self._entries)))
 
-    def _drop(self, key: bytes) -> None:
+    def of(self, owner: int) -> list[tuple[tuple[int, bytes], Ids, KV]]:
+        """One model's entries, least recently used first."""
+        return [(key, ids, kv) for key, (ids, kv) in self._entries.items() if key[0] == owner]
+
+    def use(self, key: tuple[int, bytes]) -> None:
+        """Make an entry the most recently used."""
+        self._entries.move_to_end(key)
+
+    def put(self, owner: int, ids: Ids, kv: KV) -> None:
+        """Keep an entry, at others' expense."""
+        key = (owner, ids.tobytes())
+        self.drop(key)
+        self._entries[key] = ids, kv
+        self.nbytes += kv.nbytes
+        self.trim(self.limit)
+
+    def drop(self, key: tuple[int, bytes]) -> None:
+        """Forget an entry, if it is there."""
+        if key in self._entries:
+            self._drop(key)
+
+    def _drop(self, key: tuple[int, bytes]) -> None:
         self.nbytes -= self._entries.pop(key)[1].nbytes
 
-    def _best(self, prompt: Sequence[int]) -> tuple[bytes | None, int]:
-        ids = np.asarray(prompt[:-1], dtype=np.int64)
-        best: tuple[bytes | None, int] = None, SHORTEST - 1
-        for key, (other, kv) in self._entries.items():
-            length = _common(ids, other)
-            if length > best[1] and (length == len(other) or kv.trimmable):
-                best = key, length
-        return best if best[0] is not None else (None, 0)
+
+class PrefixCache:
+    """One model's view of the pool. MLX thread only.
+
+    A cache that can be trimmed serves any prompt that shares a beginning with it; one that cannot (a sliding window
+    that has slid, a recurrent state) serves only prompts that begin with all of it.
+    """
+
+    def __init__(self, pool: PrefixPool) -> None:
+        self._pool = pool
+        self._owner = id(self)
+
+    def known(self, prompt: Sequence[int]) -> int:
+        """How many tokens at the beginning of ``prompt`` :meth:`find` would spare."""
+        best = self._best(prompt)
+        return best[1] if best else 0
+
+    def find(self, prompt: Sequence[int]) -> tuple[KV, int] | None:
+        """A copy of the longest known beginning of ``prompt``, and its length; the last token is never part of it."""
+        best = self._best(prompt)
+        if best is None:
+            return None
+        key, length, ids, kv = best
+        self._pool.use(key)
+        kv = kv.copy()
+        kv.trim(len(ids) - length)
+        return kv, length
+
+    def put(self, tokens: Sequence[int], kv: KV) -> None:
+        """Keep ``kv``, which holds exactly ``tokens`` and belongs to the cache from now on."""
+        if len(tokens) < SHORTEST or kv.nbytes > self._pool.limit:
+            return
+        ids = np.asarray(tokens, dtype=np.int64)
+        for key, other, held in self._pool.of(self._owner):
+            if held.trimmable and _common(ids, other) == len(other):
+                self._pool.drop(key)  # the longer one serves all that the shorter one did
+        self._pool.put(self._owner, ids, kv)
+
+    def clear(self) -> None:
+        """Forget this model's prompts."""
+        for key, _, _ in self._pool.of(self._owner):
+            self._pool.drop(key)
+
+    def _best(self, prompt: Sequence[int]) -> tuple[tuple[int, bytes], int, Ids, KV] | None:
+        wanted = np.asarray(prompt[:-1], dtype=np.int64)
+        best = None
+        longest = SHORTEST - 1
+        for key, ids, kv in self._pool.of(self._owner):
+            length = _common(wanted, ids)
+            if length > longest and (length == len(ids) or kv.trimmable):
+                best, longest = (key, length, ids, kv), length
+        return best
 
 
 def _common(a: Ids, b: Ids) -> int:
