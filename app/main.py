@@ -24,6 +24,7 @@ from app.engine.base import Engine, EngineLoader, PrefixPool
 from app.errors import Unavailable
 from app.generation.strategy import GenerationStrategy
 from app.observability import configure_logging, observed
+from app.registry.budget import budget_of
 from app.registry.registry import ModelRegistry
 from app.settings import Settings
 
@@ -75,15 +76,17 @@ def create_app(
 @asynccontextmanager
 async def mlx_registry(settings: Settings) -> AsyncGenerator[ModelRegistry, None]:
     """The registry over MLX and the hub, for the running loop; its parts are closed after it."""
-    from app.engine.mlx.memory import MLXGauge  # noqa: PLC0415  MLX is imported where it is first needed
+    from app.engine.mlx.memory import MLXGauge, limit  # noqa: PLC0415  MLX is imported where it is first needed
     from app.registry.catalog import Catalog  # noqa: PLC0415  so is the hub
     from app.registry.hub import Hub  # noqa: PLC0415
     from app.registry.shelf import Shelf  # noqa: PLC0415
 
+    gauge = MLXGauge()
+    limit(budget_of(settings, gauge).total)
     loader = LazyLoader(settings)
     hub = Hub(offline=settings.offline)
     shelf = Shelf(hub, loader.embedded, offline=settings.offline)
-    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, MLXGauge(), caches=loader)
+    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, gauge, caches=loader)
     async with AsyncExitStack() as closing:
         closing.push_async_callback(loader.close)
         closing.push_async_callback(hub.close)
@@ -100,14 +103,14 @@ class LazyLoader:
 
         self._settings = settings
         self._thread = MLXThread(asyncio.get_running_loop())
-        self._loader: EngineLoader | None = None
+        self._loader: asyncio.Future[EngineLoader] | None = None
         self._pool: PrefixPool | None = None
 
     async def load(self, path: Path, *, name: str) -> Engine:
         """See :class:`app.engine.base.EngineLoader`."""
         if self._loader is None:
-            self._loader = await self._thread.call(self._import_loader)
-        return await self._loader.load(path, name=name)
+            self._loader = self._thread.call(self._import_loader)
+        return await (await asyncio.shield(self._loader)).load(path, name=name)
 
     async def embedded(self) -> Path:
         """The directory of the embedded default model, converted on first use."""

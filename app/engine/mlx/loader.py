@@ -19,6 +19,7 @@ from app.engine.mlx.memory import release
 from app.engine.mlx.prefix_cache import PrefixCache, PrefixPool
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
+from app.engine.mlx.tokenizer_cache import TokenizerCache
 from app.engine.mlx.weights import Loaded, load_in_steps, warm_pages
 from app.errors import ModelUnusable
 
@@ -34,12 +35,13 @@ class MLXLoader:
         self._max_rows = max_rows
         self._slice_tokens = slice_tokens
         self._prefixes = prefixes
+        self._tokenizers = TokenizerCache()
 
     async def load(self, path: Path, *, name: str) -> MLXEngine:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
         try:
             config = await asyncio.to_thread(load_config, path)
-            tokenizer = asyncio.create_task(asyncio.to_thread(MLXTokenizer.load, path, config.get("eos_token_id")))
+            tokenizer = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
             await asyncio.to_thread(warm_pages, path)
             weights = self._thread.run_in_steps(load_in_steps(path))
             await asyncio.gather(weights, tokenizer, return_exceptions=True)

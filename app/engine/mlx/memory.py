@@ -32,6 +32,18 @@ class MLXGauge:
         return int(mx.get_cache_memory())
 
 
+def limit(budget: int) -> None:
+    """Hold MLX to ``budget`` bytes: allocations beyond it first wait for running work, then for freed memory.
+
+    Buffers that MLX keeps for reuse are bounded by a sixteenth of it. On Metal the budget may be wired, so that
+    weights in use are never paged out.
+    """
+    mx.set_memory_limit(budget)
+    mx.set_cache_limit(budget // 16)
+    if mx.metal.is_available():
+        mx.set_wired_limit(min(budget, int(mx.device_info()["max_recommended_working_set_size"])))
+
+
 def release() -> None:
     """Give freed arrays back to the system. MLX thread only; slow enough to be for evictions, not for steps."""
     gc.collect()
