@@ -38,8 +38,9 @@ def completion(request: CompletionRequest, entry: ModelEntry, settings: Settings
         raise InvalidRequest("best_of above n cannot be streamed.", param="best_of")
     _choices(best_of, settings, "n" if request.best_of is None else "best_of")
     max_tokens = _first(request.max_tokens, entry.max_tokens, default=COMPLETION_TOKENS)
+    limit = None if request.max_tokens is None else "max_tokens"
     return CompletionJob(
-        decoding=_decoding(request, entry, max_tokens, "max_tokens", n=n, best_of=best_of, logprobs=request.logprobs),
+        decoding=_decoding(request, entry, max_tokens, limit, n=n, best_of=best_of, logprobs=request.logprobs),
         prompts=prompts.normalise(request.prompt),
         echo=_first(request.echo, default=False),
         suffix=None if request.suffix == "" else request.suffix,
@@ -54,10 +55,9 @@ def chat(request: ChatRequest, entry: ModelEntry, settings: Settings) -> ChatJob
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs: true.", param="top_logprobs")
     alternatives = _first(request.top_logprobs, default=0) if request.logprobs else None
-    limit = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
-    max_tokens = next(
-        (it for it in (request.max_completion_tokens, request.max_tokens, entry.max_tokens) if it is not None), None
-    )
+    asked = {"max_completion_tokens": request.max_completion_tokens, "max_tokens": request.max_tokens}
+    limit = next((name for name, value in asked.items() if value is not None), None)
+    max_tokens = entry.max_tokens if limit is None else asked[limit]
     return ChatJob(
         decoding=_decoding(request, entry, max_tokens, limit, n=n, best_of=n, logprobs=alternatives),
         messages=conversation.checked(request.messages),
@@ -70,7 +70,7 @@ def _decoding(
     request: GenerationFields,
     entry: ModelEntry,
     max_tokens: int | None,
-    limit: str,
+    limit: str | None,
     *,
     n: int,
     best_of: int,
@@ -79,10 +79,12 @@ def _decoding(
     _stream_options(request)
     min_tokens = _first(request.min_tokens, default=0)
     if max_tokens is not None and min_tokens > max_tokens:
-        raise InvalidRequest(f"min_tokens ({min_tokens}) is above {limit} ({max_tokens}).", param="min_tokens")
+        named = "the default limit" if limit is None else limit
+        raise InvalidRequest(f"min_tokens ({min_tokens}) is above {named} ({max_tokens}).", param="min_tokens")
     return Decoding(
         sampling=_sampling(request, entry),
         max_tokens=max_tokens,
+        limit=limit,
         stop=_stop(request.stop),
         stop_token_ids=tuple(_first(request.stop_token_ids, default=[])),
         ignore_eos=_first(request.ignore_eos, default=False),

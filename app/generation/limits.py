@@ -5,8 +5,12 @@ from app.errors import InvalidRequest
 from app.generation.job import Decoding
 
 
-def max_tokens(engine: Engine, decoding: Decoding, prompt: tuple[int, ...]) -> int:
-    """How many tokens may be generated after ``prompt``; raises if the context cannot hold what was asked for."""
+def max_tokens(engine: Engine, decoding: Decoding, prompt: tuple[int, ...], *, field: str) -> int:
+    """How many tokens may be generated after ``prompt``, which came in ``field``.
+
+    Raises :class:`InvalidRequest` if the context cannot hold what was asked for. It names the client's own limit if
+    the prompt alone would fit, else ``field``.
+    """
     left = engine.context_length - len(prompt)
     wanted = decoding.max_tokens
     if left < (1 if wanted is None else wanted):
@@ -14,7 +18,7 @@ def max_tokens(engine: Engine, decoding: Decoding, prompt: tuple[int, ...]) -> i
         raise InvalidRequest(
             f"This model's context holds {engine.context_length} tokens; {len(prompt)} in the prompt{asked}. "
             "Shorten the prompt or ask for fewer tokens.",
-            param="messages" if wanted is None else "max_tokens",
+            param=field if decoding.limit is None or left < 1 else decoding.limit,
             code="context_length_exceeded",
         )
     return left if wanted is None else wanted

@@ -55,11 +55,12 @@ def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...]) -
     limits.check_vocabulary(engine, decoding)
     ends = frozenset() if decoding.ignore_eos else engine.tokenizer.eos_ids
     echoes = isinstance(job, CompletionJob) and job.echo
+    field = "prompt" if isinstance(job, CompletionJob) else "messages"
     return tuple(
         Sequence(
             prompt=prompt,
             sampling=decoding.sampling,
-            max_tokens=limits.max_tokens(engine, decoding, prompt),
+            max_tokens=limits.max_tokens(engine, decoding, prompt, field=field),
             stop_ids=ends | frozenset(decoding.stop_token_ids),
             min_tokens=decoding.min_tokens,
             rows=decoding.best_of,

@@ -163,8 +163,15 @@ def _with(token, logprob):
 @pytest.mark.parametrize(
     ("job", "param", "code"),
     [
-        (completion("x" * 4000, max_tokens=200), "max_tokens", "context_length_exceeded"),
+        (completion("x" * 4000, max_tokens=200, limit="max_tokens"), "max_tokens", "context_length_exceeded"),
+        (completion("x" * 4090, max_tokens=16), "prompt", "context_length_exceeded"),
+        (completion("x" * 5000, max_tokens=1, limit="max_tokens"), "prompt", "context_length_exceeded"),
         (chat(UserMessage("x" * 5000)), "messages", "context_length_exceeded"),
+        (
+            chat(UserMessage("x"), max_tokens=9999, limit="max_completion_tokens"),
+            "max_completion_tokens",
+            "context_length_exceeded",
+        ),
         (completion((72, 999)), "prompt", None),
         (completion(stop_token_ids=(999,)), "stop_token_ids", None),
         (completion(sampling=Sampling(logit_bias=((-1, 5.0),))), "logit_bias", None),
