@@ -175,11 +175,14 @@ class Dispatcher:
                 self._lifecycle.load(self.slots[claim.model])
             else:
                 self._reserve(self.queue[claim.ticket])
+        self._serve()
+        if decided.refuse or decided.yields:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _serve(self) -> None:
         for waiter in self.queue:
             if waiter.lease is None and self._grants(slot := self.slots[waiter.model]):
                 self.queue.answer(waiter, self._grant(slot, waiter.keep_alive))
-        if decided.refuse or decided.yields:
-            asyncio.get_running_loop().call_soon(self._turn)
 
     def _grants(self, slot: Slot) -> bool:
         return slot.engine is not None and not slot.broken and slot.model not in self._drained
@@ -203,6 +206,7 @@ class Dispatcher:
         over = sum(resident.nbytes for resident in self.residents()) > self.budget.limit
         if slot.phase == "resident" and (over or self._closed):  # larger than estimated: it comes back as a true claim
             self._lifecycle.evict(slot)
+        self._serve()  # before the policy can take it for idle
         self._turn()
         self._idle(slot)
 

@@ -61,6 +61,10 @@ class Turns(Struct, frozen=True):
             return turn if self.drains else inf
         return min(turn, resident.last_used + self.patience * resident.load_seconds)
 
+    def rank(self, resident: Resident, now: float) -> float:  # noqa: ARG002 - for policies that weigh time
+        """Of the idle models, the one with the lowest rank goes first: the least recently used."""
+        return resident.last_used
+
 
 class Fits(Struct, frozen=True):
     """There is room now."""
@@ -102,7 +106,7 @@ def plan(claim: Claim, residents: Collection[Resident], room: int, *, now: float
         return Wait()
     movable = [r for r in residents if r.stage == "resident" and not r.pinned and r.model != claim.model]
     ready = [r for r in movable if turns.end(r) <= now]
-    idle = sorted((r for r in ready if not r.leases), key=lambda r: r.last_used)
+    idle = sorted((r for r in ready if not r.leases), key=lambda r: turns.rank(r, now))
     if (enough := _enough(idle, short)) is not None:
         return Evict(tuple(r.model for r in enough))
     busy = sorted((r for r in ready if r.leases), key=lambda r: r.since)

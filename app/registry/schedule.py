@@ -38,17 +38,17 @@ def schedule(
             refused.append((claim, never))
         else:
             answerable.append(claim)
-    stuck = _stuck(residents, answerable, limit)
-    for claim in sorted(answerable, key=lambda c: (_standing(c, residents, stuck), c.ticket)):
+    holders = _holders(residents, answerable)
+    stuck = _stuck(residents, holders, limit)
+    for claim in sorted(answerable, key=lambda c: (0 if c in holders - stuck else 1 if c in stuck else 2, c.ticket)):
         turn.answer(claim)
-    waiting = [claim for claim in answerable if claim.holds is not None]
-    deadlock = len(waiting) > 1 and len(stuck) == len(waiting) and not stuck.intersection(turn.start)
+    deadlock = len(stuck) > 1 and stuck == holders and not stuck.intersection(turn.start)
     return Schedule(
         start=tuple(turn.start),
         evict=tuple(turn.evict),
         drain=frozenset(turn.drain),
         refuse=tuple(refused),
-        yields=max(waiting, key=lambda c: c.ticket) if deadlock else None,
+        yields=max(stuck, key=lambda c: c.ticket) if deadlock else None,
         until=turn.until,
     )
 
@@ -97,21 +97,18 @@ class _Planning:
         return decision
 
 
-def _standing(claim: Claim, residents: Iterable[Resident], stuck: Collection[Claim]) -> int:
-    """Requests that hold what others need go first, then those that must wait for one another, then the rest.
+def _holders(residents: Iterable[Resident], claims: Iterable[Claim]) -> frozenset[Claim]:
+    """The requests that hold what others may be waiting for: they go before the rest.
 
     A pinned model is nothing that others could have, so a request that holds no more than one waits its turn.
     """
-    pinned = any(r.pinned for r in residents if r.model == claim.model)
-    if claim.holds is None or (pinned and claim.holds == 0):
-        return 2
-    return 1 if claim in stuck else 0
+    pinned = {resident.model for resident in residents if resident.pinned}
+    return frozenset(c for c in claims if c.holds is not None and (c.holds > 0 or c.model not in pinned))
 
 
-def _stuck(residents: Iterable[Resident], claims: Iterable[Claim], room: int) -> frozenset[Claim]:
-    """The requests that cannot go on for as long as the other waiting requests hold what they hold."""
-    waiting = [claim for claim in claims if claim.holds is not None]
-    models = {claim.model for claim in waiting}
+def _stuck(residents: Iterable[Resident], holders: Collection[Claim], limit: int) -> frozenset[Claim]:
+    """Those of the holders that cannot go on for as long as the others hold what they hold; they go after those."""
+    models = {claim.model for claim in holders}
     held = sum(r.weights for r in residents if r.pinned or r.model in models)
-    held += sum(claim.holds for claim in waiting if claim.holds is not None)
-    return frozenset(claim for claim in waiting if claim.nbytes + held > room)
+    held += sum(claim.holds for claim in holders if claim.holds is not None)
+    return frozenset(claim for claim in holders if claim.nbytes + held > limit)

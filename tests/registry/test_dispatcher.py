@@ -1,8 +1,11 @@
 import asyncio
+import gc
+import weakref
 
 import pytest
 
 from app.errors import Conflict, EngineFailed, ModelNotFound, ModelUnusable, QueueFull, Unavailable
+from app.registry.residency import Turns
 from tests.registry.house import House
 from tests.support.virtual_time import run
 
@@ -65,9 +68,6 @@ async def test_the_old_model_is_gone_before_the_new_one_is_loaded():
 
 @scenario
 async def test_no_engine_is_remembered_once_it_is_gone():
-    import gc
-    import weakref
-
     house = House(100, sizes={"a": 100, "b": 100})
     await house.use("a")
     engine = weakref.ref(house.loader.engines.pop("a"))
@@ -87,6 +87,13 @@ async def test_two_models_that_cannot_both_fit_take_turns():
     assert house.loads("a") + house.loads("b") <= 6, "they do not thrash"
     assert max(wait for client in waits for wait in client) < 8.0, "neither starves"
     house.check_quiet()
+
+
+@scenario
+async def test_what_was_loaded_for_somebody_serves_him_before_it_goes():
+    house = House(100, sizes={"a": 100, "b": 100}, turns=Turns(0.0, 0.0), load_seconds=0.0)
+    await asyncio.gather(*(house.use(model) for model in "ab" * 5))
+    assert house.loads("a") == house.loads("b") == 1
 
 
 @scenario
