@@ -19,6 +19,7 @@ _METAVARS = {
     Kind.TEXT: "TEXT",
     Kind.TEXTS: "TEXT",
     Kind.PATHS: "DIR",
+    Kind.FILE: "FILE",
 }
 
 F = TypeVar("F", bound=Callable[..., object])

@@ -25,6 +25,7 @@ class Kind(Enum):
     CHOICE = "choice"
     TEXTS = "texts"
     PATHS = "paths"
+    FILE = "file"
 
 
 class Field(Struct, frozen=True):
@@ -103,7 +104,8 @@ def _kind(inner: object, metas: list[Meta]) -> Kind:
         return Kind.CHOICE
     if get_origin(inner) is tuple:
         return Kind.PATHS if get_args(inner)[0] is Path else Kind.TEXTS
-    return {bool: Kind.SWITCH, int: Kind.NUMBER, float: Kind.DECIMAL, str: Kind.TEXT}[inner]  # type: ignore[index]
+    plain = {bool: Kind.SWITCH, int: Kind.NUMBER, float: Kind.DECIMAL, str: Kind.TEXT, Path: Kind.FILE}
+    return plain[inner]  # type: ignore[index]
 
 
 def _allowed(kind: Kind, inner: object, metas: list[Meta], *, optional: bool) -> str:
@@ -113,6 +115,7 @@ def _allowed(kind: Kind, inner: object, metas: list[Meta], *, optional: bool) ->
         Kind.TEXT: "a text that is not empty",
         Kind.TEXTS: "a list of texts that are not empty",
         Kind.PATHS: "a list of directories",
+        Kind.FILE: "a file",
         Kind.CHOICE: "one of " + ", ".join(str(word) for word in get_args(inner)),
         Kind.NUMBER: "a whole number" + _bounds(metas),
         Kind.DECIMAL: "a number" + _bounds(metas),

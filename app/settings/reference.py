@@ -88,7 +88,7 @@ def _flag(field: Field) -> str:
 def _toml(field: Field, value: object) -> str:
     match value:
         case None:
-            return '"auto"'
+            return '""' if field.kind is Kind.FILE else '"auto"'
         case bool():
             return "true" if value else "false"
         case int() if field.kind is Kind.SIZE:

@@ -14,6 +14,7 @@ SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 Size = Annotated[int, Meta(ge=0, extra={"unit": "bytes"})]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Name = Annotated[str, Meta(min_length=1)]
 
@@ -93,6 +94,36 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prefix_cache: Annotated[Size, Meta(description="Bytes that prefix caches may hold, inside the memory budget.")] = (
         1 << 30
     )
+    max_connections: Annotated[
+        Count, Meta(description="Connections that may be open at once; one more is answered with 503 and closed.")
+    ] = 1024
+    header_timeout: Annotated[
+        Positive, Meta(description="Seconds within which the head of a request must have come; then 408.")
+    ] = 20.0
+    body_timeout: Annotated[
+        Positive, Meta(description="Seconds within which the body of a request must have come; then 408.")
+    ] = 60.0
+    idle_timeout: Annotated[
+        Positive,
+        Meta(description="Seconds a connection may stay open between two requests."),
+    ] = 75.0
+    stall_timeout: Annotated[
+        Positive,
+        Meta(description="Seconds a client may leave its answer unread before the connection is cut."),
+    ] = 120.0
+    request_timeout: Annotated[
+        Positive,
+        Meta(
+            description="Seconds from a request to the end of its answer; then 503, or an error that ends the stream."
+        ),
+    ] = 3600.0
+    watchdog_timeout: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds that one step of the engine may take before it counts as hung and the service ends "
+            "with exit code 7, to be started again; 0: it is never given up."
+        ),
+    ] = 300.0
     max_body_bytes: Annotated[Size, Meta(description="Largest request body; a larger one is answered with 413.")] = (
         10 * 1024 * 1024
     )
@@ -102,10 +133,40 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     api_keys: Annotated[
         tuple[Name, ...],
         Meta(
-            description="Keys that clients must send one of; none: anybody who reaches the port may use it.",
+            description="Keys with every right that clients must send one of; without any here or in key_file, anybody may "
+            "use the service who reaches it.",
             extra={"secret": True},
         ),
     ] = ()
+    key_file: Annotated[
+        Path | None,
+        Meta(
+            description="Keys with scopes, models and limits, hashed; `switchyard key` writes it, SIGHUP reads it again."
+        ),
+    ] = None
+    open_to_network: Annotated[
+        bool, Meta(description="Listen on other addresses than loopback although nobody needs a key.")
+    ] = False
+    allowed_hosts: Annotated[
+        tuple[Name, ...],
+        Meta(
+            description="Names, beside its own and IP addresses, under which the service may be asked (Host header); "
+            "`*.example.com` for all below one, `*` for any."
+        ),
+    ] = ()
+    cors_origins: Annotated[
+        tuple[Name, ...],
+        Meta(description="Sites whose pages may use the service from a browser, such as https://chat.example.com."),
+    ] = ()
+    tls_certificate: Annotated[
+        Path | None, Meta(description="PEM file with the certificate (and its chain) for HTTPS; none: plain HTTP.")
+    ] = None
+    tls_key: Annotated[Path | None, Meta(description="PEM file with the certificate's private key.")] = None
+    docs: Annotated[bool, Meta(description="Serve the description of the API at /schema/openapi.json.")] = True
+    tracing: Annotated[
+        bool,
+        Meta(description="Send OpenTelemetry traces where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra `otel`."),
+    ] = False
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe log lines to write.")
     ] = "info"

@@ -25,7 +25,7 @@ def from_text(field: Field, text: str, where: str, base: Path) -> object:
             parse = int
         case Kind.DECIMAL:
             parse = float
-        case Kind.SIZE | Kind.TEXT | Kind.CHOICE:
+        case Kind.SIZE | Kind.TEXT | Kind.CHOICE | Kind.FILE:
             parse = str
     try:
         value = parse(text.strip())
@@ -37,8 +37,11 @@ def from_text(field: Field, text: str, where: str, base: Path) -> object:
 def from_toml(field: Field, value: object, where: str, base: Path) -> object:
     """``value`` as the struct holds it, or SettingsProblem that says where it stands and what is allowed.
 
-    Relative directories count from ``base``. ``auto`` stands for None in sizes that are worked out when left open.
+    Relative paths count from ``base``. ``auto`` stands for None in sizes that are worked out when left open, an empty
+    text for no file.
     """
+    if field.kind is Kind.FILE and value == "":
+        return None
     if field.kind is Kind.SIZE and isinstance(value, str):
         if field.optional and value.strip().lower() == "auto":
             return None
@@ -54,6 +57,8 @@ def from_toml(field: Field, value: object, where: str, base: Path) -> object:
         raise _problem(field, value, where)
     if field.kind is Kind.PATHS and isinstance(checked, tuple):
         return tuple(_directory(path, where, base) for path in checked)
+    if isinstance(checked, Path):
+        return _file(checked, where, base)
     return checked
 
 
@@ -74,6 +79,15 @@ def _directory(path: Path, where: str, base: Path) -> Path:
     if not full.is_dir():
         raise SettingsProblem(f"{where}: there is no directory {full}; create it or name another")
     return full.resolve()
+
+
+def _file(path: Path, where: str, base: Path) -> Path:
+    full = base / path.expanduser()
+    try:
+        with full.open("rb"):
+            return full.resolve()
+    except OSError as failure:
+        raise SettingsProblem(f"{where}: {full} cannot be read ({failure.strerror}); name another file") from None
 
 
 def _problem(field: Field, value: object, where: str) -> SettingsProblem:
