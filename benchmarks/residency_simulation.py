@@ -4,7 +4,7 @@ Run from the project's directory: ``python -m benchmarks.residency_simulation``.
 the dispatcher runs on a loop with virtual time, with scripted models whose loads take as long as their size says.
 
 - *Zipf*: 40 models of 1 to 16 GB, popularity 1 / rank, budget for five of average size, Poisson arrivals.
-- *Two models*: one place, a number of clients for each model that ask again 50 ms after each answer.
+- *Two models*: one place, clients of each model that ask again some 50 ms after each answer.
 - *One client*: one place, one client that asks for two models in turn: the price of patience.
 """
 
@@ -48,12 +48,12 @@ POLICIES: tuple[tuple[str, Turns], ...] = (
     ("LRU, waits until something is idle", Turns(0.0, 0.0, drains=False)),
     ("LRU, drains busy models at once", Turns(0.0, 0.0)),
     ("turns of 2 s, patience 0", Turns(2.0, 0.0)),
-    ("turns of 2 s, patience 0.1", Turns(2.0, 0.1)),
+    ("turns of 2 s, patience 0.1 (default)", Turns(2.0, 0.1)),
     ("turns of 2 s, patience 0.25", Turns(2.0, 0.25)),
     ("turns of 2 s, patience 1", Turns(2.0, 1.0)),
-    ("turns of 5 s, patience 0.25", Turns(5.0, 0.25)),
-    ("the same, by idle time x size / load time", CostAware(2.0, 0.25)),
-    ("the same, by idle time / load time", Frugal(2.0, 0.25)),
+    ("turns of 5 s, patience 0.1", Turns(5.0, 0.1)),
+    ("default, by idle time x size / load time", CostAware(2.0, 0.1)),
+    ("default, by idle time / load time", Frugal(2.0, 0.1)),
 )
 
 
@@ -121,13 +121,14 @@ async def replay(sizes: dict[str, int], requests: Iterable[Request], turns: Turn
 async def closed_loop(clients: int, pause: float, turns: Turns) -> Outcome:
     """Two models and one place; each client asks again when it has been answered."""
     rooms = house({"a": 4 * 10**9, "b": 4 * 10**9}, 5 * 10**9, turns)
+    dice = random.Random(7)
     loop = asyncio.get_running_loop()
 
     async def client(models: Iterator[str]) -> list[float]:
         waits = []
         for model in models:
-            waits.append(await rooms.use(model, 0.5))
-            await asyncio.sleep(pause)
+            waits.append(await rooms.use(model, dice.expovariate(2.0)))
+            await asyncio.sleep(dice.expovariate(1 / pause))
         return waits
 
     if clients:

@@ -20,8 +20,7 @@ from app.registry.residency import Claim, Resident, Turns
 from app.registry.schedule import Schedule, schedule
 from app.registry.slot import Slot
 from app.registry.sources import Source
-
-_RECLAIM_SECONDS = 0.25
+from app.registry.trimmer import RECLAIM_SECONDS, Trimmer
 
 
 class Dispatcher:
@@ -42,12 +41,10 @@ class Dispatcher:
         self._lifecycle = Lifecycle(fetch, loader, changed=self._changed, failed=self._failed)
         self._gauge = gauge
         self._changes = Changes() if changes is None else changes
-        self._caches = caches
+        self._trimmer = Trimmer(caches, self._turn)
         self._turns = turns
         self._drained: frozenset[str] = frozenset()
         self._alarm: asyncio.TimerHandle | None = None
-        self._trimming: asyncio.Task[None] | None = None
-        self._trim_again = -inf
         self._closed = False
         self.budget = budget
         self.queue = queue
@@ -134,11 +131,11 @@ class Dispatcher:
         claims, residents, now = self._claims(), self.residents(), _now()
         booked = sum(resident.nbytes for resident in residents)
         stray = self.budget.stray(self._gauge.active(), booked)
-        if self._trims(booked + stray + sum(claim.nbytes for claim in claims) - self.budget.limit):
+        if self._trimmer.works_on(booked + stray + sum(claim.nbytes for claim in claims) - self.budget.limit):
             return None
         decided = schedule(residents, claims, self.budget.limit, now=now, turns=self._turns, stray=stray)
         self._carry_out(decided)
-        reclaim = now + _RECLAIM_SECONDS if stray and len(decided.start) < len(claims) else inf
+        reclaim = now + RECLAIM_SECONDS if stray and len(decided.start) < len(claims) else inf
         return self._set_alarm(min(reclaim, decided.until))
 
     def _forget(self) -> None:
@@ -192,7 +189,7 @@ class Dispatcher:
             raise RuntimeError(f"{slot.model} is not resident.")
         slot.rest()
         slot.last_used, slot.keep_alive = _now(), keep_alive
-        lease = ModelLease(self, slot.model, slot.engine)
+        lease = ModelLease(self, slot.model, slot.engine, arrived=slot.since, load_seconds=slot.load_seconds)
         slot.leases.add(lease)
         self._changes.tell()
         return lease
@@ -224,19 +221,6 @@ class Dispatcher:
         elif slot.keep_alive > 0 and not slot.pinned:
             slot.rest()
             slot.expiry = asyncio.get_running_loop().call_later(slot.keep_alive, self._lifecycle.evict, slot)
-
-    def _trims(self, short: int) -> bool:
-        """Whether prefix caches are being trimmed: they go before any model does."""
-        if self._trimming is None and short > 0 and self._caches.nbytes() > 0 and _now() >= self._trim_again:
-            self._trimming = asyncio.get_running_loop().create_task(self._trim(short))
-        return self._trimming is not None
-
-    async def _trim(self, short: int) -> None:
-        try:
-            await self._caches.trim(short)
-        finally:
-            self._trimming, self._trim_again = None, _now() + _RECLAIM_SECONDS
-            self._turn()
 
     def _set_alarm(self, when: float) -> None:
         if self._alarm is not None:

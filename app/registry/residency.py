@@ -51,7 +51,7 @@ class Turns(Struct, frozen=True):
     """
 
     min_residency: float = 2.0
-    patience: float = 0.25
+    patience: float = 0.1
     drains: bool = True
 
     def end(self, resident: Resident) -> float:

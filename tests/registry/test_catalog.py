@@ -1,0 +1,116 @@
+import pytest
+
+from app.errors import ModelNotFound
+from app.registry.catalog import Catalog
+from app.registry.scan import scan
+from app.registry.sources import Embedded, HubRepo, LocalDirectory
+from app.settings import SMOLLM2, ModelEntry, Settings
+from tests.registry.models import write_model
+from tests.support.virtual_time import run
+
+HOSTILE = (
+    *("../outside", "a/../../outside", "/etc/passwd", "//etc/passwd", "~/model", "C:\\model", "a\\b", ".", "..", ""),
+    *(
+        "http://127.0.0.1/x",
+        "https://huggingface.co/org/name",
+        "file:///etc",
+        "org/name/extra",
+        "name",
+        "org/",
+        "/name",
+    ),
+    *(
+        "org/na me",
+        "org/name@",
+        "org/name@../x",
+        "org/name@a//b",
+        "org/name@-x",
+        "org/na\x00me",
+        "org/n--n",
+        "org/x.git",
+    ),
+    *("org/" + "n" * 500, "org/name@" + "r" * 500, "org/naïve", "org/name\n", "%2e%2e/x", "org/.hidden", "-org/name"),
+)
+
+
+def found(catalog, name):
+    return run(catalog.find(name))
+
+
+def test_no_name_is_the_default_model():
+    assert found(Catalog(Settings()), None) == Embedded(id=SMOLLM2)
+    assert found(Catalog(Settings(default_model="org/name")), None) == HubRepo(id="org/name", repo="org/name")
+
+
+def test_the_embedded_model_has_an_alias():
+    catalog = Catalog(Settings(allow_models=()))
+    assert found(catalog, "smollm2") == found(catalog, SMOLLM2) == Embedded(id=SMOLLM2)
+    assert catalog.aliases(SMOLLM2) == ("smollm2",)
+
+
+def test_aliases_lead_to_configured_models():
+    entry = ModelEntry(aliases=("big", "gpt-4o"), revision="v2", temperature=0.0)
+    catalog = Catalog(Settings(models={"org/name": entry}))
+    for name in ("big", "gpt-4o", "org/name"):
+        assert found(catalog, name) == HubRepo(id="org/name", repo="org/name", revision="v2", entry=entry)
+        assert catalog.entry(name) is entry
+    assert catalog.entry("org/name@v3") is entry
+    assert catalog.entry("unknown") == ModelEntry()
+
+
+def test_hub_names_carry_revisions():
+    source = found(Catalog(Settings()), "org/name@refs/pr/1")
+    assert source == HubRepo(id="org/name@refs/pr/1", repo="org/name", revision="refs/pr/1")
+
+
+def test_only_allowed_repos_exist():
+    catalog = Catalog(Settings(allow_models=("mlx-community/*", "org/one")))
+    assert isinstance(found(catalog, "mlx-community/any"), HubRepo)
+    assert isinstance(found(catalog, "org/one@main"), HubRepo)
+    for name in ("org/two", "org/one-more", "mlx-communityx/any"):
+        with pytest.raises(ModelNotFound):
+            found(catalog, name)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_no_name_is_no_model(name, tmp_path):
+    write_model(tmp_path / "outside")
+    (tmp_path / "root").mkdir()
+    catalog = Catalog(Settings(model_roots=(tmp_path / "root",)))
+    with pytest.raises(ModelNotFound) as refused:
+        found(catalog, name)
+    assert str(tmp_path) not in refused.value.message
+
+
+def test_directories_below_roots_are_models(tmp_path):
+    write_model(tmp_path / "one" / "tiny-a")
+    write_model(tmp_path / "one" / "org" / "name")
+    write_model(tmp_path / "two" / "tiny-a")
+    catalog = Catalog(Settings(model_roots=(tmp_path / "one", tmp_path / "two", tmp_path / "missing")))
+    tiny = found(catalog, "tiny-a")
+    assert isinstance(tiny, LocalDirectory)
+    assert tiny.path == tmp_path / "one" / "tiny-a", "the first root wins"
+    assert isinstance(found(catalog, "org/name"), LocalDirectory), "a directory goes before a repo of the same name"
+    assert [source.id for source in run(catalog.sources())] == [SMOLLM2, "org/name", "tiny-a"]
+
+
+def test_what_is_put_there_later_is_found(tmp_path):
+    catalog = Catalog(Settings(model_roots=(tmp_path,), offline=True))
+    with pytest.raises(ModelNotFound):
+        found(catalog, "late")
+    write_model(tmp_path / "late")
+    catalog._scanned_at = None
+    assert isinstance(found(catalog, "late"), LocalDirectory)
+
+
+def test_scan_takes_models_only(tmp_path):
+    write_model(tmp_path / "model")
+    write_model(tmp_path / "model" / "inner")
+    write_model(tmp_path / ".hidden" / "model")
+    write_model(tmp_path / "deep" / "2" / "3" / "4" / "5" / "six")
+    write_model(tmp_path / "deep" / "2" / "3" / "4" / "5" / "6" / "seven")
+    (tmp_path / "no-weights").mkdir()
+    (tmp_path / "no-weights" / "config.json").write_text("{}")
+    (tmp_path / "linked").symlink_to(tmp_path / "deep" / "2" / "3" / "4" / "5")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert set(scan(tmp_path)) == {"model", "linked/six", "linked/6/seven"}

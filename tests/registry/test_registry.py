@@ -1,0 +1,215 @@
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from app.errors import Conflict, InvalidRequest, ModelNotFound, ModelUnusable
+from app.registry.catalog import Catalog
+from app.registry.footprint import footprint, kv_bytes_per_token
+from app.registry.hub import Hub
+from app.registry.registry import ModelRegistry
+from app.registry.shelf import Shelf
+from app.settings import SMOLLM2, ModelEntry, Settings
+from tests.registry.models import CONFIG, write_model
+from tests.support.scripted import ScriptedLoader, ScriptedMemory
+
+KV = 2 * 2 * 2 * 2 * 16
+ALLOWANCE = 1024 * KV
+
+
+@asynccontextmanager
+async def opened(tmp_path, **more):
+    """A registry of real directories (tiny-a, tiny-b, the embedded one) and an empty hub cache, offline."""
+    root = tmp_path / "root"
+    for name in ("tiny-a", "tiny-b"):
+        if not (root / name).exists():
+            write_model(root / name)
+    embedded = tmp_path / "embedded"
+    if not embedded.exists():
+        write_model(embedded)
+
+    async def provide():
+        return embedded
+
+    settings = Settings(**{"model_roots": (root,), "memory_budget": 10_000_000, "offline": True} | more)
+    memory = ScriptedMemory()
+    loader = ScriptedLoader(memory, sizes=dict.fromkeys(("tiny-a", "tiny-b", SMOLLM2), 400))
+    hub = Hub(cache_dir=tmp_path / "cache", offline=True)
+    shelf = Shelf(hub, provide, offline=settings.offline)
+    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, memory)
+    registry.start()
+    try:
+        yield registry, loader
+    finally:
+        await registry.close()
+        await hub.close()
+    assert memory.active() == 0
+
+
+async def until(done):
+    for _ in range(2000):
+        if done():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("It does not happen.")
+
+
+async def test_no_model_named_is_the_embedded_one(tmp_path):
+    async with opened(tmp_path) as (registry, loader):
+        async with registry.lease(None) as lease:
+            assert lease.model == SMOLLM2
+            assert lease.engine is loader.engines[SMOLLM2]
+        async with registry.lease("smollm2"):
+            pass
+        assert loader.diary == [("load", SMOLLM2), ("loaded", SMOLLM2)]
+
+
+async def test_a_lease_asks_for_nothing_until_it_is_entered(tmp_path):
+    async with opened(tmp_path) as (registry, loader):
+        registry.lease("tiny-a")
+        registry.lease("../nonsense")
+        await asyncio.sleep(0)
+        assert loader.diary == []
+
+
+async def test_offline_only_what_is_on_disk_exists(tmp_path):
+    async with opened(tmp_path) as (registry, _):
+        with pytest.raises(ModelNotFound, match="offline"):
+            await registry.load("org/name")
+        with pytest.raises(InvalidRequest, match="offline"):
+            await registry.pull("org/name")
+
+
+async def test_a_truncated_model_costs_its_caller_a_clear_answer(tmp_path):
+    async with opened(tmp_path) as (registry, loader):
+        await registry.load("tiny-a")
+        weights = write_model(tmp_path / "root" / "broken") / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+        registry._catalog._scanned_at = None
+        with pytest.raises(ModelUnusable, match=r"model\.safetensors is truncated or corrupt") as refused:
+            await registry.load("broken")
+        assert str(tmp_path) not in refused.value.message
+        assert loader.engines["tiny-a"].closed is False
+
+
+async def test_lists_and_gets_what_may_be_asked_for(tmp_path):
+    write_model(tmp_path / "cache" / "models--org--here" / "snapshots" / ("0" * 40))
+    refs = tmp_path / "cache" / "models--org--here" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0" * 40)
+    models = {"org/configured": ModelEntry(aliases=("nick",))}
+    async with opened(tmp_path, models=models) as (registry, _):
+        cards = await registry.list()
+        assert [card.id for card in cards] == [SMOLLM2, "org/configured", "org/here", "tiny-a", "tiny-b"]
+        assert [card.owned_by for card in cards] == ["HuggingFaceTB", "org", "org", "local", "local"]
+        assert all(card.created > 1_600_000_000 for card in cards)
+        assert (await registry.get("nick")).id == "org/configured"
+        with pytest.raises(ModelNotFound, match="org/unknown"):
+            await registry.get("org/unknown")
+        await registry.load("org/here")
+    async with opened(tmp_path, allow_models=("other/*",)) as (registry, _):
+        assert "org/here" not in {card.id for card in await registry.list()}
+
+
+async def test_status_tells_every_state(tmp_path):
+    models = {"org/absent": ModelEntry(), "tiny-b": ModelEntry(pin=True, keep_alive=60.0)}
+    async with opened(tmp_path, models=models) as (registry, loader):
+
+        async def states():
+            return {status.id: status for status in await registry.status()}
+
+        assert (await states())["org/absent"].state == "absent"
+        assert (await states())["tiny-a"].state == "on_disk"
+        loader.gate.clear()
+        loading = asyncio.create_task(registry.load("tiny-a"))
+        await until(lambda: ("load", "tiny-a") in loader.diary)
+        status = (await states())["tiny-a"]
+        assert (status.state, status.nbytes, status.queued) == ("loading", 400 + ALLOWANCE, 1)
+        loader.gate.set()
+        await loading
+        async with registry.lease("tiny-a", keep_alive=30.0) as lease:
+            await lease.admit(10)
+            status = (await states())["tiny-a"]
+            assert (status.state, status.nbytes, status.kv_bytes, status.leases) == ("resident", 400, 10, 1)
+            assert status.idle_seconds is None
+            assert registry.memory().kv == 10
+        status = (await states())["tiny-a"]
+        assert 29.0 < status.expires_in <= 30.0
+        assert 0.0 <= status.idle_seconds < 1.0
+        await registry.load("tiny-b")
+        assert (await states())["tiny-b"].expires_in is None, "a pinned model stays"
+        memory = registry.memory()
+        assert (memory.budget, memory.weights, memory.active, memory.kv) == (10_000_000, 800, 800, 0)
+
+
+async def test_preloads_and_reports_failures_without_stopping(tmp_path, caplog):
+    models = {"tiny-a": ModelEntry(preload=True), "org/absent": ModelEntry(preload=True)}
+    async with opened(tmp_path, models=models) as (registry, loader):
+        await until(lambda: ("loaded", "tiny-a") in loader.diary and "org/absent was not preloaded" in caplog.text)
+        async with registry.lease("tiny-a"):
+            pass
+        assert loader.diary == [("load", "tiny-a"), ("loaded", "tiny-a")]
+
+
+async def test_settings_say_how_long_models_stay(tmp_path):
+    models = {"tiny-b": ModelEntry(keep_alive=-1.0)}
+    async with opened(tmp_path, keep_alive=0.0, models=models) as (registry, _):
+        for name in ("tiny-a", "tiny-b"):
+            await registry.load(name)
+        await asyncio.sleep(0.01)
+        assert registry.memory().weights == 400
+        async with registry.lease("tiny-b", keep_alive=0.0):
+            pass
+        await asyncio.sleep(0.01)
+        assert registry.memory().weights == 0
+
+
+async def test_unload_and_delete_leave_what_is_in_use_alone(tmp_path):
+    async with opened(tmp_path) as (registry, _):
+        async with registry.lease("tiny-a"):
+            with pytest.raises(Conflict):
+                await registry.unload("tiny-a")
+        await registry.unload("tiny-a")
+        with pytest.raises(InvalidRequest, match="not a model of the hub"):
+            await registry.delete("tiny-a")
+        with pytest.raises(ModelNotFound):
+            await registry.delete("org/absent")
+
+
+async def test_a_budget_of_a_share_of_the_machine(tmp_path):
+    async with opened(tmp_path, memory_budget=None, memory_fraction=0.5) as (registry, _):
+        assert registry.memory().budget == 500
+
+
+async def test_defaults_ask_nobody(tmp_path):
+    async with opened(tmp_path, models={SMOLLM2: ModelEntry(temperature=0.2)}) as (registry, _):
+        assert registry.defaults(None).temperature == registry.defaults("smollm2").temperature == 0.2
+        assert registry.defaults("../nonsense") == ModelEntry()
+
+
+def test_the_footprint_is_read_from_headers(tmp_path):
+    found = footprint(write_model(tmp_path / "m", weights=4000))
+    assert (found.weights, found.allowance, found.needed) == (4000, ALLOWANCE, 4000 + ALLOWANCE)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (CONFIG, KV),
+        ({"text_config": CONFIG}, KV),
+        ({**CONFIG, "head_dim": 32}, 2 * KV),
+        ({**CONFIG, "num_key_value_heads": None}, 2 * KV),
+        ({}, 0),
+        ({**CONFIG, "num_hidden_layers": "many"}, 0),
+        ({**CONFIG, "num_hidden_layers": -1}, 0),
+    ],
+)
+def test_kv_bytes_follow_from_the_configuration(tmp_path, config, expected):
+    assert kv_bytes_per_token(write_model(tmp_path / "m", config=config)) == expected
+
+
+def test_a_broken_configuration_promises_nothing(tmp_path):
+    model = write_model(tmp_path / "m")
+    for text in (b"", b"\xff\xfe", b"[" * 100_000, b"[]", b"null"):
+        (model / "config.json").write_bytes(text)
+        assert kv_bytes_per_token(model) == 0
