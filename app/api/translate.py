@@ -18,6 +18,8 @@ from app.settings import ModelEntry, Settings
 
 COMPLETION_TOKENS = 16
 MAX_STOP_CHARACTERS = 4096
+LEAST_TEMPERATURE = 1e-6
+"""Below it sampling is greedy: float32 logits tell no smaller differences, and 1/temperature overflows."""
 
 T = TypeVar("T")
 
@@ -97,8 +99,9 @@ def _decoding(
 
 def _sampling(request: GenerationFields, entry: ModelEntry) -> Sampling:
     unset = Sampling()
+    temperature = _first(request.temperature, entry.temperature, default=unset.temperature)
     return Sampling(
-        temperature=_first(request.temperature, entry.temperature, default=unset.temperature),
+        temperature=0.0 if temperature < LEAST_TEMPERATURE else temperature,
         top_p=_first(request.top_p, entry.top_p, default=unset.top_p),
         top_k=max(0, _first(request.top_k, entry.top_k, default=unset.top_k)),
         min_p=_first(request.min_p, entry.min_p, default=unset.min_p),

@@ -58,6 +58,12 @@ def test_the_models_entry_stands_in_for_what_a_request_leaves_out_and_zero_is_a_
     assert (given.sampling.repetition_penalty, given.max_tokens) == (1, 0)
 
 
+@pytest.mark.parametrize("temperature", [0, -0.0, 5e-324, 1e-45, 9e-7])
+def test_a_temperature_that_nothing_can_tell_from_0_is_greedy(temperature):
+    assert completion(temperature=temperature).decoding.sampling.temperature == 0
+    assert completion(temperature=1e-6).decoding.sampling.temperature == 1e-6
+
+
 def test_max_completion_tokens_comes_before_max_tokens():
     assert chat(max_completion_tokens=3, max_tokens=9).decoding.max_tokens == 3
     assert chat(max_tokens=9).decoding.max_tokens == 9

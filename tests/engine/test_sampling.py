@@ -81,6 +81,22 @@ def test_a_seed_draws_the_same_alone_and_in_company(draw):
         assert both == [draw(logits[i : i + 1], [alone[i]]).item() for i in range(3)]
 
 
+@pytest.mark.parametrize("draw", [draw_host.draw, draw_device.draw], ids=["host", "device"])
+@pytest.mark.parametrize("cut", [{"top_p": 0.0}, {"top_p": 1e-9}, {"top_p": 5e-324}, {"top_k": 1}, {"min_p": 1.0}])
+def test_the_narrowest_cut_leaves_the_likeliest_token(draw, cut):
+    logits = mx.array(np.random.default_rng(6).normal(0, 1, (20, VOCABULARY)), dtype=mx.float32)
+    drawn = draw(logits, [row(seed=seed, temperature=2.0, **cut) for seed in range(20)])
+    assert drawn.tolist() == mx.argmax(logits, axis=-1).tolist()
+
+
+@pytest.mark.parametrize("draw", [draw_host.draw, draw_device.draw], ids=["host", "device"])
+@pytest.mark.parametrize("temperature", [1e-30, 1e-6])
+def test_a_temperature_near_0_is_greedy(draw, temperature):
+    logits = mx.array(np.random.default_rng(7).normal(0, 1, (20, VOCABULARY)), dtype=mx.float32)
+    drawn = draw(logits, [row(seed=seed, temperature=temperature) for seed in range(20)])
+    assert drawn.tolist() == mx.argmax(logits, axis=-1).tolist()
+
+
 def sampler(*rows):
     return Sampler(list(rows))
 

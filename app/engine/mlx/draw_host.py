@@ -84,4 +84,5 @@ def _allowed(live: Floats, weight: np.float32, total: float, sampling: Sampling)
     above = live > weight
     if sampling.top_k and np.count_nonzero(above) >= sampling.top_k:
         return False
-    return sampling.top_p >= 1 or float(np.dot(live, above)) < sampling.top_p * total
+    mass = float(np.dot(live, above))
+    return not mass or sampling.top_p >= 1 or mass < sampling.top_p * total  # top_p 0 leaves the likeliest
