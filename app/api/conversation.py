@@ -63,6 +63,11 @@ def variables(request: ChatRequest) -> dict[str, Any]:
                 "the template, the messages and how they are rendered cannot be set there.",
                 param=f"chat_template_kwargs.{name[:64]}",
             )
-    if request.reasoning_effort is None:
-        return given
-    return {"reasoning_effort": request.reasoning_effort, **given}
+    told: dict[str, Any] = {}
+    if request.reasoning_effort is not None:
+        told["reasoning_effort"] = request.reasoning_effort
+    if request.enable_thinking is not None:
+        told["enable_thinking"] = request.enable_thinking
+    elif request.reasoning_effort == "none":
+        told["enable_thinking"] = False
+    return told | given

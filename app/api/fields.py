@@ -57,22 +57,29 @@ COMPLETION_ONLY = (
     Field("suffix", "honoured", "Fill in the middle, for models that have tokens for it."),
 )
 
+COMPLETION_EXTENSIONS = (
+    Field("response_format", "honoured", "As in chat completions: text, json_object or json_schema."),
+)
+
 CHAT_ONLY = (
     Field("messages", "honoured", "Roles system, developer, user, assistant, tool, function; text content."),
     Field("logprobs", "honoured", "Log probability of each token of the content."),
     Field("top_logprobs", "honoured", "0 to 20 alternatives; needs logprobs."),
     Field("max_completion_tokens", "honoured", "Comes before max_tokens; by default as many as the context holds."),
     Field("max_tokens", "honoured", "The older name of max_completion_tokens."),
-    Field("reasoning_effort", "honoured", "Handed to the chat template."),
+    Field("reasoning_effort", "honoured", "Handed to the chat template; none turns thinking off."),
+    Field("response_format", "honoured", "text, json_object or json_schema, which the answer cannot leave."),
     Field("metadata", "accepted", "No effect: nothing is stored that it could label."),
     Field("prompt_cache_key", "accepted", "No effect: requests with equal prefixes share them anyway."),
     Field("safety_identifier", "accepted", "No effect: answers do not depend on who asks."),
     Field("audio", "refused", "Audio cannot be generated; leave audio out."),
-    Field("function_call", "refused", "Function calls are not available; leave it out.", ("none",)),
-    Field("functions", "refused", "Function calls are not available; leave it out."),
+    Field("tools", "honoured", "Functions, for models whose template takes tools or with tool_prompt configured."),
+    Field("tool_choice", "honoured", "none, auto, required, a function or allowed_tools; calls are forced by grammar."),
+    Field("parallel_tool_calls", "honoured", "True by default; false ends the answer after one call."),
+    Field("functions", "honoured", "The older form of tools, answered in the older form."),
+    Field("function_call", "honoured", "The older form of tool_choice."),
     Field("modalities", "refused", "Only text can be generated.", (["text"],)),
     Field("moderation", "refused", "There is no moderation model; leave moderation out."),
-    Field("parallel_tool_calls", "refused", "Tool calls are not available; leave it out."),
     Field("prediction", "refused", "Predicted output is not used; leave prediction out."),
     Field(
         "prompt_cache_options",
@@ -81,25 +88,32 @@ CHAT_ONLY = (
         ({"mode": "implicit"},),
     ),
     Field("prompt_cache_retention", "refused", "Prefixes are kept in memory only.", ("in_memory",)),
-    Field("response_format", "refused", "Structured output is not available.", ({"type": "text"},)),
     Field(
         "service_tier", "refused", "There is one tier; leave it out or ask for auto or default.", ("auto", "default")
     ),
     Field("store", "refused", "Answers are never stored; only false is true here.", (False,)),
-    Field("tool_choice", "refused", "Tool calls are not available; leave it out.", ("none",)),
-    Field("tools", "refused", "Tool calls are not available; leave tools out."),
     Field("verbosity", "refused", "Models have no such control; say in a message how long to answer.", ("medium",)),
     Field("web_search_options", "refused", "There is no web search; leave it out."),
 )
 
+STRUCTURE = (
+    Field("structured_outputs", "honoured", "One of json, json_object, regex, choice, grammar; vLLM's name."),
+    Field("guided_json", "honoured", "The older name of structured_outputs.json."),
+    Field("guided_regex", "honoured", "The older name of structured_outputs.regex."),
+    Field("guided_choice", "honoured", "The older name of structured_outputs.choice."),
+    Field("guided_grammar", "honoured", "The older name of structured_outputs.grammar."),
+)
+
 CHAT_EXTENSIONS = (
+    Field("enable_thinking", "honoured", "Handed to the chat template."),
+    Field("thinking_budget", "honoured", "Tokens of thought, after which the thought is closed."),
     Field("continue_final_message", "honoured", "Go on with the last message, an assistant's."),
     Field("add_generation_prompt", "honoured", "The opposite of continue_final_message; false alone is refused."),
     Field("chat_template_kwargs", "honoured", "Variables for the chat template, never the template itself."),
 )
 
-COMPLETION = SHARED + COMPLETION_ONLY + EXTENSIONS
-CHAT = SHARED + CHAT_ONLY + EXTENSIONS + CHAT_EXTENSIONS
+COMPLETION = SHARED + COMPLETION_ONLY + COMPLETION_EXTENSIONS + EXTENSIONS + STRUCTURE
+CHAT = SHARED + CHAT_ONLY + EXTENSIONS + STRUCTURE + CHAT_EXTENSIONS
 
 
 def refuse(request: Struct, table: tuple[Field, ...]) -> None:

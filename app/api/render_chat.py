@@ -4,11 +4,21 @@ from typing import assert_never
 
 from msgspec import UNSET, Struct
 
+from app.api import calling
 from app.api.logprobs import chat_logprobs
+from app.api.render_calls import call_delta, message, told_reason
 from app.api.transcript import Head, Transcript
-from app.generation.events import Completed, Delta, Event, Finished, Started, TokenLogprob
+from app.generation.events import (
+    Completed,
+    Delta,
+    Event,
+    Finished,
+    Started,
+    TokenLogprob,
+    ToolCallArguments,
+    ToolCallStarted,
+)
 from app.schemas.chat import (
-    AnswerMessage,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
@@ -27,6 +37,7 @@ class ChatRenderer:
         self._head = head
         self._id = f"chatcmpl-{head.id}"
         self._logprobs = request.logprobs is True
+        self._legacy = calling.legacy(request)
         options = request.stream_options
         self._usage_asked = options is not None and options.include_usage is True
         self._begun: set[int] = set()
@@ -36,11 +47,14 @@ class ChatRenderer:
         match event:
             case Started():
                 return []
-            case Delta(index=index, text=text, logprobs=logprobs):
-                delta = ChunkChoice(index, ChatDelta(content=text), self._tokens(logprobs))
-                return [*self._role(index), self._chunk(delta)]
+            case Delta(index=index, text=text, logprobs=logprobs, reasoning=thought):
+                delta = ChatDelta(content=text if text or not thought else None, reasoning_content=thought or None)
+                return [*self._role(index), self._chunk(ChunkChoice(index, delta, self._tokens(logprobs)))]
+            case ToolCallStarted(index=index) | ToolCallArguments(index=index):
+                return [*self._role(index), self._chunk(ChunkChoice(index, call_delta(event, legacy=self._legacy)))]
             case Finished(index=index, reason=reason):
-                return [*self._role(index), self._chunk(ChunkChoice(index, ChatDelta(), finish_reason=reason))]
+                end = ChunkChoice(index, ChatDelta(), finish_reason=told_reason(reason, legacy=self._legacy))
+                return [*self._role(index), self._chunk(end)]
             case Completed(usage=usage):
                 return [self._body([], usage)] if self._usage_asked else []
             case _:
@@ -54,7 +68,12 @@ class ChatRenderer:
             model=self._head.model,
             system_fingerprint=self._head.fingerprint,
             choices=[
-                ChatChoice(index, AnswerMessage(content=choice.text), reason, self._tokens(tuple(choice.logprobs)))
+                ChatChoice(
+                    index,
+                    message(choice, legacy=self._legacy),
+                    told_reason(reason, legacy=self._legacy),
+                    self._tokens(tuple(choice.logprobs)),
+                )
                 for index, choice, reason in transcript.choices
             ],
             usage=transcript.usage,

@@ -7,7 +7,17 @@ from msgspec import UNSET, Struct
 
 from app.api.logprobs import LegacyLogprobs
 from app.api.transcript import Head, Transcript
-from app.generation.events import Completed, Delta, Event, Finished, FinishReason, Started, TokenLogprob
+from app.generation.events import (
+    Completed,
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    Started,
+    TokenLogprob,
+    ToolCallArguments,
+    ToolCallStarted,
+)
 from app.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from app.schemas.usage import Usage
 
@@ -26,8 +36,8 @@ class CompletionRenderer:
     def chunks(self, event: Event) -> list[Struct]:
         """The chunks that ``event`` makes."""
         match event:
-            case Started():
-                return []
+            case Started() | ToolCallStarted() | ToolCallArguments():
+                return []  # raw text holds no calls
             case Delta(index=index, text=text, logprobs=logprobs):
                 return [self._chunk(CompletionChoice(index, text, self._arrays(index, logprobs)))]
             case Finished(index=index, reason=reason):

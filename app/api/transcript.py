@@ -7,7 +7,17 @@ from typing import Self, TypeVar, assert_never
 from msgspec import Struct
 
 from app.errors import EngineFailed
-from app.generation.events import Completed, Delta, Event, Finished, FinishReason, Started, TokenLogprob
+from app.generation.events import (
+    Completed,
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    Started,
+    TokenLogprob,
+    ToolCallArguments,
+    ToolCallStarted,
+)
 from app.schemas.usage import Usage
 
 T = TypeVar("T")
@@ -23,10 +33,26 @@ class Head(Struct, frozen=True):
 
 
 @dataclass
+class Call:
+    """One tool call so far; the pieces of its arguments make JSON text."""
+
+    id: str
+    name: str
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        """All of its arguments."""
+        return "".join(self.pieces)
+
+
+@dataclass
 class Choice:
     """One choice so far; ``reason`` is None while it grows."""
 
     pieces: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: FinishReason | None = None
 
@@ -34,6 +60,11 @@ class Choice:
     def text(self) -> str:
         """All of its text."""
         return "".join(self.pieces)
+
+    @property
+    def reasoning(self) -> str:
+        """All of its thoughts."""
+        return "".join(self.thoughts)
 
 
 class Transcript:
@@ -56,10 +87,15 @@ class Transcript:
         match event:
             case Started():
                 pass
-            case Delta(index=index, text=text, logprobs=logprobs):
+            case Delta(index=index, text=text, logprobs=logprobs, reasoning=thought):
                 choice = self._choices.setdefault(index, Choice())
                 choice.pieces.append(text)
+                choice.thoughts.append(thought)
                 choice.logprobs.extend(logprobs)
+            case ToolCallStarted(index=index, id=call_id, name=name):
+                self._choices.setdefault(index, Choice()).calls.append(Call(call_id, name))
+            case ToolCallArguments(index=index, call=call, text=text):
+                self._choices[index].calls[call].pieces.append(text)
             case Finished(index=index, reason=reason):
                 self._choices.setdefault(index, Choice()).reason = reason
             case Completed(usage=usage):

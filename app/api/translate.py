@@ -6,7 +6,7 @@ The order of precedence is the request, the model's entry in the settings, the A
 
 from typing import TypeVar
 
-from app.api import conversation, fields, prompts
+from app.api import calling, conversation, fields, prompts, structure
 from app.api.durations import seconds
 from app.errors import InvalidRequest
 from app.generation.job import ChatJob, CompletionJob, Decoding
@@ -65,6 +65,8 @@ def chat(request: ChatRequest, entry: ModelEntry, settings: Settings) -> ChatJob
         messages=conversation.checked(request.messages),
         continue_final=conversation.continues(request),
         variables=conversation.variables(request),
+        tools=calling.tool_use(request, entry),
+        thinking_budget=request.thinking_budget,
     )
 
 
@@ -94,6 +96,7 @@ def _decoding(
         n=n,
         best_of=best_of,
         logprobs=logprobs,
+        grammar=structure.grammar(request),
     )
 
 

@@ -5,14 +5,15 @@ One :class:`Engine` is one resident model. It takes :class:`Sequence` values and
 event loop; the engine's own thread stays behind the door.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
 from app.engine.grammar import Grammar, Thoughts
+from app.engine.text import Tokenizer
 from app.schemas.sampling import Sampling
 
 FinishReason = Literal["stop", "length"]
@@ -98,76 +99,11 @@ class TokenStream(Protocol):
         """End every row that still runs and free its KV cache within one decode step. Safe to call twice."""
 
 
-class Detokenizer(Protocol):
-    """Token ids to text, one at a time; characters that span tokens come whole."""
+class Work(Struct, frozen=True):
+    """What an engine has to do: rows that decode, and prompt tokens that are not computed yet."""
 
-    def push(self, token_id: int) -> str:
-        """The text that became certain with this token, perhaps empty."""
-
-    def finish(self) -> str:
-        """What is still held back: the bytes of an unfinished character, as U+FFFD."""
-
-
-class Marks(Struct, frozen=True):
-    """The texts between which a model family puts something; ``end`` may be empty."""
-
-    start: str
-    end: str
-
-
-class ParsedCall(Struct, frozen=True):
-    """A tool call; ``arguments`` is JSON text."""
-
-    name: str
-    arguments: str
-
-
-class Tokenizer(Protocol):
-    """A model's text side. Methods are pure and may be called from any thread.
-
-    ``thinking`` are the marks around the family's thoughts, ``call_format`` names its way to write tool calls and
-    ``call_marks`` what stands around them; each is None if the family has none or it is not known.
-    """
-
-    vocab_size: int
-    bos_id: int | None
-    eos_ids: frozenset[int]
-    has_chat_template: bool
-    thinking: Marks | None
-    call_format: str | None
-    call_marks: Marks | None
-
-    @property
-    def template_takes_tools(self) -> bool:
-        """Whether the chat template shows tools to the model."""
-
-    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
-        """``special_tokens`` adds what the model's own tokenizer adds by itself (usually a leading BOS)."""
-
-    def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
-        """The prompt whose continuation stands between both, in the model's own format; None if it has none."""
-
-    def render_chat(
-        self,
-        messages: list[dict[str, Any]],
-        *,
-        tools: list[dict[str, Any]] | None = None,
-        continue_final: bool = False,
-        variables: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Messages through the model's chat template; raises :class:`app.errors.InvalidRequest` if it refuses them."""
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that one token stands for; empty for special tokens that are not text."""
-
-    def detokenizer(self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()) -> Detokenizer:
-        """A fresh one, whose text continues ``prompt``. Special tokens are left out but for those in ``keep``."""
-
-    def added_id(self, text: str) -> int | None:
-        """The id of the added token (special or not) that is spelt so; None if it is ordinary text."""
-
-    def parse_calls(self, text: str, tools: list[dict[str, Any]]) -> tuple[ParsedCall, ...]:
-        """What ``call_format`` reads between the marks; raises :class:`ValueError` for what is not a call."""
+    rows: int
+    waiting_tokens: int
 
 
 class Engine(Protocol):
@@ -188,6 +124,9 @@ class Engine(Protocol):
 
     def generate(self, sequences: tuple[Sequence, ...]) -> TokenStream:
         """Queue sequences for the running batch; nothing is computed on the calling thread."""
+
+    def work(self) -> Work:
+        """What there is to do now; roughly, since it changes while it is read."""
 
     async def close(self) -> None:
         """Fail what still runs, free weights and caches, and return once the memory is free."""
@@ -226,10 +165,14 @@ class MemoryGauge(Protocol):
 
 
 class Lease(Protocol):
-    """The right to use a resident model; held for as long as its context is entered."""
+    """The right to use a resident model; held for as long as its context is entered.
+
+    ``load_seconds`` is how much of the wait for it went into loading the model.
+    """
 
     model: str
     engine: Engine
+    load_seconds: float
 
     async def admit(self, tokens: int) -> None:
         """Reserve KV cache for that many more tokens, waiting if others hold it; given back when the lease ends.

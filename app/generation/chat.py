@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
-from app.engine.base import Tokenizer
+from app.engine.text import Tokenizer
 from app.errors import InvalidRequest
 from app.generation.job import ChatJob
+from app.generation.tools import generic
 from app.schemas.messages import (
     AssistantMessage,
     Content,
@@ -27,24 +28,30 @@ TemplateMessage = dict[str, Any]
 """What Hugging Face chat templates read; it is made here and goes nowhere but into the template."""
 
 
-async def prompts(tokenizer: Tokenizer, job: ChatJob) -> tuple[Prompt, ...]:
-    """The conversation as token ids. The template adds its own special tokens, so encoding adds none."""
+async def rendered(tokenizer: Tokenizer, job: ChatJob) -> str:
+    """The conversation as the model's template writes it, with the functions that may be called."""
     if not tokenizer.has_chat_template:
         raise InvalidRequest(
             "This model has no chat template: send the text to /v1/completions, or name a chat model.",
             param="model",
             code="no_chat_template",
         )
-    return (await asyncio.to_thread(_encode, tokenizer, job),)
+    return await asyncio.to_thread(_render, tokenizer, job)
 
 
-def _encode(tokenizer: Tokenizer, job: ChatJob) -> Prompt:
-    text = tokenizer.render_chat(
-        [_template_message(message) for message in job.messages],
-        continue_final=job.continue_final,
-        variables=job.variables,
-    )
-    return tuple(tokenizer.encode(text, special_tokens=False))
+async def encoded(tokenizer: Tokenizer, text: str) -> Prompt:
+    """A rendered conversation as token ids. The template wrote its own special tokens, so encoding adds none."""
+    return tuple(await asyncio.to_thread(tokenizer.encode, text, special_tokens=False))
+
+
+def _render(tokenizer: Tokenizer, job: ChatJob) -> str:
+    messages = [_template_message(message) for message in job.messages]
+    tools: list[dict[str, Any]] | None = None
+    if job.tools is not None and job.tools.generic:
+        messages = generic.told(messages, job.tools.tools)
+    elif job.tools is not None:
+        tools = [tool.told() for tool in job.tools.tools]
+    return tokenizer.render_chat(messages, tools=tools, continue_final=job.continue_final, variables=job.variables)
 
 
 def _template_message(message: Message) -> TemplateMessage:

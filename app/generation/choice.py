@@ -1,69 +1,125 @@
-"""One choice on its way from tokens to text."""
+"""One choice on its way from tokens to text, thoughts and tool calls."""
 
-from collections import deque
-
-from app.engine.base import Detokenizer, Token, Tokenizer, TopLogprob
-from app.generation.events import Alternative, Delta, FinishReason, TokenLogprob
+from app.engine.base import Token, TopLogprob
+from app.engine.text import Detokenizer, Tokenizer
+from app.generation.events import Alternative, FinishReason, TokenLogprob
+from app.generation.outbox import ChoiceEvent, Outbox
+from app.generation.reasoning import ReasoningMachine
 from app.generation.stop import StopMachine
+from app.generation.tools.machine import Content, ToolMachine
 
 
 class Choice:
-    """Turns tokens into deltas: detokenised, cut at stop strings, log probabilities beside the text they belong to.
+    """Turns tokens into events: detokenised, thoughts and calls taken out, cut at stop strings.
 
-    ``index`` is the choice's number in the answer. Pure but for its own state.
+    Log probabilities go with the text that they belong to; those of thoughts, calls and marks are left out. ``index``
+    is the choice's number in the answer. Pure but for its own state.
     """
 
-    def __init__(self, index: int, tokenizer: Tokenizer, detokenizer: Detokenizer, stops: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        index: int,
+        tokenizer: Tokenizer,
+        detokenizer: Detokenizer,
+        stops: tuple[str, ...],
+        *,
+        reasoning: ReasoningMachine | None = None,
+        tools: ToolMachine | None = None,
+    ) -> None:
         self.index = index
         self.finished: FinishReason | None = None
         self.tokens = 0
         """Tokens generated, a stop token included."""
+        self.reasoning_tokens = 0
+        """Those of them that were thoughts, marks included."""
         self.logprob = 0.0
         """Sum of the log probabilities reported."""
         self._tokenizer = tokenizer
         self._detokenizer = detokenizer
+        self._reasoning = reasoning
+        self._tools = tools
         self._stop = StopMachine(stops)
-        self._made = self._sent = 0
-        self._pending: deque[tuple[int, TokenLogprob]] = deque()
+        self._out = Outbox(index)
+        self._made = self._answered = 0
 
     @property
     def ended(self) -> bool:
         """Whether nothing more comes of it."""
         return self.finished is not None
 
-    def push(self, tokens: list[Token]) -> Delta | None:
-        """Take the tokens that came together; the text and log probabilities that are now certain, if any."""
-        pieces = []
+    def push(self, tokens: list[Token]) -> list[ChoiceEvent]:
+        """Take the tokens that came together; what is now certain."""
         for token in tokens:
             if self.finished is not None:
                 break
             self.tokens += 1
             self.logprob += 0.0 if token.logprob is None else token.logprob
             if token.finish != "stop":
-                pieces.append(self._push_text(token))
+                self._take(token)
             if token.finish is not None and not self._stop.stopped:
-                pieces.append(self._stop.push(self._detokenizer.finish()) + self._stop.finish())
-            self.finished = "stop" if self._stop.stopped else token.finish
-        return self._delta("".join(pieces))
+                self._finish()
+            self.finished = self._reason(token)
+        return self._out.collect(whole=self.finished is not None and not self._stop.stopped)
 
-    def _push_text(self, token: Token) -> str:
+    def _take(self, token: Token) -> None:
         text = self._detokenizer.push(token.id)
         if token.logprob is not None:
-            self._pending.append((self._made, describe(self._tokenizer, token.id, token.logprob, token.top)))
+            self._out.score(self._made, describe(self._tokenizer, token.id, token.logprob, token.top))
+        thought = self._reasoning is not None and self._reasoning.thinking
+        self._route(text)
+        if thought or (self._reasoning is not None and self._reasoning.thinking):
+            self.reasoning_tokens += 1
+
+    def _route(self, text: str) -> None:
         self._made += len(text)
-        return self._stop.push(text)
+        if self._reasoning is None:
+            self._answer(text)
+            return
+        thought, answer = self._reasoning.push(text)
+        self._out.think(thought)
+        self._answer(answer)
 
-    def _delta(self, text: str) -> Delta | None:
-        self._sent += len(text)
-        ready = []
-        while self._pending and (self._pending[0][0] < self._sent or self._ends_whole):
-            ready.append(self._pending.popleft()[1])
-        return Delta(self.index, text, tuple(ready)) if text or ready else None
+    def _finish(self) -> None:
+        self._route(self._detokenizer.finish())
+        if self._reasoning is not None:
+            thought, answer = self._reasoning.finish()
+            self._out.think(thought)
+            self._answer(answer)
+        if self._tools is not None:
+            self._pieces(self._tools, "", over=True)
+        if not self._stop.stopped:
+            self._out.say(self._stop.finish())
 
-    @property
-    def _ends_whole(self) -> bool:
-        """Whether every token belongs to the output: it ended, and not inside a stop string."""
-        return self.finished is not None and not self._stop.stopped
+    def _answer(self, text: str) -> None:
+        if not text or self._stop.stopped:
+            return
+        if self._tools is not None:
+            self._pieces(self._tools, text)
+        else:
+            self._content(text, self._answered)
+            self._answered += len(text)
+
+    def _pieces(self, tools: ToolMachine, text: str, *, over: bool = False) -> None:
+        for piece in tools.finish() if over else tools.push(text):
+            if self._stop.stopped:
+                return
+            if isinstance(piece, Content):
+                self._content(piece.text, piece.at)
+            else:
+                self._out.call(piece)
+
+    def _content(self, text: str, at: int) -> None:
+        """Text that begins ``at`` characters into the answer."""
+        before = 0 if self._reasoning is None else self._reasoning.answer_at
+        self._out.place(before + at, len(text))
+        self._out.say(self._stop.push(text))
+
+    def _reason(self, token: Token) -> FinishReason | None:
+        if self._stop.stopped:
+            return "stop"
+        if token.finish == "stop" and self._tools is not None and self._tools.called:
+            return "tool_calls"
+        return token.finish
 
 
 def describe(tokenizer: Tokenizer, token_id: int, logprob: float | None, top: tuple[TopLogprob, ...]) -> TokenLogprob:

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from app.engine.base import Prefilled, Tokenizer
+from app.engine.base import Prefilled
+from app.engine.text import Tokenizer
 from app.errors import InvalidRequest
 from app.generation.choice import describe
 from app.generation.events import TokenLogprob

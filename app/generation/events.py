@@ -30,20 +30,54 @@ class TokenLogprob(Struct, frozen=True):
     top: tuple[Alternative, ...] = ()
 
 
+class Timings(Struct, frozen=True):
+    """Where a job's time went, in seconds: waiting its turn, having the model loaded, prompts, generated tokens."""
+
+    queue: float = 0.0
+    load: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+
+
 class Started(Struct, frozen=True):
-    """The model is leased and the prompts are tokens: nothing that is the request's fault can fail after this."""
+    """The model is leased and the prompts are tokens: nothing that is the request's fault can fail after this.
+
+    Of ``timings``, ``queue`` and ``load`` are known.
+    """
 
     model: str
     fingerprint: str
     prompt_tokens: int
+    timings: Timings = Timings()
 
 
 class Delta(Struct, frozen=True):
-    """More text of choice ``index``. ``logprobs`` belong to the tokens whose text this delta completes."""
+    """More of choice ``index``: thoughts, then text.
+
+    ``logprobs`` belong to the tokens whose text this delta completes; thoughts and calls have none.
+    """
 
     index: int
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""
+
+
+class ToolCallStarted(Struct, frozen=True):
+    """Choice ``index`` calls function ``name``; ``call`` counts the calls of the choice from 0."""
+
+    index: int
+    call: int
+    id: str
+    name: str
+
+
+class ToolCallArguments(Struct, frozen=True):
+    """More of a call's arguments, which together are JSON text."""
+
+    index: int
+    call: int
+    text: str
 
 
 class Finished(Struct, frozen=True):
@@ -58,6 +92,7 @@ class Completed(Struct, frozen=True):
     """Every choice has ended."""
 
     usage: Usage
+    timings: Timings = Timings()
 
 
-Event = Started | Delta | Finished | Completed
+Event = Started | Delta | ToolCallStarted | ToolCallArguments | Finished | Completed

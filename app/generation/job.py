@@ -4,6 +4,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.engine.grammar import Grammar
+from app.generation.tools.toolbox import Tool
 from app.schemas.messages import Message
 from app.schemas.sampling import Sampling
 
@@ -14,7 +16,7 @@ class Decoding(Struct, frozen=True, kw_only=True):
     ``max_tokens`` None means: as many as the model's context holds; ``limit`` is the request field that it came from,
     None for a default. ``n`` choices are answered for each prompt, the best of ``best_of`` by mean log probability.
     ``logprobs`` is the number of alternatives (None: no logprobs). ``stop`` strings end a choice and never
-    appear in it.
+    appear in it. ``grammar`` holds the answer, but for thoughts and tool calls.
     """
 
     sampling: Sampling
@@ -27,6 +29,7 @@ class Decoding(Struct, frozen=True, kw_only=True):
     n: int = 1
     best_of: int = 1
     logprobs: int | None = None
+    grammar: Grammar | None = None
 
     @property
     def ranked(self) -> bool:
@@ -43,16 +46,33 @@ class CompletionJob(Struct, frozen=True, kw_only=True):
     suffix: str | None = None
 
 
+class ToolUse(Struct, frozen=True, kw_only=True):
+    """The functions that the model is told of, and how it may call them.
+
+    ``named`` is the one that it must call; ``required`` says that it must call one. ``generic`` tells models of them
+    whose template knows no tools.
+    """
+
+    tools: tuple[Tool, ...]
+    required: bool = False
+    named: str | None = None
+    parallel: bool = True
+    generic: bool = False
+
+
 class ChatJob(Struct, frozen=True, kw_only=True):
     """Answer a conversation through the model's chat template.
 
-    ``variables`` are handed to the template as they are (``chat_template_kwargs``).
+    ``variables`` are handed to the template as they are (``chat_template_kwargs``). ``thinking_budget`` is the number
+    of tokens after which a thought is closed.
     """
 
     decoding: Decoding
     messages: tuple[Message, ...]
     continue_final: bool = False
     variables: dict[str, Any] = {}
+    tools: ToolUse | None = None
+    thinking_budget: int | None = None
 
 
 Job = CompletionJob | ChatJob

@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
 
-from app.generation.events import Completed, Delta, Event, Finished, Started
+from app.generation.events import Completed, Delta, Event, Finished, Started, ToolCallArguments, ToolCallStarted
 from app.generation.job import Decoding
+from app.generation.outbox import ChoiceEvent
 
 
 async def best(events: AsyncIterator[Event], decoding: Decoding) -> AsyncGenerator[Event, None]:
@@ -13,12 +14,12 @@ async def best(events: AsyncIterator[Event], decoding: Decoding) -> AsyncGenerat
 
     Log probabilities that were only needed for ranking are left out.
     """
-    deltas: dict[int, list[Delta]] = {}
+    told: dict[int, list[ChoiceEvent]] = {}
     ends: list[Finished] = []
     async for event in events:
         match event:
-            case Delta():
-                deltas.setdefault(event.index, []).append(event)
+            case Delta() | ToolCallStarted() | ToolCallArguments():
+                told.setdefault(event.index, []).append(event)
             case Finished():
                 ends.append(event)
             case Started() | Completed():
@@ -29,7 +30,9 @@ async def best(events: AsyncIterator[Event], decoding: Decoding) -> AsyncGenerat
         if rank >= decoding.n:
             continue
         index = prompt * decoding.n + rank
-        for delta in deltas.get(end.index, ()):
-            logprobs = () if decoding.logprobs is None else delta.logprobs
-            yield Delta(index, delta.text, logprobs)
+        for piece in told.get(end.index, ()):
+            if isinstance(piece, Delta) and decoding.logprobs is None:
+                yield Delta(index, piece.text, (), piece.reasoning)
+            else:
+                yield msgspec.structs.replace(piece, index=index)
         yield msgspec.structs.replace(end, index=index)

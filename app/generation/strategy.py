@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from time import perf_counter
 from typing import assert_never
 
 from app.engine.base import Engine, Lease, PendingLease, Prefilled, Sequence, Token, TokenStream
 from app.generation import chat, completion, limits
-from app.generation.choice import Choice
-from app.generation.events import Completed, Delta, Event, Finished, Started
+from app.generation.events import Completed, Delta, Event, Finished, Started, Timings
 from app.generation.job import ChatJob, CompletionJob, Job
+from app.generation.plan import Plan
 from app.generation.ranking import best
 from app.generation.tally import Tally
 
@@ -24,33 +25,38 @@ class GenerationStrategy:
 
         What is the request's fault is raised before :class:`Started`. Whoever iterates must close the iterator.
         """
+        asked = perf_counter()
         async with lease as held:
-            prompts = await _prompts(held.engine, job)
-            sequences = _sequences(held.engine, job, prompts)
+            prompts, plan = await _prompts(held.engine, job)
+            await plan.prepare(held.engine)
+            sequences = _sequences(held.engine, job, prompts, plan)
             await _admit(held, job, sequences)
             tally = Tally(sequences)
-            yield Started(held.model, held.engine.fingerprint, tally.prompt_tokens)
+            waited = Timings(max(0.0, perf_counter() - asked - held.load_seconds), held.load_seconds)
+            yield Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited)
             stream = held.engine.generate(sequences)
             try:
-                async with aclosing(_events(held.engine, job, sequences, stream, tally)) as events:
+                async with aclosing(_events(held.engine, job, plan, sequences, stream, tally=tally)) as events:
                     async for event in best(events, job.decoding) if job.decoding.ranked else events:
                         yield event
             finally:
                 stream.close()
-            yield Completed(tally.usage())
+            yield Completed(tally.usage(), tally.timings(waited))
 
 
-async def _prompts(engine: Engine, job: Job) -> tuple[tuple[int, ...], ...]:
+async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...], Plan]:
     match job:
         case CompletionJob():
-            return await completion.prompts(engine.tokenizer, job)
+            return await completion.prompts(engine.tokenizer, job), Plan(engine.tokenizer, job)
         case ChatJob():
-            return await chat.prompts(engine.tokenizer, job)
+            text = await chat.rendered(engine.tokenizer, job)
+            plan = Plan(engine.tokenizer, job, text)
+            return (await chat.encoded(engine.tokenizer, text),), plan
         case _:
             assert_never(job)
 
 
-def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...]) -> tuple[Sequence, ...]:
+def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], plan: Plan) -> tuple[Sequence, ...]:
     decoding = job.decoding
     limits.check_vocabulary(engine, decoding)
     ends = frozenset() if decoding.ignore_eos else engine.tokenizer.eos_ids
@@ -66,6 +72,8 @@ def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...]) -
             rows=decoding.best_of,
             logprobs=0 if decoding.ranked and decoding.logprobs is None else decoding.logprobs,
             prompt_logprobs=decoding.logprobs if echoes else None,
+            grammar=plan.grammar,
+            thoughts=plan.thoughts,
         )
         for prompt in prompts
     )
@@ -83,14 +91,12 @@ async def _admit(held: Lease, job: Job, sequences: tuple[Sequence, ...]) -> None
 
 
 async def _events(
-    engine: Engine, job: Job, sequences: tuple[Sequence, ...], stream: TokenStream, tally: Tally
+    engine: Engine, job: Job, plan: Plan, sequences: tuple[Sequence, ...], stream: TokenStream, *, tally: Tally
 ) -> AsyncGenerator[Event, None]:
     """Tokens to deltas: one delta per choice for all that came together."""
     rows = job.decoding.best_of
     choices = {
-        (s, r): Choice(s * rows + r, engine.tokenizer, engine.tokenizer.detokenizer(sequence.prompt), job.decoding.stop)
-        for s, sequence in enumerate(sequences)
-        for r in range(rows)
+        (s, r): plan.choice(s * rows + r, sequence.prompt) for s, sequence in enumerate(sequences) for r in range(rows)
     }
     async for items in stream:
         arrived: dict[tuple[int, int], list[Token]] = {}
@@ -105,9 +111,8 @@ async def _events(
             choice = choices[key]
             if choice.ended:
                 continue
-            delta = choice.push(tokens)
-            if delta is not None:
-                yield delta
+            for told in choice.push(tokens):
+                yield told
             if choice.finished is not None:
                 stream.cancel(*key)
                 tally.finished(choice)

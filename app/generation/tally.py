@@ -1,8 +1,11 @@
-"""Token counts of a job, taken from the tokens themselves."""
+"""Token counts and times of a job, taken from the tokens themselves."""
+
+from time import perf_counter
 
 from app.engine.base import Prefilled, Sequence
 from app.generation.choice import Choice
-from app.schemas.usage import PromptTokensDetails, Usage
+from app.generation.events import Timings
+from app.schemas.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 
 
 class Tally:
@@ -12,14 +15,18 @@ class Tally:
         self.prompt_tokens = sum(len(sequence.prompt) for sequence in sequences)
         self._cached = 0
         self._generated = 0
+        self._thought = 0
+        self._began = self._computed = perf_counter()
 
     def prefilled(self, event: Prefilled) -> None:
-        """Note how much of a prompt was cached."""
+        """Note how much of a prompt was cached, and that it is computed now."""
         self._cached += event.cached_tokens
+        self._computed = perf_counter()
 
     def finished(self, choice: Choice) -> None:
         """Note what a choice generated."""
         self._generated += choice.tokens
+        self._thought += choice.reasoning_tokens
 
     def usage(self) -> Usage:
         """The counts so far."""
@@ -28,4 +35,10 @@ class Tally:
             completion_tokens=self._generated,
             total_tokens=self.prompt_tokens + self._generated,
             prompt_tokens_details=PromptTokensDetails(cached_tokens=self._cached),
+            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=self._thought),
         )
+
+    def timings(self, before: Timings) -> Timings:
+        """``before`` with the time of the prompts, and of all that came after the last of them."""
+        prefill, decode = self._computed - self._began, perf_counter() - self._computed
+        return Timings(before.queue, before.load, prefill, decode)

@@ -9,10 +9,18 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.schemas.common import GenerationFields
-from app.schemas.messages import Message
+from app.schemas.messages import FunctionCall, Message, ToolCall
+from app.schemas.tools import (
+    FunctionChoice,
+    FunctionDefinition,
+    FunctionDelta,
+    ToolCallDelta,
+    ToolChoice,
+    ToolDefinition,
+)
 from app.schemas.usage import Usage
 
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+FinishReason = Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -20,19 +28,13 @@ class ConditionalFields(GenerationFields, kw_only=True):
     """Fields of which only some values are true here: ``app.api.fields`` says which, any other is refused by name."""
 
     audio: Any = None
-    function_call: Any = None
-    functions: Any = None
     modalities: Any = None
     moderation: Any = None
-    parallel_tool_calls: Any = None
     prediction: Any = None
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
-    response_format: Any = None
     service_tier: Any = None
     store: Any = None
-    tool_choice: Any = None
-    tools: Any = None
     verbosity: Any = None
     web_search_options: Any = None
 
@@ -48,7 +50,26 @@ class ChatRequest(ConditionalFields, kw_only=True):
     max_tokens: Annotated[int, Meta(ge=1, description="The older name of max_completion_tokens.")] | None = None
     logprobs: Annotated[bool, Meta(description="Send each token's log probability.")] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20, description="Alternatives per token; needs logprobs.")] | None = None
-    reasoning_effort: Annotated[Effort, Meta(description="Handed to the chat template.")] | None = None
+    reasoning_effort: (
+        Annotated[Effort, Meta(description="Handed to the chat template; none turns thinking off.")] | None
+    ) = None
+    enable_thinking: Annotated[bool, Meta(description="Handed to the chat template.")] | None = None
+    thinking_budget: (
+        Annotated[int, Meta(ge=0, description="Tokens of thought, after which the thought is closed.")] | None
+    ) = None
+    tools: (
+        Annotated[list[ToolDefinition], Meta(max_length=128, description="Functions that the model may call.")] | None
+    ) = None
+    tool_choice: (
+        Annotated[ToolChoice, Meta(description="auto by default; required and named functions are forced.")] | None
+    ) = None
+    parallel_tool_calls: Annotated[bool, Meta(description="Several calls in one answer; true by default.")] | None = (
+        None
+    )
+    functions: (
+        Annotated[list[FunctionDefinition], Meta(max_length=128, description="The older form of tools.")] | None
+    ) = None
+    function_call: Annotated[FunctionChoice, Meta(description="The older form of tool_choice.")] | None = None
     metadata: Annotated[dict[str, str], Meta(description="Accepted and not stored.")] | None = None
     prompt_cache_key: Annotated[str, Meta(description="Accepted; equal prefixes are always shared.")] | None = None
     safety_identifier: Annotated[str, Meta(description="Accepted and not used.")] | None = None
@@ -94,6 +115,9 @@ class AnswerMessage(Struct, frozen=True, kw_only=True):
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+    function_call: FunctionCall | UnsetType = UNSET
 
 
 class ChatChoice(Struct, frozen=True):
@@ -122,6 +146,9 @@ class ChatDelta(Struct, frozen=True, omit_defaults=True):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    function_call: FunctionDelta | None = None
 
 
 class ChunkChoice(Struct, frozen=True):

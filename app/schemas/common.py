@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from app.schemas.sampling import SamplingFields
+from app.schemas.structure import StructureFields
 
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Stop = str | Annotated[list[str], Meta(max_length=4)]
@@ -18,7 +18,7 @@ class StreamOptions(Struct):
     include_obfuscation: Annotated[bool, Meta(description="Only false: chunks are not padded.")] | None = None
 
 
-class GenerationFields(SamplingFields, kw_only=True):
+class GenerationFields(StructureFields, kw_only=True):
     """How long a choice may grow, where it stops, how it is sent."""
 
     model: (

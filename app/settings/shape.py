@@ -36,6 +36,10 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quantize: Annotated[
         Literal[2, 3, 4, 5, 6, 8] | None, Meta(description="Bits per weight to quantise to when it is loaded.")
     ] = None
+    tool_prompt: Annotated[
+        Literal["generic"] | None,
+        Meta(description="generic: tools are told in the system message, for models whose template knows none."),
+    ] = None
     adapter: Annotated[Name | None, Meta(description="LoRA adapter: a directory or a hub repository.")] = None
     draft_model: Annotated[Name | None, Meta(description="Model that drafts tokens for speculative decoding.")] = None
     kv_bits: Annotated[Literal[2, 3, 4, 5, 6, 8] | None, Meta(description="Bits per value of the KV cache.")] = None
@@ -133,16 +137,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     api_keys: Annotated[
         tuple[Name, ...],
         Meta(
-            description="Keys with every right that clients must send one of; without any here or in key_file, anybody may "
-            "use the service who reaches it.",
+            description="Keys with every right, one of which clients must send; without any here or in key_file, "
+            "whoever reaches the service may use it.",
             extra={"secret": True},
         ),
     ] = ()
     key_file: Annotated[
         Path | None,
-        Meta(
-            description="Keys with scopes, models and limits, hashed; `switchyard key` writes it, SIGHUP reads it again."
-        ),
+        Meta(description="Keys with scopes, models and limits, hashed; `switchyard key` writes it, SIGHUP reads it."),
     ] = None
     open_to_network: Annotated[
         bool, Meta(description="Listen on other addresses than loopback although nobody needs a key.")

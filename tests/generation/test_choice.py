@@ -24,7 +24,7 @@ def choice(*stops):
 
 def run(it, made, *, together):
     groups = [made] if together else [[token] for token in made]
-    return [delta for delta in (it.push(group) for group in groups) if delta is not None]
+    return [delta for group in groups for delta in it.push(group)]
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -22,6 +22,8 @@ from tests.support.scripted import BOS, ByteTokenizer, ScriptedEngine, echoes, s
 
 
 class Leased:
+    load_seconds = 0.0
+
     def __init__(self, engine):
         self.engine = engine
         self.model = "scripted"

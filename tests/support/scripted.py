@@ -11,7 +11,9 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from app.engine.base import Detokenizer, Prefilled, PromptScore, Sequence, Token, Tokenizer, TopLogprob
+from app.engine.base import Prefilled, PromptScore, Sequence, Token, TopLogprob, Work
+from app.engine.grammar import Grammar
+from app.engine.text import Detokenizer, Marks, ParsedCall, Tokenizer
 from app.errors import EngineFailed, InvalidRequest, SwitchyardError
 
 BOS, EOS = 256, 257
@@ -49,9 +51,20 @@ class ByteTokenizer:
     vocab_size = 258
     bos_id: int | None = BOS
     eos_ids = frozenset({EOS})
+    call_marks: Marks | None = None
 
-    def __init__(self, *, has_chat_template: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        has_chat_template: bool = True,
+        template_takes_tools: bool = False,
+        thinking: Marks | None = None,
+        call_format: str | None = None,
+    ) -> None:
         self.has_chat_template = has_chat_template
+        self.template_takes_tools = template_takes_tools
+        self.thinking = thinking
+        self.call_format = call_format
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         return [BOS, *text.encode()] if special_tokens else list(text.encode())
@@ -67,17 +80,28 @@ class ByteTokenizer:
         continue_final: bool = False,
         variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """``<role>content`` a line; the role ``refused`` makes the template refuse."""
+        """``<role>content`` a line, tools before all; the role ``refused`` makes the template refuse.
+
+        With the variable ``open`` the template opens a thought itself.
+        """
         if any(message["role"] == "refused" for message in messages):
             raise InvalidRequest("The chat template refuses this role.", param="messages")
         lines = [f"<{message['role']}>{message.get('content') or ''}" for message in messages]
-        return "\n".join(lines if continue_final else [*lines, "<assistant>"])
+        lines = [f"<tools>{' '.join(tool['function']['name'] for tool in tools or ())}", *lines] if tools else lines
+        thought = self.thinking.start if self.thinking is not None and (variables or {}).get("open") else ""
+        return "\n".join(lines if continue_final else [*lines, f"<assistant>{thought}"])
 
     def token_bytes(self, token_id: int) -> bytes:
         return bytes([token_id]) if token_id < BOS else b""
 
-    def detokenizer(self, prompt: tuple[int, ...] = ()) -> Detokenizer:
+    def detokenizer(self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()) -> Detokenizer:
         return ByteDetokenizer()
+
+    def added_id(self, text: str) -> int | None:
+        return None
+
+    def parse_calls(self, text: str, tools: list[dict[str, Any]]) -> tuple[ParsedCall, ...]:
+        raise ValueError(text)
 
 
 class ScriptedMemory:
@@ -203,17 +227,27 @@ class ScriptedEngine:
         self.may_step.set()
         self.failure: SwitchyardError | None = None
         self.submitted: list[Sequence] = []
+        self.prepared: list[Grammar] = []
         self.streams: set[ScriptedStream] = set()
         self.closed = False
         self._memory = ScriptedMemory() if memory is None else memory
         self._memory.hold(nbytes)
         self._on_close = on_close
 
+    async def prepare(self, grammar: Grammar) -> None:
+        """Nothing is compiled; the script does not follow it. ``{"refused": ...}`` is refused."""
+        self.prepared.append(grammar)
+        if "refused" in grammar.source:
+            raise InvalidRequest(f"{grammar.param} cannot be enforced.", param=grammar.param)
+
     def generate(self, sequences: tuple[Sequence, ...]) -> ScriptedStream:
         stream = ScriptedStream(self, sequences)
         self.submitted.extend(sequences)
         self.streams.add(stream)
         return stream
+
+    def work(self) -> Work:
+        return Work(sum(len(stream.rows) for stream in self.streams), 0)
 
     def fail(self, error: SwitchyardError | None = None) -> None:
         """Break: every stream raises at its next step."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
-from app.engine.base import ParsedCall
+from app.engine.text import ParsedCall
 
 
 def call_format(wrapper: TokenizerWrapper) -> str | None:

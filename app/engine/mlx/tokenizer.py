@@ -13,11 +13,11 @@ from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_tokenizer
 
-from app.engine.base import Marks, ParsedCall
 from app.engine.mlx.call_format import call_format, parse_calls
 from app.engine.mlx.detokenizer import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.fim import fill_in_middle
 from app.engine.mlx.token_bytes import token_bytes_table
+from app.engine.text import Marks, ParsedCall
 from app.errors import InvalidRequest
 
 PROBE = "probe_for_tools"

@@ -1,0 +1,102 @@
+"""How a job's rows are generated and read: thoughts, tool calls and the grammar that holds them."""
+
+from app.engine.base import Engine
+from app.engine.grammar import Thoughts
+from app.engine.text import Marks, Tokenizer
+from app.errors import InvalidRequest
+from app.generation import forms
+from app.generation.choice import Choice
+from app.generation.job import ChatJob, Job, ToolUse
+from app.generation.reasoning import ReasoningMachine
+from app.generation.tools.format import Format
+from app.generation.tools.machine import ToolMachine
+from app.generation.tools.table import GENERIC, format_of, formats
+from app.generation.tools.toolbox import Toolbox
+
+
+class Plan:
+    """Made once a job's prompts are known; pure but for :meth:`prepare`.
+
+    ``prompt`` is the text of a rendered conversation: where it ends with a mark of a thought, that is open or over.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, job: Job, prompt: str = "") -> None:
+        self._tokenizer = tokenizer
+        self._stops = job.decoding.stop
+        self._marks: Marks | None = None
+        self._format: Format | None = None
+        self._use: ToolUse | None = None
+        self._open = self._over = False
+        self._budget: int | None = None
+        self.grammar = job.decoding.grammar
+        if isinstance(job, ChatJob):
+            self._marks = tokenizer.thinking
+            self._budget = job.thinking_budget
+            if self._marks is not None:
+                self._open = prompt.rstrip().endswith(self._marks.start)
+                self._over = prompt.rstrip().endswith(self._marks.end)
+            if job.tools is not None:
+                self._use = job.tools
+                self._format = _format(tokenizer, job.tools)
+                self.grammar = forms.grammar(self._format, job.tools, job.decoding.grammar, tokenizer.added_id)
+
+    @property
+    def thoughts(self) -> Thoughts | None:
+        """What the engine must know of thoughts: nothing unless something begins or ends with them."""
+        marks = self._marks
+        if marks is None or self._over or (self.grammar is None and self._budget is None):
+            return None
+        return Thoughts(self._ids(marks.end), () if self._open else self._ids(marks.start), self._open, self._budget)
+
+    async def prepare(self, engine: Engine) -> None:
+        """Compile the grammar; raises :class:`app.errors.InvalidRequest` for one that cannot be enforced.
+
+        Functions that are not strict and need not be called can do without one.
+        """
+        if self.grammar is None:
+            return
+        try:
+            await engine.prepare(self.grammar)
+        except InvalidRequest:
+            if self._use is None or not forms.optional(self._use) or not self.grammar.trigger:
+                raise
+            self.grammar = None
+
+    def choice(self, index: int, prompt: tuple[int, ...]) -> Choice:
+        """What reads choice ``index``, which continues ``prompt``."""
+        reasoning = tools = None
+        marks: list[str] = []
+        if self._marks is not None and not self._over:
+            reasoning = ReasoningMachine(self._marks, open=self._open)
+            marks += [self._marks.start, self._marks.end]
+        if self._format is not None and self._use is not None:
+            tools = ToolMachine(self._format, Toolbox(self._use.tools), index)
+            marks += [self._format.section.start, *self._format.section.strays]
+        keep = frozenset(token for mark in marks if mark for token in self._ids(mark))
+        detokenizer = self._tokenizer.detokenizer(prompt, keep=keep)
+        return Choice(index, self._tokenizer, detokenizer, self._stops, reasoning=reasoning, tools=tools)
+
+    def _ids(self, mark: str) -> tuple[int, ...]:
+        token = self._tokenizer.added_id(mark)
+        return tuple(self._tokenizer.encode(mark, special_tokens=False)) if token is None else (token,)
+
+
+def _format(tokenizer: Tokenizer, use: ToolUse) -> Format:
+    if use.generic:
+        return formats()[GENERIC]
+    if not tokenizer.template_takes_tools:
+        raise InvalidRequest(
+            'This model\'s chat template knows no tools: name another model, or set tool_prompt = "generic" for it in '
+            "models.toml.",
+            param="tools",
+            code="tools_not_supported",
+        )
+    found = format_of(tokenizer)
+    if found is None:
+        raise InvalidRequest(
+            'How this model writes tool calls is not known: name another model, or set tool_prompt = "generic" for '
+            "it in models.toml.",
+            param="tools",
+            code="tools_not_supported",
+        )
+    return found

@@ -1,0 +1,98 @@
+"""LFM2 and others: calls as Python writes them, ``[f(a=1, b="x"), g()]``."""
+
+from app.generation.tools.format import Calls, Section, long_id
+from app.generation.tools.rules import Rules, embedded, spelt
+from app.generation.tools.source import Malformed, Source, Steps
+from app.generation.tools.toolbox import Schema, Tool, Toolbox, types
+from app.generation.tools.values import converted
+
+START, END = "<|tool_call_start|>", "<|tool_call_end|>"
+OPEN, CLOSE = "([{", ")]}"
+
+
+class Pythonic:
+    """Arguments come one by one; their values are Python's or JSON's."""
+
+    section = Section(START, (END,))
+    new_id = staticmethod(long_id)
+
+    def read(self, source: Source, calls: Calls, tools: Toolbox) -> Steps[None]:
+        """The list of calls."""
+        yield from source.space()
+        yield from source.expect("[")
+        while True:
+            yield from self._call(source, calls, tools)
+            yield from source.space()
+            if (yield from source.accept(",")) is None:
+                break
+        yield from source.expect("]")
+        yield from source.space()
+        yield from source.expect(END)
+
+    def write(self, rules: Rules, tools: Toolbox) -> str:
+        """Keyword arguments in the schema's order, their values as JSON but for Python's words."""
+        call = rules.one_of([_call_rule(rules, tool) for tool in tools.tools])
+        listed = rules.repeated(call, rules.text(", "))
+        return rules.rule(f"{rules.text('[')} {listed} {rules.text(']' + END)}")
+
+    def _call(self, source: Source, calls: Calls, tools: Toolbox) -> Steps[None]:
+        name, _ = yield from source.until("(")
+        name = name.strip()
+        if not tools.knows(name):
+            raise Malformed
+        calls.begin(name)
+        count = 0
+        yield from source.space()
+        while (yield from source.accept(")")) is None:
+            if count:
+                yield from source.expect(",")
+            key, _ = yield from source.until("=")
+            raw = yield from _value(source)
+            kinds = types(tools.property(name, key.strip()), tools.parameters(name))
+            calls.arguments(f"{', ' if count else '{'}{spelt(key.strip())}: {converted(raw, kinds)}")
+            count += 1
+            yield from source.space()
+        calls.arguments("}" if count else "{}")
+
+
+def _value(source: Source) -> Steps[str]:
+    """One value's text: up to the comma or the bracket behind it."""
+    pieces: list[str] = []
+    depth = 0
+    while True:
+        character = yield from source.need(1)
+        if character in "'\"":
+            yield from _quoted(source, pieces)
+            continue
+        if not depth and (character == "," or character in CLOSE):
+            return "".join(pieces)
+        depth += (character in OPEN) - (character in CLOSE)
+        pieces.append(source.take(1))
+
+
+def _quoted(source: Source, pieces: list[str]) -> Steps[None]:
+    quote = source.take(1)
+    pieces.append(quote)
+    while True:
+        mark = yield from source.stream((quote, "\\"), pieces.append)
+        pieces.append(mark)
+        if mark == quote:
+            return
+        yield from source.need(1)
+        pieces.append(source.take(1))
+
+
+def _call_rule(rules: Rules, tool: Tool) -> str:
+    properties = tool.parameters.get("properties")
+    required = tool.parameters.get("required", ())
+    members = [
+        (rules.rule(f"{rules.text(key + '=')} {_value_rule(rules, schema, tool)}"), key in required)
+        for key, schema in (properties if isinstance(properties, dict) else {}).items()
+    ]
+    return rules.rule(f"{rules.text(tool.name + '(')} {rules.members(members, rules.text(', '))} {rules.text(')')}")
+
+
+def _value_rule(rules: Rules, schema: Schema, tool: Tool) -> str:
+    if types(schema, tool.parameters) == {"boolean"} and "enum" not in schema and "const" not in schema:
+        return rules.rule('"True" | "False"')
+    return rules.json(embedded(schema, tool.parameters), strict=tool.strict)

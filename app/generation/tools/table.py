@@ -1,0 +1,46 @@
+"""Every call format by the engine's name for it."""
+
+from app.engine.text import Tokenizer
+from app.generation.tools import tag_families as tags
+from app.generation.tools.format import Format
+from app.generation.tools.gemma import Gemma
+from app.generation.tools.json_tools import JSONTools
+from app.generation.tools.kimi_k2 import KimiK2
+from app.generation.tools.llama3 import Llama3
+from app.generation.tools.mistral import Mistral
+from app.generation.tools.pythonic import Pythonic
+from app.generation.tools.tagged import Tagged
+from app.generation.tools.whole import Whole
+
+GENERIC = "json_tools"
+"""What models that know no tools are asked to write."""
+
+
+def formats() -> dict[str, Format]:
+    """All that are read piece by piece and can be forced."""
+    return {
+        "function_gemma": Gemma("<start_function_call>", "<end_function_call>", "<escape>"),
+        "gemma4": Gemma("<|tool_call>", "<tool_call|>", '<|"|>'),
+        "glm47": Tagged(tags.GLM),
+        "json_tools": JSONTools(),
+        "kimi_k2": KimiK2(),
+        "laguna": Tagged(tags.GLM),
+        "llama3_json": Llama3(),
+        "longcat": Tagged(tags.LONGCAT),
+        "minicpm5": Tagged(tags.MINICPM5),
+        "minimax_m2": Tagged(tags.MINIMAX),
+        "mistral": Mistral(),
+        "muse_spark": Tagged(tags.MUSE_SPARK),
+        "pythonic": Pythonic(),
+        "qwen3_coder": Tagged(tags.QWEN3_CODER),
+    }
+
+
+def format_of(tokenizer: Tokenizer) -> Format | None:
+    """The family's own; None if it has none that is known."""
+    if tokenizer.call_format is None:
+        return None
+    known = formats().get(tokenizer.call_format)
+    if known is None and tokenizer.call_marks is not None:
+        return Whole(tokenizer.call_marks, tokenizer.parse_calls)
+    return known
