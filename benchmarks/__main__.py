@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME...]``: measure, print tables, write JSON.
 
-Without names everything that a CPU can measure is run; ``gpu`` is run by its name alone. A name that is no table of
-these is run as the program ``benchmarks.NAME``.
+Without names everything that a CPU can measure is run; ``gpu`` (or ``gpu:8b``, one shape of it) is run by its name
+alone. A name that is no table of these is run as the program ``benchmarks.NAME``.
 """
 
 import argparse
@@ -37,8 +37,9 @@ def main() -> None:
     given.home.mkdir(parents=True, exist_ok=True)
     bench, report = Bench(given.home.resolve(), given.rounds), Report(given.json)
     for name in given.names or CASES:
-        if name in CASES + ON_DEMAND:
-            for line in import_module(f"benchmarks.cases.{name}").run(bench):
+        case, _, option = name.partition(":")
+        if case in CASES + ON_DEMAND:
+            for line in import_module(f"benchmarks.cases.{case}").run(bench, *filter(None, [option])):
                 report.add(line)
         else:
             runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)

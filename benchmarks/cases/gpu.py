@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from benchmarks import servers
 from benchmarks.bench import Bench
 from benchmarks.cases.concurrent import floor_rate
+from benchmarks.lines import Child
 from benchmarks.report import Figures, Line, Runs
 from benchmarks.servers import Server
 from benchmarks.traffic import streams, summary
@@ -15,8 +16,8 @@ TOKENS = 128
 FIRST_TEXT_MS = 1000
 
 
-def run(bench: Bench) -> Iterator[Line]:
-    for name in SHAPES:
+def run(bench: Bench, *shapes: str) -> Iterator[Line]:
+    for name in shapes or SHAPES:
         bench.make(name)
         yield from _measure(bench, name)
 
@@ -25,27 +26,33 @@ def _measure(bench: Bench, name: str) -> Iterator[Line]:
     home = bench.home
     with servers.ours(home, name) as us, servers.theirs(home, name) as them, bench.floor(name) as floor:
         for rows in ROWS:
-            rounds = bench.rounds
+            _warm_up(us, them, floor, name, rows)
+            yield from _lines(_take_turns(us, them, floor, name, rows, rounds=bench.rounds), name, rows)
 
-            def on(server: Server, salt: str, *, sampled: bool, rows: int = rows) -> Figures:
-                load = streams(server.model(name), rows, TOKENS, f"{salt} {rows}", sampled=sampled, seeded=False)
-                return summary(server.drive(load))
 
-            for server in (us, them):
-                on(server, "warm", sampled=False)
-                on(server, "warm", sampled=True)
-            floor_rate(floor, rows, 8, "warm")
-            runs = Runs(
-                rounds,
-                {
-                    "floor": lambda n, rows=rows: floor_rate(floor, rows, TOKENS, n),
-                    "greedy": lambda n: on(us, f"greedy {n}", sampled=False),
-                    "sampled": lambda n: on(us, f"sampled {n}", sampled=True),
-                    "mlx_lm.server greedy": lambda n: on(them, f"greedy {n}", sampled=False),
-                    "mlx_lm.server sampled": lambda n: on(them, f"sampled {n}", sampled=True),
-                },
-            )
-            yield from _lines(runs, name, rows)
+def _warm_up(us: Server, them: Server, floor: Child, name: str, rows: int) -> None:
+    """Let the kernels for this many rows be compiled."""
+    for server in (us, them):
+        for sampled in (False, True):
+            _run_on(server, name, rows, "warm", sampled=sampled, tokens=8)
+    floor_rate(floor, rows, 8, "warm")
+
+
+def _take_turns(us: Server, them: Server, floor: Child, name: str, rows: int, *, rounds: int) -> Runs:
+    return Runs(
+        rounds,
+        {
+            "floor": lambda n: floor_rate(floor, rows, TOKENS, n),
+            "greedy": lambda n: _run_on(us, name, rows, f"greedy {n}"),
+            "sampled": lambda n: _run_on(us, name, rows, f"sampled {n}", sampled=True),
+            "mlx_lm.server greedy": lambda n: _run_on(them, name, rows, f"greedy {n}"),
+            "mlx_lm.server sampled": lambda n: _run_on(them, name, rows, f"sampled {n}", sampled=True),
+        },
+    )
+
+
+def _run_on(server: Server, name: str, rows: int, salt: str, *, sampled: bool = False, tokens: int = TOKENS) -> Figures:
+    return summary(server.drive(streams(server.model(name), rows, tokens, f"{salt} {rows}", sampled=sampled)))
 
 
 def _lines(runs: Runs, name: str, rows: int) -> Iterator[Line]:
