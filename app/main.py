@@ -18,12 +18,12 @@ from app.api.body import StrictRequest
 from app.api.document import openapi
 from app.api.errors import exception_handlers
 from app.api.feed import Feed
-from app.api.guards import api_key_guard
-from app.api.journal import Journal, journaled
+from app.api.front import Front
+from app.api.journal import Journal
 from app.engine.base import Engine, EngineLoader, PrefixPool
 from app.errors import Unavailable
 from app.generation.strategy import GenerationStrategy
-from app.observability import configure_logging, observed
+from app.observability import configure_logging
 from app.registry.budget import budget_of
 from app.registry.registry import ModelRegistry
 from app.settings import Settings
@@ -44,6 +44,8 @@ def create_app(
             raise Unavailable("The service is starting; try again.", retry_after=1.0)
         return resident
 
+    front = Front(settings, provide_registry, lambda: resident, journal)
+
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
         nonlocal resident
@@ -54,12 +56,14 @@ def create_app(
             yield
 
     app = Litestar(
-        route_handlers=routes(api_key_guard(settings.api_keys)),
+        route_handlers=routes(front.access.guard),
         dependencies={
             "registry": Provide(provide_registry, sync_to_thread=False),
             "strategy": Provide(lambda: generation, sync_to_thread=False),
             "settings": Provide(lambda: settings, sync_to_thread=False),
             "live": Provide(lambda: live, sync_to_thread=False),
+            "vitals": Provide(lambda: front.vitals, sync_to_thread=False),
+            "metrics": Provide(lambda: front.metrics, sync_to_thread=False),
         },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan],
@@ -68,8 +72,9 @@ def create_app(
         request_class=StrictRequest,
         request_max_body_size=settings.max_body_bytes,
     )
-    app.asgi_handler = observed(journaled(app.asgi_handler, journal))
+    front.stand_before(app)
     app.state.live = live
+    app.state.front = front
     return app
 
 

@@ -4,7 +4,6 @@ import logging
 import re
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from time import perf_counter
 from typing import Any, Literal, TextIO
 from uuid import uuid4
 
@@ -32,7 +31,10 @@ def configure_logging(level: str, style: Literal["console", "json"], stream: Tex
     last: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        else [
+            # the default shows the values of local variables, which may be prompts and keys, and takes a second for it
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     structlog.configure(
         processors=[*shared, *last],
@@ -60,41 +62,6 @@ def request_id(scope: Any) -> str:
         sent = next((value for name, value in scope["headers"] if name == HEADER), b"")
         state["request_id"] = sent.decode() if VALID.fullmatch(sent) else uuid4().hex
     return str(state["request_id"])
-
-
-def observed(app: ASGIApp) -> ASGIApp:
-    """``app``, with the request id on every answer and one log line per request, however it ends."""
-
-    async def observe(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
-        began, status, id_ = perf_counter(), 0, request_id(scope)
-        finished = False
-
-        async def watch(message: Message) -> None:
-            nonlocal status, finished
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (HEADER, id_.encode())]
-            elif not message.get("more_body", False):
-                finished = True
-            await send(message)
-
-        try:
-            await app(scope, receive, watch)
-        finally:
-            structlog.get_logger("switchyard").info(
-                "request",
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                complete=finished,
-                ms=round(1000 * (perf_counter() - began), 1),
-                request_id=id_,
-            )
-
-    return observe
 
 
 def _json(value: Any, **_options: Any) -> str:

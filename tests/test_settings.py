@@ -135,7 +135,7 @@ def test_directories_count_from_the_place_that_names_them(tmp_path, monkeypatch)
     ("sources", "said"),
     [
         ({"text": "prot = 1"}, ["my.toml", "prot", "did you mean port?"]),
-        ({"text": "colour = 1"}, ["my.toml", "colour", "allowed are allow_models, api_keys"]),
+        ({"text": "colour = 1"}, ["my.toml", "colour", "allowed are allow_models, allowed_hosts, api_keys"]),
         ({"text": "port = 70000"}, ["my.toml", "port", "70000", "from 0 up to 65535"]),
         ({"text": "port = true"}, ["my.toml", "port", "true"]),
         ({"text": 'port = "8000"'}, ["my.toml", "port", "whole number"]),

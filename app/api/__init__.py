@@ -1,5 +1,7 @@
 """The web: controllers, translation, rendering. Every endpoint is named here."""
 
+from collections.abc import Callable
+
 from litestar import Router
 from litestar.types import ControllerRouterHandler, Guard
 
@@ -8,11 +10,18 @@ from app.api.chat import ChatController
 from app.api.completions import CompletionsController
 from app.api.guards import own_pages_only
 from app.api.health import HealthController
+from app.api.metrics import MetricsController
 from app.api.models import ModelsController
+from app.settings.keys import Scope
 
 
-def routes(guard: Guard) -> list[ControllerRouterHandler]:
-    """All endpoints; ``guard`` stands before those under ``/v1`` and ``/admin``."""
-    v1 = Router("/v1", route_handlers=[CompletionsController, ChatController, ModelsController], guards=[guard])
-    admin = Router("/admin", route_handlers=[AdminController, AdminModelsController], guards=[guard, own_pages_only])
-    return [v1, admin, HealthController]
+def routes(guard: Callable[[Scope], Guard]) -> list[ControllerRouterHandler]:
+    """All endpoints; ``guard`` makes the one that asks for a key with a scope."""
+    v1 = Router(
+        "/v1", route_handlers=[CompletionsController, ChatController, ModelsController], guards=[guard("infer")]
+    )
+    admin = Router(
+        "/admin", route_handlers=[AdminController, AdminModelsController], guards=[guard("admin"), own_pages_only]
+    )
+    metrics = Router("/metrics", route_handlers=[MetricsController], guards=[guard("metrics")])
+    return [v1, admin, metrics, HealthController]

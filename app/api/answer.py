@@ -13,6 +13,7 @@ from msgspec import Struct
 from app.api.connection import while_connected
 from app.api.errors import body_of
 from app.api.journal import Note, note_of
+from app.api.running import watched
 from app.api.sse import EventStream, Source
 from app.api.transcript import Head, Transcript
 from app.errors import EngineFailed
@@ -43,6 +44,8 @@ async def answer(
     The response owns ``events`` from then on. If the client goes, at any time, the job is cancelled.
     """
     note = note_of(request.scope)
+    state = request.app.state
+    events = watched(request.scope, events, state.vitals, state.request_timeout)
     started = await while_connected(request.receive, anext(events))
     if not isinstance(started, Started):
         await events.aclose()

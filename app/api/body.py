@@ -12,11 +12,15 @@ import msgspec
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
+from app.api.access import caller_of
 from app.api.journal import note_of
 from app.errors import InvalidRequest
 
 MAX_DEPTH = 64
-STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+MAX_VALUES = 1_000_000
+"""Commas outside of strings: more than any list of token ids has that a model could take."""
+STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""Strings, the last of which may lack its end: so every byte is looked at once, whatever the bytes are."""
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|\\u[dD][c-fC-F][0-9a-fA-F]{2}")
@@ -43,6 +47,8 @@ class StrictRequest(Request[Any, Any, Any]):
         field = self.route_handler.parsed_data_field
         data = decode(await self.body(), Any if field is None else field.annotation)
         note_of(self.scope).asked(data)
+        if caller := caller_of(self.scope):
+            caller.check(data)
         return data
 
 
@@ -52,6 +58,8 @@ def decode(body: bytes, type_: Any) -> Any:
         raise InvalidRequest("The body is empty; send a JSON object.")
     if depth(body) > MAX_DEPTH:
         raise InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    if body.count(b",") > MAX_VALUES and STRINGS.sub(b"", body).count(b",") > MAX_VALUES:
+        raise InvalidRequest(f"The lists of the body have more than {MAX_VALUES} elements.")
     try:
         return msgspec.json.decode(body, type=type_, strict=True)
     except msgspec.ValidationError as error:

@@ -13,6 +13,7 @@ from litestar.types import ExceptionHandlersMap
 
 from app import errors
 from app.api.body import ClientGone
+from app.api.record import record_of
 from app.observability import request_id
 from app.schemas.errors import ErrorBody, ErrorDetail
 
@@ -34,6 +35,11 @@ TYPES = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
+UNFINISHED = {
+    408: ("request_timeout", "The body has not come in time; send it faster or make it smaller."),
+    413: ("body_too_large", "The body is larger than this service takes."),
+}
+"""Answers to requests whose rest is not waited for: code and message."""
 CLIENT_GONE = 499
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
@@ -56,14 +62,21 @@ def exception_handlers() -> ExceptionHandlersMap:
     return {HTTPException: _refused, ClientGone: _gone, Exception: _failed}
 
 
-def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
+def refusal(error: Exception, where: str) -> tuple[int, dict[str, str], ErrorBody]:
+    """Status, headers and body of an answer that tells of ``error``; see :func:`body_of`."""
     status = status_of(error) if isinstance(error, errors.SwitchyardError) else 500
     headers: dict[str, str] = {}
     if isinstance(error, errors.SwitchyardError) and error.retry_after is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after)))
     if status == 401:
         headers["www-authenticate"] = "Bearer"
-    return Response(body_of(error, request_id(request.scope)), status_code=status, headers=headers)
+    return status, headers, body_of(error, where)
+
+
+def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
+    status, headers, body = refusal(error, request_id(request.scope))
+    record_of(request.scope).error = body.error.code
+    return Response(body, status_code=status, headers=headers)
 
 
 def _gone(_request: Request[Any, Any, Any], _error: ClientGone) -> Response[ErrorBody]:
@@ -80,8 +93,11 @@ def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[
         allowed = _allowed(request)
         message = f"{asked} is not allowed; this URL takes {allowed}."
         return Response(_body(405, message, code="method_not_allowed"), status_code=405, headers={"allow": allowed})
-    if error.status_code == 413:
-        return Response(_body(413, "The body is larger than this service takes."), status_code=413)
+    if error.status_code in UNFINISHED:
+        code, message = UNFINISHED[error.status_code]
+        return Response(
+            _body(error.status_code, message, code=code), status_code=error.status_code, headers={"connection": "close"}
+        )
     if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
         return Response(_parameter(error.extra[0]), status_code=400)
     if error.status_code >= 500:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from app.engine.grammar import Grammar, Thoughts
 from app.engine.text import Tokenizer
+from app.engine.work import Work
 from app.schemas.sampling import Sampling
 
 FinishReason = Literal["stop", "length"]
@@ -99,13 +100,6 @@ class TokenStream(Protocol):
         """End every row that still runs and free its KV cache within one decode step. Safe to call twice."""
 
 
-class Work(Struct, frozen=True):
-    """What an engine has to do: rows that decode, and prompt tokens that are not computed yet."""
-
-    rows: int
-    waiting_tokens: int
-
-
 class Engine(Protocol):
     """One resident model."""
 
@@ -165,10 +159,7 @@ class MemoryGauge(Protocol):
 
 
 class Lease(Protocol):
-    """The right to use a resident model; held for as long as its context is entered.
-
-    ``load_seconds`` is how much of the wait for it went into loading the model.
-    """
+    """The right to use a resident model, held while its context is entered; it waited ``load_seconds`` for a load."""
 
     model: str
     engine: Engine

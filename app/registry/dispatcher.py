@@ -20,6 +20,7 @@ from app.registry.residency import Claim, Resident, Turns
 from app.registry.schedule import Schedule, schedule
 from app.registry.slot import Slot
 from app.registry.sources import Source
+from app.registry.status import Figures
 from app.registry.trimmer import RECLAIM_SECONDS, Trimmer
 
 
@@ -116,6 +117,11 @@ class Dispatcher:
             if slot.phase == "resident":
                 self._lifecycle.evict(slot)
         await self._lifecycle.settle()
+
+    def figures(self) -> Figures:
+        """What resident models have to do, and what has happened since the start."""
+        work = {model: slot.engine.work() for model, slot in self.slots.items() if slot.engine is not None}
+        return Figures(work, self._lifecycle.counts)
 
     def residents(self) -> list[Resident]:
         """Everything that has memory."""

@@ -1,5 +1,6 @@
 """The right to use a resident model: asked for, held, given back without waiting for anything."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -19,11 +20,18 @@ class Holder(Protocol):
 
 
 class ModelLease:
-    """A held lease. ``kv`` bytes are reserved for it; ``engine`` is gone when it ends."""
+    """A held lease. ``kv`` bytes are reserved for it; ``engine`` is gone when it ends.
 
-    def __init__(self, holder: Holder, model: str, engine: Engine) -> None:
+    ``arrived`` is when the model came into memory, on the loop's clock, after a load of ``load_seconds``.
+    """
+
+    def __init__(
+        self, holder: Holder, model: str, engine: Engine, *, arrived: float = 0.0, load_seconds: float = 0.0
+    ) -> None:
         self.model = model
         self.kv = 0
+        self.arrived = arrived
+        self.load_seconds = load_seconds
         self.engine = engine
         self._holder: Holder | None = holder
 
@@ -49,8 +57,10 @@ class AskedLease(AbstractAsyncContextManager[Lease]):
         self._lease: ModelLease | None = None
 
     async def __aenter__(self) -> Lease:
-        self._lease = await self._acquire()
-        return self._lease
+        asked = asyncio.get_running_loop().time()
+        self._lease = lease = await self._acquire()
+        lease.load_seconds = min(lease.load_seconds, max(0.0, lease.arrived - asked))
+        return lease
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

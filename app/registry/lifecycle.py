@@ -13,6 +13,7 @@ from app.errors import EngineFailed, SwitchyardError
 from app.registry.footprint import Footprint
 from app.registry.slot import Slot
 from app.registry.sources import Source
+from app.registry.status import Counts
 
 Fetch = Callable[[Source], Awaitable[Footprint]]
 
@@ -30,6 +31,7 @@ class Lifecycle:
     ) -> None:
         self._fetch = fetch
         self._loader = loader
+        self.counts = Counts()
         self._changed = changed
         self._failed = failed
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,9 +67,11 @@ class Lifecycle:
             slot.gone()
             raise
         except Exception as error:  # noqa: BLE001 - told to everyone who waits
+            self.counts.fetch_failures += 1
             slot.gone()
             self._failed(slot, _told(error, f"{slot.model} could not be fetched. Try again, or name another model."))
         else:
+            self.counts.fetches += 1
             slot.phase = "stored"
             self._changed(slot)
 
@@ -77,9 +81,11 @@ class Lifecycle:
                 raise RuntimeError("A model is loaded only after its files have been found.")
             engine = await self._loader.load(slot.footprint.path, name=slot.model)
         except Exception as error:  # noqa: BLE001 - told to everyone who waits
+            self.counts.load_failures += 1
             slot.gone()
             self._failed(slot, _told(error, f"{slot.model} could not be loaded. Try again, or name another model."))
         else:
+            self.counts.loads += 1
             slot.arrive(engine, _now())
             del engine
             self._changed(slot)
@@ -90,6 +96,7 @@ class Lifecycle:
         except Exception:
             logging.getLogger(__name__).exception("closing %s failed", slot.model)
         del engine
+        self.counts.evictions += 1
         slot.gone()
         self._changed(slot)
 

@@ -16,7 +16,7 @@ from app.registry.queue import Queue
 from app.registry.residency import Turns
 from app.registry.shelf import Shelf
 from app.registry.sources import HubRepo, Source
-from app.registry.status import MemoryStatus, ModelCard, ModelStatus
+from app.registry.status import Figures, MemoryStatus, ModelCard, ModelStatus
 from app.settings import ModelEntry, Settings
 
 
@@ -146,6 +146,19 @@ class ModelRegistry:
     def memory(self) -> MemoryStatus:
         """The budget and what it is used for."""
         return report.memory_status(self._dispatcher, self._gauge, self._caches)
+
+    def figures(self) -> Figures:
+        """What resident models have to do, and what has happened since the start."""
+        return self._dispatcher.figures()
+
+    @property
+    def preloading(self) -> bool:
+        """Whether models that are marked ``preload`` are still on their way."""
+        return bool(self._preloads)
+
+    def canonical(self, model: str | None) -> str:
+        """The id that a name stands for, whether there is such a model or not; None: the default one."""
+        return self._catalog.name(model)
 
     async def _known(self) -> tuple[tuple[Source, ...], set[str]]:
         """Every known model by id, and the ids of those on disk."""

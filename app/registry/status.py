@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from app.engine.work import Work
+
 State = Literal["absent", "downloading", "on_disk", "queued", "loading", "resident", "unloading"]
 
 
@@ -65,3 +67,20 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     queued: int
     pool: int
     process: int
+
+
+class Counts(Struct):
+    """What has happened since the start."""
+
+    loads: int = 0
+    load_failures: int = 0
+    evictions: int = 0
+    fetches: int = 0
+    fetch_failures: int = 0
+
+
+class Figures(Struct, frozen=True):
+    """What resident models have to do, by id, and what has happened."""
+
+    work: dict[str, Work]
+    counts: Counts

@@ -23,6 +23,6 @@ class ModelList(Struct, frozen=True, kw_only=True):
 
 
 class Health(Struct, frozen=True):
-    """The service answers."""
+    """Whether the service answers, and takes requests."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok", "loading", "draining", "failed"] = "ok"

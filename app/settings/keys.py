@@ -84,4 +84,4 @@ def read_file(path: Path) -> dict[str, Entry]:
     except msgspec.ValidationError as failure:
         where = re.search(r"`\$(.*)`", str(failure))
         place = where[1].removeprefix(".") if where else ""
-        raise SettingsProblem(f"{path}: {place or 'a key'} is wrong; `switchyard key` writes entries that are not") from None
+        raise SettingsProblem(f"{path}: {place or 'a key'} is wrong; let `switchyard key` write entries") from None

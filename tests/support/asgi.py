@@ -111,7 +111,7 @@ async def exchange(
         "raw_path": parts.path.encode(),
         "query_string": parts.query.encode(),
         "root_path": "",
-        "headers": [(b"host", b"testserver"), (b"content-type", b"application/json")]
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")]
         + [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),

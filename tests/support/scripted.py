@@ -11,9 +11,10 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from app.engine.base import Prefilled, PromptScore, Sequence, Token, TopLogprob, Work
+from app.engine.base import Prefilled, PromptScore, Sequence, Token, TopLogprob
 from app.engine.grammar import Grammar
 from app.engine.text import Detokenizer, Marks, ParsedCall, Tokenizer
+from app.engine.work import Work
 from app.errors import EngineFailed, InvalidRequest, SwitchyardError
 
 BOS, EOS = 256, 257

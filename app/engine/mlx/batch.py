@@ -17,6 +17,7 @@ from app.engine.mlx.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
+from app.engine.work import Work
 from app.errors import EngineFailed, SwitchyardError, Unavailable
 
 LONE_SLICE = 2048
@@ -52,6 +53,12 @@ class ModelBatch:
         """Queue sequences, first come first served."""
         self._queue.add(sequences)
         self._thread.add(self)
+
+    def work(self) -> Work:
+        """What there is to do. Any thread: it reads, and may be a step late."""
+        task = self._task
+        waiting = sum(len(it.request.prompt) for it in self._queue.sequences)
+        return Work(sum(batch.rows for batch in self._batches), waiting + (task.work.left if task else 0))
 
     def step(self) -> bool:
         """One prefill slice, one decode step; False when every row has ended."""

@@ -15,6 +15,7 @@ from app.engine.mlx.rows import Waiting
 from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
+from app.engine.work import Work
 from app.errors import SwitchyardError, Unavailable
 
 
@@ -68,6 +69,10 @@ class MLXEngine:
             self._thread.notify(partial(stream.fail, failure))
             return
         batch.submit(waiting)
+
+    def work(self) -> Work:
+        """Read from the batch beside its thread: plain numbers that may be a step old."""
+        return Work(0, 0) if self._batch is None else self._batch.work()
 
     async def close(self) -> None:
         """Fail what still runs and return once weights and caches are back with the system."""

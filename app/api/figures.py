@@ -1,0 +1,38 @@
+"""The registry's state as Prometheus metrics, made when they are asked for."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from app.registry.registry import ModelRegistry
+
+
+def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
+    """Memory by kind, queue, batches, and what has been loaded and evicted since the start."""
+    memory, figures = registry.memory(), registry.figures()
+    kinds = GaugeMetricFamily("switchyard_memory_bytes", "Memory by what holds it", labels=("kind",))
+    for kind in ("weights", "kv", "prefix_caches", "active", "stray", "pool", "process"):
+        kinds.add_metric([kind], getattr(memory, kind))
+    yield kinds
+    yield GaugeMetricFamily("switchyard_memory_budget_bytes", "The memory budget", memory.limit)
+    yield GaugeMetricFamily("switchyard_queue_depth", "Requests that wait for a model or for memory", memory.queued)
+    yield GaugeMetricFamily("switchyard_running_requests", "Answers that are being worked on", running)
+    yield GaugeMetricFamily("switchyard_resident_models", "Models in memory", len(figures.work))
+    rows = GaugeMetricFamily("switchyard_batch_rows", "Rows that are generated together", labels=("model",))
+    backlog = GaugeMetricFamily(
+        "switchyard_prefill_backlog_tokens", "Tokens of prompts still to compute", labels=("model",)
+    )
+    for model, work in figures.work.items():
+        rows.add_metric([model], work.rows)
+        backlog.add_metric([model], work.waiting_tokens)
+    yield rows
+    yield backlog
+    counts = figures.counts
+    yield CounterMetricFamily("switchyard_model_loads", "Models loaded", counts.loads)
+    yield CounterMetricFamily("switchyard_model_load_failures", "Models that could not be loaded", counts.load_failures)
+    yield CounterMetricFamily("switchyard_model_evictions", "Models that left memory", counts.evictions)
+    yield CounterMetricFamily("switchyard_model_fetches", "Models looked up or downloaded", counts.fetches)
+    yield CounterMetricFamily(
+        "switchyard_model_fetch_failures", "Models that could not be found or downloaded", counts.fetch_failures
+    )

@@ -1,0 +1,49 @@
+"""What stands around the endpoints of one application: who gets in, what is seen of it, how it ends."""
+
+from collections.abc import Callable
+
+from litestar import Litestar
+
+from app.api.access import Access
+from app.api.gate import Gate
+from app.api.journal import Journal, journaled
+from app.api.metrics import Metrics
+from app.api.observed import Told, observed
+from app.api.vitals import Vitals
+from app.observability import ASGIApp
+from app.registry.registry import ModelRegistry
+from app.settings import Settings
+from app.settings.keys import read_keys
+
+
+class Front:
+    """Made with the application; ``registry`` raises while there is none. Raises SettingsProblem for a bad key file."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Callable[[], ModelRegistry],
+        resident: Callable[[], ModelRegistry | None],
+        journal: Journal,
+    ) -> None:
+        self._settings = settings
+        self._journal = journal
+        self.vitals = Vitals()
+        self.access = Access(read_keys(settings), lambda model: registry().canonical(model))
+        self.metrics = Metrics(resident, lambda: self.vitals.running)
+        self._told: tuple[Told, ...] = (self.metrics.observe,)
+        if settings.tracing:
+            from app.api.tracing import tracer  # noqa: PLC0415  an extra, imported where it is wanted
+
+            self._told = (*self._told, tracer())
+
+    def stand_before(self, app: Litestar) -> None:
+        """Put everything before the application's own handler."""
+        inner: ASGIApp = journaled(app.asgi_handler, self._journal)
+        app.asgi_handler = observed(Gate(inner, self._settings, self.vitals), *self._told)
+        app.state.vitals = self.vitals
+        app.state.request_timeout = self._settings.request_timeout
+
+    def reload_keys(self) -> None:
+        """Read the key file again; a file that is wrong changes nothing and raises SettingsProblem."""
+        self.access.replace(read_keys(self._settings))

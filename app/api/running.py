@@ -1,0 +1,37 @@
+"""A running job, watched: measured, bounded in time, and known to whoever stops the service."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from app.api.deadline import Deadline
+from app.api.record import record_of
+from app.api.vitals import Vitals
+from app.errors import SwitchyardError
+from app.generation.events import Event
+
+
+async def watched(
+    scope: Any, events: AsyncGenerator[Event, None], vitals: Vitals, seconds: float
+) -> AsyncGenerator[Event, None]:
+    """``events`` until they end, fail, take longer than ``seconds`` or the service stops."""
+    record, deadline = record_of(scope), Deadline(seconds)
+    vitals.begin(deadline)
+    try:
+        async with aclosing(events):
+            with deadline:
+                while True:
+                    try:
+                        event = await deadline.next(events)
+                    except StopAsyncIteration:
+                        return
+                    record.see(event)
+                    yield event
+    except SwitchyardError as failure:
+        record.error = failure.code or type(failure).__name__
+        raise
+    except Exception:
+        record.error = "internal_error"
+        raise
+    finally:
+        vitals.end(deadline)
