@@ -28,6 +28,7 @@ class Catalog:
         self._find = _scan_roots if find is None else find
         self._directories: dict[str, ModelDirectory] = {}
         self._scanned_at: float | None = None
+        self._scanning = asyncio.Lock()
         self._aliases = dict(_ALIASES)
         for name, entry in settings.models.items():
             self._aliases.update(dict.fromkeys(entry.aliases, name))
@@ -73,11 +74,12 @@ class Catalog:
         return any(fnmatchcase(repo, pattern) for pattern in self._settings.allow_models)
 
     async def rescan(self) -> None:
-        """Look for model directories again, unless that was done a moment ago."""
-        now = asyncio.get_running_loop().time()
-        if self._scanned_at is None or now - self._scanned_at >= _RESCAN_SECONDS:
-            self._scanned_at = now
-            self._directories = await asyncio.to_thread(self._find, self._settings)
+        """Look for model directories again, unless that was done a moment ago; who comes meanwhile waits for it."""
+        async with self._scanning:
+            now = asyncio.get_running_loop().time()
+            if self._scanned_at is None or now - self._scanned_at >= _RESCAN_SECONDS:
+                self._directories = await asyncio.to_thread(self._find, self._settings)
+                self._scanned_at = now
 
     def _known(self, name: str) -> Source | None:
         directory = self._directories.get(name)

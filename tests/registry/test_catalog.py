@@ -1,3 +1,6 @@
+import asyncio
+import time
+
 import pytest
 
 from app.errors import ModelNotFound
@@ -92,6 +95,24 @@ def test_directories_below_roots_are_models(tmp_path):
     assert tiny.path == tmp_path / "one" / "tiny-a", "the first root wins"
     assert isinstance(found(catalog, "org/name"), LocalDirectory), "a directory goes before a repo of the same name"
     assert [source.id for source in run(catalog.sources())] == [SMOLLM2, "org/name", "tiny-a"]
+
+
+def test_all_who_ask_first_and_at_once_find_it(tmp_path):
+    write_model(tmp_path / "tiny-a")
+    looks = 0
+
+    def slowly(settings):
+        nonlocal looks
+        looks += 1
+        time.sleep(0.05)
+        return {"tiny-a": scan(tmp_path)["tiny-a"]}
+
+    async def ask():
+        catalog = Catalog(Settings(model_roots=(tmp_path,), offline=True), find=slowly)
+        return await asyncio.gather(*(catalog.find("tiny-a") for _ in range(8)))
+
+    assert {source.id for source in asyncio.run(ask())} == {"tiny-a"}
+    assert looks == 1
 
 
 def test_what_is_put_there_later_is_found(tmp_path):
