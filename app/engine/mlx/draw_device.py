@@ -8,7 +8,8 @@ rounding of float32 logits themselves) are cut or kept together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import mlx.core as mx
 
@@ -24,18 +25,48 @@ BLOCK = 256
 def draw(logits: mx.array, rows: Sequence[Row]) -> mx.array:
     """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits; nothing is evaluated here."""
     samplings = [row.request.sampling for row in rows]
-    scaled = logits / mx.array([[s.temperature] for s in samplings])
+    cuts_mass = any(s.top_p < 1 or s.min_p for s in samplings)
+    cuts_count = any(s.top_k for s in samplings)
+    tokens: mx.array = _compiled(cuts_mass, cuts_count)(
+        logits,
+        temperature=mx.array([[s.temperature] for s in samplings]),
+        top_p=mx.array([[s.top_p if s.top_p < 1 else float("inf")] for s in samplings]),
+        min_p=mx.array([[s.min_p] for s in samplings]),
+        top_k=mx.array([[float(s.top_k or "inf")] for s in samplings]),
+        uniform=mx.array([[row.random.random()] for row in rows]),
+    )
+    return tokens
+
+
+@cache
+def _compiled(cuts_mass: bool, cuts_count: bool) -> Callable[..., mx.array]:
+    """The drawing function as one graph, traced once per number of rows; batches that need no cut do not search."""
+    drawing: Callable[..., mx.array] = mx.compile(partial(_draw, cuts_mass=cuts_mass, cuts_count=cuts_count))
+    return drawing
+
+
+def _draw(
+    logits: mx.array,
+    *,
+    temperature: mx.array,
+    top_p: mx.array,
+    min_p: mx.array,
+    top_k: mx.array,
+    uniform: mx.array,
+    cuts_mass: bool,
+    cuts_count: bool,
+) -> mx.array:
+    """All parameters are ``[rows, 1]``; infinity means no cut."""
+    scaled = logits / temperature
     scaled = scaled - mx.max(scaled, axis=-1, keepdims=True)
     weights = mx.exp(scaled)
-    if any(s.top_p < 1 or s.top_k or s.min_p for s in samplings):
-        least = mx.log(mx.array([[s.min_p] for s in samplings]))
-        top_p = mx.array([[s.top_p] for s in samplings]) * mx.sum(weights, axis=-1, keepdims=True)
-        cut = mx.maximum(_cut(scaled, weights, mx.where(top_p > 0, top_p, 1e-30)), least)
-        if any(s.top_k for s in samplings):
-            top_k = mx.array([[float(s.top_k or logits.shape[-1])] for s in samplings])
-            cut = mx.maximum(cut, _cut(scaled, mx.ones_like(weights), top_k))
-        weights = mx.where(scaled >= cut, weights, 0)
-    return _invert(weights, mx.array([[row.random.random()] for row in rows]))
+    cut = mx.full(temperature.shape, -float("inf"))
+    if cuts_mass:
+        wanted = mx.maximum(top_p * mx.sum(weights, axis=-1, keepdims=True), 1e-30)
+        cut = mx.maximum(_cut(scaled, weights, wanted), mx.log(min_p))
+    if cuts_count:
+        cut = mx.maximum(cut, _cut(scaled, mx.ones_like(weights), top_k))
+    return _invert(mx.where(scaled >= cut, weights, 0), uniform)
 
 
 def _cut(scaled: mx.array, measure: mx.array, wanted: mx.array) -> mx.array:
