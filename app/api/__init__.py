@@ -12,6 +12,7 @@ from app.api.guards import own_pages_only
 from app.api.health import HealthController
 from app.api.metrics import MetricsController
 from app.api.models import ModelsController
+from app.api.page import PageController
 from app.settings.keys import Scope
 
 
@@ -24,4 +25,4 @@ def routes(guard: Callable[[Scope], Guard]) -> list[ControllerRouterHandler]:
         "/admin", route_handlers=[AdminController, AdminModelsController], guards=[guard("admin"), own_pages_only]
     )
     metrics = Router("/metrics", route_handlers=[MetricsController], guards=[guard("metrics")])
-    return [v1, admin, metrics, HealthController]
+    return [v1, admin, metrics, HealthController, PageController]

@@ -130,6 +130,7 @@ class ModelRegistry:
         dispatcher, downloads = self._dispatcher, self._shelf.downloads()
         known = {source.id: source for source in sources}
         known |= {slot.model: slot.source for slot in dispatcher.slots.values()}
+        known |= report.being_pulled(known.values(), downloads.values())
         queued = report.queued_by_model(dispatcher)
         return tuple(
             report.model_status(

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import psutil
 
@@ -30,6 +31,17 @@ def hub_source(installed: Installed) -> HubRepo:
         return HubRepo(id=installed.repo, repo=installed.repo)
     revision = installed.revisions[0] if installed.revisions else installed.commit
     return HubRepo(id=f"{installed.repo}@{revision}", repo=installed.repo, revision=revision)
+
+
+def being_pulled(known: Iterable[Source], downloads: Iterable[Progress]) -> dict[str, Source]:
+    """Models that are known only because they are being downloaded."""
+    repos = {source.repo for source in known if isinstance(source, HubRepo)}
+    return {
+        source.id: source
+        for it in downloads
+        if it.repo not in repos
+        for source in (hub_source(Installed(it.repo, "", (it.revision,), Path(), 0)),)
+    }
 
 
 def card(source: Source, aliases: Iterable[str], started: int) -> ModelCard:

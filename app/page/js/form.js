@@ -1,0 +1,78 @@
+// What a request is made with: model, mode, system prompt, parameters.
+import { html } from "./html.js";
+import { NUMBERS } from "./request.js";
+import { STATES } from "./states.js";
+
+const FORMATS = [["text", "Text"], ["json_object", "JSON object"], ["json_schema", "JSON by a schema"]];
+
+export function Form({ form, change, live }) {
+  const set = (name) => (event) => change({ [name]: event.target.value });
+  return html`<form class="settings" onSubmit=${(event) => event.preventDefault()}>
+    <${Model} form=${form} change=${change} live=${live} />
+    <fieldset class="choice">
+      <legend>Mode</legend>
+      ${[["chat", "Chat"], ["completion", "Raw text"]].map(
+        ([mode, label]) => html`<label>
+          <input type="radio" name="mode" checked=${form.mode === mode} onChange=${() => change({ mode })} />
+          <span>${label}</span>
+        </label>`,
+      )}
+    </fieldset>
+    ${form.mode === "chat" &&
+    html`<label>System prompt
+      <textarea rows="2" value=${form.system} onInput=${set("system")} placeholder="None"></textarea>
+    </label>`}
+    <div class="grid">${NUMBERS.filter((it) => !it.more).map((it) => html`<${Number_} it=${it} form=${form} set=${set} />`)}</div>
+    <details>
+      <summary>More</summary>
+      <div class="grid">${NUMBERS.filter((it) => it.more).map((it) => html`<${Number_} it=${it} form=${form} set=${set} />`)}</div>
+      <label>Stop texts, one a line <textarea rows="2" value=${form.stop} onInput=${set("stop")}></textarea></label>
+      ${form.mode === "chat" && html`<${Shapes} form=${form} set=${set} />`}
+    </details>
+  </form>`;
+}
+
+function Model({ form, change, live }) {
+  const chosen = live.models.find((model) => model.id === form.model || model.aliases.includes(form.model));
+  const preset = live.service?.default_model ?? "";
+  return html`<label>Model
+    <input list="models" value=${form.model} placeholder=${preset} autocomplete="off" spellcheck=${false} autocapitalize="off"
+      onInput=${(event) => change({ model: event.target.value })} />
+    <datalist id="models">
+      ${live.models.map((model) => html`<option value=${model.id}>${STATES[model.state].label}</option>`)}
+      ${live.models.flatMap((model) => model.aliases.map((alias) => html`<option value=${alias}>${model.id}</option>`))}
+    </datalist>
+    <small>${hint(form.model, chosen)}</small>
+  </label>`;
+}
+
+function hint(asked, chosen) {
+  if (!asked.trim()) return "The default; any other id of the hub can be typed.";
+  if (!chosen) return "Not on this machine: it is fetched from the hub when asked.";
+  return `${STATES[chosen.state].label[0].toUpperCase()}${STATES[chosen.state].label.slice(1)}.`;
+}
+
+function Number_({ it, form, set }) {
+  return html`<label title=${it.note}>${it.label}
+    <input type="number" inputmode="decimal" min=${it.min} max=${it.max} step=${it.step} placeholder="default"
+      value=${form[it.name] ?? ""} onInput=${set(it.name)} />
+  </label>`;
+}
+
+function Shapes({ form, set }) {
+  return html`
+    <label>Answer as
+      <select value=${form.format} onChange=${set("format")}>
+        ${FORMATS.map(([value, label]) => html`<option value=${value}>${label}</option>`)}
+      </select>
+    </label>
+    ${form.format === "json_schema" &&
+    html`<label>JSON schema
+      <textarea class="mono" rows="5" spellcheck=${false} value=${form.schema} onInput=${set("schema")}
+        placeholder='{"type": "object", "properties": {"city": {"type": "string"}}}'></textarea>
+    </label>`}
+    <label>Tools, a JSON list
+      <textarea class="mono" rows="3" spellcheck=${false} value=${form.tools} onInput=${set("tools")}
+        placeholder='[{"type": "function", "function": {"name": "weather", ...}}]'></textarea>
+    </label>`;
+}

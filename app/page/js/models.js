@@ -1,0 +1,127 @@
+// Every known model, its state, and what may be done with it.
+import { bytes, clock, count } from "./format.js";
+import { html, useEffect, useState } from "./html.js";
+import { ask, modelPath, values } from "./net.js";
+import { STATES, hue } from "./states.js";
+
+export function Models({ live }) {
+  const [failure, setFailure] = useState("");
+  const run = async (work) => {
+    setFailure("");
+    try {
+      await work();
+    } catch (error) {
+      setFailure(error.message);
+    }
+  };
+  const sorted = live.models.toSorted((a, b) => STATES[a.state].order - STATES[b.state].order || a.id.localeCompare(b.id));
+  return html`<section class="card" aria-labelledby="models-title">
+    <div class="row between">
+      <h2 id="models-title">Models</h2>
+      <${Pull} run=${run} />
+    </div>
+    ${failure && html`<p class="failure" role="alert">${failure}
+      <button type="button" class="quiet small" onClick=${() => setFailure("")}>Dismiss</button></p>`}
+    <ul class="models">
+      ${sorted.map((model) => html`<${Model} key=${model.id} model=${model} at=${live.at} speed=${live.speeds[model.id]} run=${run} />`)}
+    </ul>
+  </section>`;
+}
+
+async function pull(id) {
+  const response = await ask("POST", modelPath(id, "pull"));
+  for await (const moment of values(response)) void moment; // the list shows how far it is; a failure is thrown
+}
+
+function Pull({ run }) {
+  const [id, set] = useState("");
+  const go = (event) => {
+    event.preventDefault();
+    const name = id.trim();
+    set("");
+    if (name) run(() => pull(name));
+  };
+  return html`<form class="row" onSubmit=${go}>
+    <input aria-label="Model of the hub" placeholder="org/name of a hub model" value=${id} spellcheck=${false} autocapitalize="off"
+      onInput=${(event) => set(event.target.value)} />
+    <button class="primary" disabled=${!id.trim()}>Pull</button>
+  </form>`;
+}
+
+function Model({ model, at, speed, run }) {
+  const [busy, setBusy] = useState(false);
+  const act = (action, method = "POST") => async () => {
+    setBusy(true);
+    await run(() => (action === "pull" ? pull(model.id) : ask(method, modelPath(model.id, action))));
+    setBusy(false);
+  };
+  const button = (label, action, disabled = false) =>
+    html`<button type="button" class="quiet" disabled=${busy || disabled} onClick=${act(action)}>${label}</button>`;
+  const resident = model.state === "resident";
+  return html`<li class="model" data-state=${model.state} data-id=${model.id}>
+    <div class="name">
+      <i class=${resident ? "weights" : "none"} style=${{ "--hue": hue(model.id) }}></i>
+      <strong>${model.id}</strong>
+      ${model.aliases.map((alias) => html`<span class="alias">${alias}</span>`)}
+    </div>
+    <div class="state">
+      <span class="chip ${model.state}">${STATES[model.state].label}</span>
+      ${model.pinned && html`<span class="chip pinned">pinned</span>`}
+      <${Details} model=${model} at=${at} />
+    </div>
+    <div class="row actions">
+      ${resident && button(model.pinned ? "Unpin" : "Pin", model.pinned ? "unpin" : "pin")}
+      ${resident && button("Unload", "unload", model.leases > 0)}
+      ${(model.state === "on_disk" || model.state === "absent") && button("Load", "load")}
+      ${model.state === "absent" && button("Pull", "pull")}
+      ${model.state === "on_disk" && model.id.includes("/") && html`<${Remove} busy=${busy} remove=${act("", "DELETE")} />`}
+    </div>
+    ${model.download && html`<${Transfer} download=${model.download} rate=${speed?.rate ?? 0} />`}
+  </li>`;
+}
+
+function Remove({ busy, remove }) {
+  const [sure, ask_] = useState(false);
+  useEffect(() => {
+    const timer = sure && setTimeout(() => ask_(false), 5000);
+    return () => clearTimeout(timer);
+  }, [sure]);
+  return sure
+    ? html`<button type="button" class="danger" disabled=${busy} onClick=${remove}>Really remove</button>`
+    : html`<button type="button" class="quiet" disabled=${busy} onClick=${() => ask_(true)}>Remove</button>`;
+}
+
+function Details({ model, at }) {
+  const elapsed = useElapsed(at, model.idle_seconds !== null || model.expires_in !== null);
+  const parts = [
+    model.nbytes > 0 && `${bytes(model.nbytes)} weights`,
+    model.kv_bytes > 0 && `${bytes(model.kv_bytes)} KV`,
+    model.leases > 0 && `in use by ${count(model.leases, "request")}`,
+    model.queued > 0 && `${model.queued} waiting`,
+    model.idle_seconds !== null && `idle for ${clock(model.idle_seconds + elapsed)}`,
+    model.expires_in !== null && `leaves in ${clock(model.expires_in - elapsed)}`,
+  ].filter(Boolean);
+  return html`<span class="muted">${parts.join(" · ")}</span>`;
+}
+
+/** Seconds since the snapshot was told, counted here. */
+function useElapsed(at, counts) {
+  const [now, set] = useState(performance.now());
+  useEffect(() => {
+    set(performance.now());
+    if (!counts) return undefined;
+    const timer = setInterval(() => set(performance.now()), 1000);
+    return () => clearInterval(timer);
+  }, [at, counts]);
+  return Math.max(0, (now - at) / 1000);
+}
+
+function Transfer({ download, rate }) {
+  const { done, total } = download;
+  const left = rate > 0 && total > done ? `, ${clock((total - done) / rate)} left` : "";
+  const words = total ? `${bytes(done)} of ${bytes(total)}` : "asking the hub";
+  return html`<div class="transfer">
+    <progress max=${total || undefined} value=${total ? done : undefined} aria-label="Download"></progress>
+    <span class="muted small">${words}${rate > 0 ? `, ${bytes(rate)}/s` : ""}${left}</span>
+  </div>`;
+}

@@ -1,0 +1,190 @@
+"""What the page makes of answers, on a service whose model says what it is told."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from app.main import create_app
+from app.settings import Settings
+from tests.page.browser import Page
+from tests.support.house import scripted_memory, scripted_registry
+from tests.support.live import live
+from tests.support.scripted import ScriptedLoader, says
+
+HOSTILE = (
+    "**bold** <script>window.owned = 1</script><img src=x onerror='window.owned = 1'> "
+    "[click](javascript:window.owned=1) [site](https://example.org) <style>body{display:none}</style>\n\n"
+    "```python\nprint('<b>')\n```\n"
+)
+JSON = '{"city":"Paris","rivers":["Seine"]}'
+ANSWERS = {"hostile": HOSTILE, "json": JSON}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    root = tmp_path_factory.mktemp("page")
+
+    def script(sequence, row):
+        asked = bytes(token for token in sequence.prompt if token < 256).decode()
+        known = [answer for word, answer in ANSWERS.items() if word in asked]
+        return says(known[-1] if known else "Hello there.")(sequence, row)
+
+    @asynccontextmanager
+    async def make():
+        async with scripted_registry(ScriptedLoader(scripted_memory(), script=script), root) as registry:
+            yield create_app(Settings(default_model="tiny"), registry=registry)
+
+    with live(make) as url:
+        yield url
+
+
+@pytest.fixture
+def page(chrome, url):
+    page = Page(chrome, url)
+    yield page
+    assert page.complaints() == []
+    page.close()
+
+
+def test_what_a_model_writes_is_shown_and_never_run(page):
+    page.ask("hostile")
+    page.answered()
+    said = page.one(".said")
+    assert said.find_element("css selector", "strong").text == "bold"
+    assert page.one(".said pre code").text == "print('<b>')"
+    assert "<script>" in said.text
+    assert page.js("return document.querySelectorAll('.said :is(script, img, style, [onerror])').length") == 0
+    links = page.js("return [...document.querySelectorAll('.said a')].map(a => [a.getAttribute('href'), a.rel])")
+    assert links == [[None, "noopener noreferrer nofollow"], ["https://example.org", "noopener noreferrer nofollow"]]
+    assert page.js("return window.owned") is None
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "document.body.insertAdjacentHTML('beforeend', '<i>markup</i>')",
+        "document.body.setAttribute('onclick', 'window.owned = 1')",
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.owned = 1'}))",
+    ],
+)
+def test_the_policy_lets_no_text_become_code(page, attack):
+    assert page.js(f"try {{ {attack} }} catch (error) {{ return error.name }}") == "TypeError"
+    assert page.js("return window.owned") is None
+    page.browser.get_log("browser")  # the browser says so too
+
+
+def test_json_is_laid_out(page):
+    page.ask("json")
+    page.answered()
+    assert page.one(".said pre").text.splitlines()[:2] == ["{", '  "city": "Paris",']
+
+
+def test_raw_text_goes_on_from_the_prompt(page):
+    page.one("fieldset label:last-of-type").click()
+    page.ask("Once upon")
+    page.answered()
+    assert (page.text(".raw .given"), page.text(".raw .new")) == ("Once upon", "Hello there.")
+
+
+def test_a_refusal_is_shown_as_a_sentence(page):
+    page.one("input[list]").send_keys("org/none")
+    page.ask("Hello")
+    failure = page.says(".turn .failure", "org/none")
+    assert failure.endswith(".")
+    assert "{" not in failure
+    page.answered()
+
+
+def test_what_is_no_number_is_refused_by_the_service_and_said(page):
+    page.js("document.querySelectorAll('input[type=number]')[1].closest('label').click()")
+    page.all("input[type=number]")[0].send_keys("7")
+    page.ask("Hello")
+    page.says(".turn .failure", "temperature")
+
+
+def test_the_request_is_copied_as_programs_that_run(page):
+    page.browser.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    page.all("input[type=number]")[1].send_keys("4")
+    page.one("#prompt").send_keys("It's")
+    page.js("window.copied = []; navigator.clipboard.writeText = async (text) => void window.copied.push(text)")
+    page.button("Copy as curl").click()
+    page.button("Copy as Python").click()
+    curl, python = page.until(lambda: len(page.js("return window.copied")) == 2 and page.js("return window.copied"), "")
+    compile(python, "copied", "exec")
+    assert f'base_url="{page.url}/v1"' in python
+    assert "max_tokens=4," in python
+    assert '"role": "user", "content": "It\'s"' in python
+    assert curl.startswith(f"curl -N {page.url}/v1/chat/completions")
+    assert "It'\\''s" in curl
+
+
+def test_the_machine_is_shown_live_and_obeys(page):
+    page.open("/#machine")
+    row = '[data-id="org/other"]'
+    page.says(row, "on disk")
+    page.button("Load", row).click()
+    page.says(row, "in memory")
+    assert "org/other" in page.text(".legend")
+    page.button("Pin", row).click()
+    page.says(row, "pinned")
+    page.button("Unpin", row).click()
+    page.button("Unload", row).click()
+    page.says(row, "on disk")
+    assert "org/other" not in page.text(".legend")
+
+
+def test_requests_are_listed_with_their_outcome(page):
+    page.ask("Hello")
+    page.answered()
+    page.one("input[list]").send_keys("org/none")
+    page.ask("Hello")
+    page.says(".turn .failure", "org/none")
+    page.one('a[href="#machine"]').click()
+    page.says("tbody tr:nth-child(1)", "refused 404")
+    page.says("tbody tr:nth-child(2)", "answered")
+
+
+def test_the_keyboard_suffices(page):
+    from selenium.webdriver.common.keys import Keys  # noqa: PLC0415  as the fixture imports it
+
+    page.one("#prompt")
+    page.says("[role=status]", "live")
+    assert page.js("return document.activeElement.id") == "prompt"
+    page.browser.switch_to.active_element.send_keys("one", Keys.SHIFT, Keys.ENTER, Keys.NULL, "two", Keys.ENTER)
+    page.answered()
+    assert page.text(".user .text") == "one\ntwo"
+    assert page.text("#prompt") == ""
+
+
+def test_the_reference_is_drawn_from_the_document(page):
+    page.open("/docs")
+    page.says(".reference", "/v1/chat/completions")
+    assert "/admin/models/{model}/pull" in page.text(".reference")
+
+
+def test_a_service_with_keys_asks_for_one_and_keeps_it_in_the_tab(chrome, tmp_path):
+    @asynccontextmanager
+    async def make():
+        async with scripted_registry(ScriptedLoader(scripted_memory(), script=says("Hello.")), tmp_path) as registry:
+            yield create_app(Settings(api_keys=("sk-right",)), registry=registry)
+
+    with live(make) as url:
+        page = Page(chrome, url)
+        page.one("dialog input").send_keys("sk-wrong")
+        page.button("Use this key", "dialog").click()
+        page.says("dialog", "does not know this key")
+        page.one("dialog input").clear()
+        page.one("dialog input").send_keys("sk-right")
+        page.button("Use this key", "dialog").click()
+        page.says("[role=status]", "live")
+        page.one("input[list]").send_keys("tiny")
+        page.ask("Hello")
+        page.answered()
+        assert page.text(".said") == "Hello.\n"
+        kept = page.js("return [Object.values({...sessionStorage}), Object.values({...localStorage}), document.cookie]")
+        assert kept == [["sk-right"], ["auto"], ""]
+        assert page.complaints() == []
+        page.js("sessionStorage.clear()")
+        page.close()
