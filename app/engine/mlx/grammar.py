@@ -87,7 +87,10 @@ class GrammarCompiler:
         return known
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
-        source = grammar_source.spelt(grammar)
+        try:
+            source = grammar_source.spelt(grammar)
+        except ValueError as wrong:
+            raise refusal(grammar, str(wrong)) from None
         matcher = LLMatcher(self._ll_tokenizer(), source, log_level=0, limits=_limits())
         if not matcher.is_error():
             # A language without a word, and some that are too large, show only when the first token is asked for.

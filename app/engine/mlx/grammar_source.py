@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from llguidance import LLMatcher, regex_to_lark
+from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from app.engine.grammar import Grammar
 from app.errors import InvalidRequest
@@ -46,7 +47,8 @@ def _spelt(grammar: Grammar) -> str:
             texts = json.loads(grammar.source)
             told = LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(t, ensure_ascii=False) for t in texts))
         case "lark":
-            told = LLMatcher.grammar_from_lark(grammar.source)
+            gbnf = "::=" in grammar.source
+            told = LLMatcher.grammar_from_lark(gbnf_to_lark(grammar.source) if gbnf else grammar.source)
     return told
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import CacheList, can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
+from mlx_lm.models.cache import CacheList, KVCache, can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
 
 
 class KV:
@@ -81,6 +81,15 @@ class KV:
     def row(self, index: int) -> KV:
         """A copy of one row in plain caches."""
         return KV([layer.extract(index) for layer in self.layers], 1, merged=False) if self.merged else self.copy()
+
+    def compact(self) -> None:
+        """Let go of the room that was allocated ahead of use."""
+        for layer in self.layers:
+            if isinstance(layer, KVCache) and layer.keys is not None and layer.values is not None:
+                layer.keys, layer.values = (
+                    mx.contiguous(a[..., : layer.offset, :]) for a in (layer.keys, layer.values)
+                )
+        mx.eval(self.arrays)
 
     def copy(self) -> KV:
         """An independent copy; its arrays share memory until either side writes."""

@@ -35,11 +35,11 @@ class MLXGauge:
 def limit(budget: int) -> None:
     """Hold MLX to ``budget`` bytes: allocations beyond it first wait for running work, then for freed memory.
 
-    Buffers that MLX keeps for reuse are bounded by a sixteenth of it. On Metal the budget may be wired, so that
+    Buffers that MLX keeps for reuse are bounded by a thirty-second of it. On Metal the budget may be wired, so that
     weights in use are never paged out.
     """
     mx.set_memory_limit(budget)
-    mx.set_cache_limit(budget // 16)
+    mx.set_cache_limit(budget // 32)
     if mx.metal.is_available():
         mx.set_wired_limit(min(budget, int(mx.device_info()["max_recommended_working_set_size"])))
 

@@ -12,6 +12,8 @@ from app.engine.mlx.kv import KV
 
 SHORTEST = 16
 """Tokens; copying a shorter beginning costs more than computing it."""
+MOST = 256
+"""Prompts held, of all models; each is compared with every new prompt of its model."""
 
 Ids = NDArray[np.int64]
 
@@ -44,9 +46,11 @@ class PrefixPool:
         """Keep an entry, at others' expense."""
         key = (owner, ids.tobytes())
         self.drop(key)
+        kv.compact()
         self._entries[key] = ids, kv
         self.nbytes += kv.nbytes
-        self.trim(self.limit)
+        while len(self._entries) > MOST or self.nbytes > self.limit:
+            self._drop(next(iter(self._entries)))
 
     def drop(self, key: tuple[int, bytes]) -> None:
         """Forget an entry, if it is there."""
@@ -86,7 +90,7 @@ class PrefixCache:
 
     def put(self, tokens: Sequence[int], kv: KV) -> None:
         """Keep ``kv``, which holds exactly ``tokens`` and belongs to the cache from now on."""
-        if len(tokens) < SHORTEST or kv.nbytes > self._pool.limit:
+        if len(tokens) < SHORTEST:
             return
         ids = np.asarray(tokens, dtype=np.int64)
         for key, other, held in self._pool.of(self._owner):

@@ -10,9 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, Protocol, TypeVar
+
+import mlx.core as mx
+
+IDLE_SECONDS = 2.0
 
 T = TypeVar("T")
 
@@ -91,9 +95,17 @@ class MLXThread:
     def _run_calls(self) -> bool:
         """Run what was handed over, waiting for it if there is nothing to step; False at the end."""
         while not self._workers or not self._calls.empty():
-            if not self._run_call(self._calls.get()):
+            if not self._run_call(self._next_call()):
                 return False
         return True
+
+    def _next_call(self) -> Callable[[], None] | None:
+        """Wait for a call; after a moment without work, buffers kept for reuse go back to the system."""
+        try:
+            return self._calls.get(timeout=IDLE_SECONDS)
+        except Empty:
+            mx.clear_cache()
+            return self._calls.get()
 
     def _run_call(self, call: Callable[[], None] | None) -> bool:
         if call is not None:
