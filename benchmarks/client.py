@@ -45,8 +45,8 @@ class Answer(msgspec.Struct):
 
     @property
     def first(self) -> float:
-        """Seconds from the request to the first text."""
-        return self.times[0] - self.begun
+        """Seconds from the request to the first text, or to the end of an answer without text."""
+        return (self.times[0] if self.times else self.ended) - self.begun
 
 
 class _Exchange(asyncio.Protocol):

@@ -17,8 +17,7 @@ MILLISECONDS = 100
 
 def run(bench: Bench) -> Iterator[Line]:
     bench.make("w64")
-    yield from _measure(bench, "w64", tokens=400, after=0.5)
-    yield from _measure(bench, bench.smollm2(), tokens=80, after=2.0)
+    yield from _measure(bench, "w64", tokens=1200, after=1.0)
 
 
 def _measure(bench: Bench, name: str, *, tokens: int, after: float) -> Iterator[Line]:
