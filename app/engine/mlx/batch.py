@@ -12,6 +12,7 @@ import mlx.core as mx
 from app.engine.base import Prefilled, Token
 from app.engine.mlx.decode import DecodeBatch
 from app.engine.mlx.kv import KV
+from app.engine.mlx.pace import Pace
 from app.engine.mlx.prefix_cache import SHORTEST, PrefixCache
 from app.engine.mlx.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.rows import Row, Waiting
@@ -19,11 +20,6 @@ from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
 from app.engine.work import Work
 from app.errors import EngineFailed, SwitchyardError, Unavailable
-
-LONE_SLICE = 2048
-"""Prompt tokens computed at once while nothing decodes."""
-SLICE_SECONDS = 0.05
-"""What a slice may take away from running streams."""
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +36,7 @@ class ModelBatch:
         self._thread = thread
         self._model = model
         self._max_rows = max_rows
-        self._slice_tokens = slice_tokens
-        self._seconds_per_token = 0.0
+        self._pace = Pace(slice_tokens)
         self._prefixes = prefixes
         self._queue = PromptQueue(model, prefixes, group_tokens=slice_tokens)
         self._task: PrefillTask | None = None
@@ -63,10 +58,8 @@ class ModelBatch:
     def step(self) -> bool:
         """One prefill slice, one decode step; False when every row has ended."""
         try:
-            self._step_prefill()
-            for batch in self._batches:
-                batch.step()
-            self._batches = [batch for batch in self._batches if batch.busy]
+            sliced = self._step_prefill()
+            self._step_decode(timed=not sliced)
         except Exception as failure:  # whatever MLX raises ends this model's rows, not the service
             log.exception("generation failed")
             self.fail(_named(failure))
@@ -85,30 +78,29 @@ class ModelBatch:
         for stream in streams:
             self._thread.notify(partial(stream.fail, failure))
 
-    def _step_prefill(self) -> None:
+    def _step_prefill(self) -> bool:
+        """One slice of the next prompts, if any wait; whether there was one."""
         if self._task is None:
             free = self._max_rows - sum(batch.rows for batch in self._batches)
             self._task = self._queue.next(free, idle=not self._batches)
-        if self._task is None:
-            return
-        if self._task.cancelled:
+        if self._task is None or self._task.cancelled:
             self._task = None
-            return
+            return False
         started = time.perf_counter()
-        tokens = self._task.work.step(self._slice())
-        if tokens:
-            self._seconds_per_token = (time.perf_counter() - started) / tokens
+        tokens = self._task.work.step(self._pace.slice(decoding=bool(self._batches)))
+        self._pace.prefilled(tokens, time.perf_counter() - started)
         if not self._task.work.left:
             task, self._task = self._task, None
             self._finish(task)
+        return True
 
-    def _slice(self) -> int:
-        """Prompt tokens for the next slice: many while nothing decodes, else what fits into ``SLICE_SECONDS``."""
-        if not self._batches:
-            return LONE_SLICE
-        if not self._seconds_per_token:
-            return self._slice_tokens // 8
-        return max(16, min(self._slice_tokens, int(SLICE_SECONDS / self._seconds_per_token)))
+    def _step_decode(self, *, timed: bool) -> None:
+        started = time.perf_counter()
+        for batch in self._batches:
+            batch.step()
+        if timed and self._batches:
+            self._pace.decoded(time.perf_counter() - started)
+        self._batches = [batch for batch in self._batches if batch.busy]
 
     def _finish(self, task: PrefillTask) -> None:
         """Keep what later prompts may share, report the computed prompts and let their rows decode."""

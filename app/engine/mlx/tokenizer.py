@@ -86,6 +86,10 @@ class MLXTokenizer:
         table = self._bytes
         return table[token_id] if 0 <= token_id < len(table) else b""
 
+    def is_text(self, token_id: int) -> bool:
+        """Whether detokenizers show it."""
+        return token_id not in self._special
+
     def detokenizer(
         self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()
     ) -> StreamDetokenizer | WindowDetokenizer:
