@@ -5,7 +5,7 @@ Importing it imports no MLX; starting the application imports its memory gauge, 
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,8 @@ from app.api.feed import Feed
 from app.api.front import Front
 from app.api.journal import Journal
 from app.engine.base import Engine, EngineLoader, PrefixPool
-from app.errors import Unavailable
+from app.engine.watchdog import watch
+from app.errors import EngineFailed, Unavailable
 from app.generation.strategy import GenerationStrategy
 from app.observability import configure_logging
 from app.registry.budget import budget_of
@@ -52,7 +53,7 @@ def create_app(
         configure_logging(settings.log_level, settings.log_format)
         async with AsyncExitStack() as stack:
             if registry is None:
-                resident = await stack.enter_async_context(mlx_registry(settings))
+                resident = await stack.enter_async_context(mlx_registry(settings, front.vitals.fail))
             yield
 
     app = Litestar(
@@ -79,8 +80,11 @@ def create_app(
 
 
 @asynccontextmanager
-async def mlx_registry(settings: Settings) -> AsyncGenerator[ModelRegistry, None]:
-    """The registry over MLX and the hub, for the running loop; its parts are closed after it."""
+async def mlx_registry(settings: Settings, lost: Callable[[EngineFailed], None]) -> AsyncGenerator[ModelRegistry, None]:
+    """The registry over MLX and the hub, for the running loop; its parts are closed after it.
+
+    ``lost`` is called if the engine's thread dies or hangs.
+    """
     from app.engine.mlx.memory import MLXGauge, limit  # noqa: PLC0415  MLX is imported where it is first needed
     from app.registry.catalog import Catalog  # noqa: PLC0415  so is the hub
     from app.registry.hub import Hub  # noqa: PLC0415
@@ -97,6 +101,8 @@ async def mlx_registry(settings: Settings) -> AsyncGenerator[ModelRegistry, None
         closing.push_async_callback(hub.close)
         closing.push_async_callback(registry.close)
         registry.start()
+        watchdog = asyncio.create_task(watch(loader.thread, settings.watchdog_timeout, lost))
+        closing.callback(watchdog.cancel)
         yield registry
 
 
@@ -107,19 +113,19 @@ class LazyLoader:
         from app.engine.mlx.thread import MLXThread  # noqa: PLC0415
 
         self._settings = settings
-        self._thread = MLXThread(asyncio.get_running_loop())
+        self.thread = MLXThread(asyncio.get_running_loop())
         self._loader: asyncio.Future[EngineLoader] | None = None
         self._pool: PrefixPool | None = None
 
     async def load(self, path: Path, *, name: str) -> Engine:
         """See :class:`app.engine.base.EngineLoader`."""
         if self._loader is None:
-            self._loader = self._thread.call(self._import_loader)
+            self._loader = self.thread.call(self._import_loader)
         return await (await asyncio.shield(self._loader)).load(path, name=name)
 
     async def embedded(self) -> Path:
         """The directory of the embedded default model, converted on first use."""
-        return await self._thread.call(self._embedded)
+        return await self.thread.call(self._embedded)
 
     def nbytes(self) -> int:
         """What prefix caches hold; see :class:`app.registry.budget.PrefixCaches`."""
@@ -129,16 +135,16 @@ class LazyLoader:
         """Free at least that many bytes of prefix caches, or all there are."""
         pool = self._pool
         if pool is not None:
-            await self._thread.call(lambda: pool.trim(max(0, pool.nbytes - nbytes)))
+            await self.thread.call(lambda: pool.trim(max(0, pool.nbytes - nbytes)))
 
     async def close(self) -> None:
         """End the thread."""
-        await self._thread.close()
+        await self.thread.close()
 
     def _import_loader(self) -> EngineLoader:
         self._pool = import_module("app.engine.mlx.prefix_cache").PrefixPool(self._settings.prefix_cache)
         loader: EngineLoader = import_module("app.engine.mlx.loader").MLXLoader(
-            self._thread,
+            self.thread,
             self._pool,
             max_rows=self._settings.max_batch_rows,
             slice_tokens=self._settings.prefill_slice,

@@ -93,7 +93,7 @@ def test_a_port_in_use_is_said_in_one_line():
 
 
 def test_an_address_of_another_machine_is_said_in_one_line():
-    done = run("serve", "--host", "192.0.2.1")
+    done = run("serve", "--host", "192.0.2.1", "--open-to-network")
     assert done.returncode == Exit.PORT_TAKEN
     assert "--host" in done.stderr
     assert "Traceback" not in done.stderr

@@ -33,7 +33,7 @@ async def app(scope, receive, send):
 
 settings = Settings(port=0, stop_grace=float(sys.argv[1]))
 sock = server.bind(settings.host, settings.port)
-server.run(app, sock, settings, lambda: print(sock.getsockname()[1], flush=True))
+server.run(app, sock, settings, server.Hooks(on_ready=lambda: print(sock.getsockname()[1], flush=True)))
 print("ended", flush=True)
 """
 

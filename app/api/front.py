@@ -12,7 +12,7 @@ from app.api.observed import Told, observed
 from app.api.vitals import Vitals
 from app.observability import ASGIApp
 from app.registry.registry import ModelRegistry
-from app.settings import Settings
+from app.settings import ModelEntry, Settings
 from app.settings.keys import read_keys
 
 
@@ -28,6 +28,7 @@ class Front:
     ) -> None:
         self._settings = settings
         self._journal = journal
+        self._resident = resident
         self.vitals = Vitals()
         self.access = Access(read_keys(settings), lambda model: registry().canonical(model))
         self.metrics = Metrics(resident, lambda: self.vitals.running)
@@ -44,6 +45,12 @@ class Front:
         app.state.vitals = self.vitals
         app.state.request_timeout = self._settings.request_timeout
 
-    def reload_keys(self) -> None:
-        """Read the key file again; a file that is wrong changes nothing and raises SettingsProblem."""
+    def reload(self, models: dict[str, ModelEntry]) -> None:
+        """Take what ``models.toml`` says now, and read the key file again; nobody is interrupted.
+
+        A key file that is wrong raises SettingsProblem and changes nothing.
+        """
         self.access.replace(read_keys(self._settings))
+        registry = self._resident()
+        if registry is not None:
+            registry.reload(models)

@@ -2,12 +2,16 @@
 
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
 from app import __version__
 from app.cli.exits import Exit, leave
 from app.cli.options import Given, effective_settings, settings_options
+from app.settings.load import read_models
+from app.settings.problem import SettingsProblem
 
 
 @click.command()
@@ -17,7 +21,8 @@ def serve(config: str | None, **given: Given) -> None:
 
     Every setting can also stand in a file (--config) or in the environment: --port is SWITCHYARD_PORT.
     """
-    settings = effective_settings(config, dict(os.environ), given).settings
+    effective = effective_settings(config, dict(os.environ), given)
+    settings = effective.settings
 
     from app.cli import native  # noqa: PLC0415  only serve needs it
 
@@ -28,12 +33,34 @@ def serve(config: str | None, **given: Given) -> None:
         sys.stderr.write(f"switchyard: {advice}\n")
 
     from app.cli import server  # noqa: PLC0415  uvicorn takes long to import
+    from app.cli.exposure import check_exposure  # noqa: PLC0415
     from app.cli.welcome import base_url, welcome  # noqa: PLC0415
 
+    check_exposure(settings)
     sock = server.bind(settings.host, settings.port)
-    url = base_url(settings.host, sock.getsockname()[1])
+    url = base_url(settings.host, sock.getsockname()[1], secure=settings.tls_certificate is not None)
 
     from app.main import create_app  # noqa: PLC0415  the web framework takes long to import
 
-    app = create_app(settings)
-    server.run(app, sock, settings, lambda: click.echo(welcome(__version__, url, settings)), app.state.live.close)
+    try:
+        app = create_app(settings)
+    except SettingsProblem as problem:
+        leave(Exit.USAGE, str(problem))
+    app.state.vitals.on_failure = server.lost
+    hooks = server.Hooks(
+        on_ready=lambda: click.echo(welcome(__version__, url, settings)),
+        on_hangup=lambda: reload(app, Path(effective.origins["models"])),
+        on_stop=app.state.live.close,
+        drain=app.state.vitals.drain,
+    )
+    server.run(app, sock, settings, hooks)
+
+
+def reload(app: Any, models: Path) -> None:
+    """Read ``models.toml`` and the key file again; what is wrong with them is said, and changes nothing."""
+    try:
+        app.state.front.reload(read_models(models))
+    except SettingsProblem as problem:
+        sys.stderr.write(f"switchyard: not reloaded: {problem}\n")
+    else:
+        sys.stderr.write("switchyard: reloaded models.toml and the key file\n")

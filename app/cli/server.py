@@ -5,20 +5,26 @@ import errno
 import logging
 import math
 import os
+import signal
 import socket
+import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import monotonic
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from msgspec import Struct
 
 from app.cli.exits import Exit, leave
+from app.cli.protocol import LimitedProtocol, Limits
 from app.settings import Settings
 
 BACKLOG = 2048
-KEEP_ALIVE = 75
-"""Seconds an idle connection stays open: longer than clients keep theirs, so that none is closed under a request."""
+LAST_WORDS = 2.0
+"""Seconds in which answers that were ended write their error, at the least."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -54,26 +60,47 @@ def _nothing() -> None:
     pass
 
 
+async def _nobody(_grace: float) -> None:
+    pass
+
+
+class Hooks(Struct, frozen=True):
+    """What is called when: the service is ready, is told to read its files again (SIGHUP), is told to stop.
+
+    ``on_stop`` ends what never ends by itself; ``drain`` returns when no answer runs any more, after ``grace``
+    seconds at the latest.
+    """
+
+    on_ready: Callable[[], None] = _nothing
+    on_hangup: Callable[[], None] = _nothing
+    on_stop: Callable[[], None] = _nothing
+    drain: Callable[[float], Awaitable[None]] = _nobody
+
+
 class Service(uvicorn.Server):
     """A server that says when it is ready, stops at the first signal and ends at once at the second."""
 
-    def __init__(
-        self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None], grace: float
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, hooks: Hooks, grace: float) -> None:
         super().__init__(config)
-        self._on_stop = on_stop
-        self._on_ready = on_ready
+        self._hooks = hooks
         self._grace = grace
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, accept connections, then say so."""
         await super().startup(sockets)
-        if self.started:
-            self._on_ready()
+        if not self.started:
+            return
+        if not os.isatty(0):  # in a terminal a hangup means that the terminal is gone
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hooks.on_hangup)
+        self._hooks.on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End what never ends by itself, then wait for the rest."""
-        self._on_stop()
+        """Refuse what is new while what runs is finished, then close."""
+        began = monotonic()
+        self._hooks.on_stop()
+        await self._hooks.drain(self._grace)
+        left = self._grace - (monotonic() - began)
+        self.config.timeout_graceful_shutdown = math.ceil(max(LAST_WORDS, left))
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  the handler's signature
@@ -81,38 +108,47 @@ class Service(uvicorn.Server):
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = True
-        line = f"\nswitchyard: stopping; running answers have {self._grace:g} s, a second signal ends them at once\n"
-        os.write(sys.stderr.fileno(), line.encode())
+        _say(f"stopping; running answers have {self._grace:g} s, a second signal ends them at once")
 
 
-def run(
-    app: Any,
-    sock: socket.socket,
-    settings: Settings,
-    on_ready: Callable[[], None],
-    on_stop: Callable[[], None] = _nothing,
-) -> None:
+def lost() -> None:
+    """The engine is gone: let errors reach the clients, then end the process, which nothing else can."""
+    _say("the engine is lost; the service ends to be started again")
+    asyncio.get_running_loop().call_later(LAST_WORDS, os._exit, int(Exit.ENGINE_LOST))
+
+
+def _say(line: str) -> None:
+    os.write(sys.stderr.fileno(), f"\nswitchyard: {line}\n".encode())
+
+
+def run(app: Any, sock: socket.socket, settings: Settings, hooks: Hooks) -> None:
     """Serve ``app`` on ``sock`` until a signal comes; ends the process with one line when it cannot start."""
+    protocol: Any = partial(LimitedProtocol, Limits.of(settings))  # called as the class would be
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=protocol,
         ws="none",
         lifespan="on",
         workers=1,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=math.ceil(settings.stop_grace),
+        timeout_keep_alive=math.ceil(settings.idle_timeout),
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
     )
     chatter = logging.getLogger("uvicorn.error")
     chatter.setLevel(logging.WARNING)
     chatter.addFilter(_without_cancellations)
-    service = Service(config, on_ready, on_stop, settings.stop_grace)
     try:
-        service.run([sock])
+        config.load()
+    except (ssl.SSLError, OSError):
+        leave(Exit.USAGE, "tls_certificate and tls_key are no certificate and its key in PEM format")
+    try:
+        Service(config, hooks, settings.stop_grace).run([sock])
     except SystemExit:
         leave(Exit.NOT_STARTED, "the service could not start; the lines above say why")
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -3,18 +3,20 @@
 from app.settings import Settings
 
 
-def base_url(host: str, port: int) -> str:
+def base_url(host: str, port: int, *, secure: bool = False) -> str:
     """The URL to reach a service that listens on ``host``: loopback when it listens everywhere."""
+    scheme = "https" if secure else "http"
     reachable = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    return f"{scheme}://[{reachable}]:{port}" if ":" in reachable else f"{scheme}://{reachable}:{port}"
 
 
 def welcome(version: str, url: str, settings: Settings) -> str:
     """The lines to print; with keys configured they hold a placeholder, never a key."""
     entry = settings.models.get(settings.default_model)
     model = entry.aliases[0] if entry is not None and entry.aliases else settings.default_model
-    key = "YOUR_KEY" if settings.api_keys else "none"
-    header = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""
+    keyed = bool(settings.api_keys) or settings.key_file is not None
+    key = "YOUR_KEY" if keyed else "none"
+    header = " -H 'Authorization: Bearer YOUR_KEY'" if keyed else ""
     return f"""Switchyard {version} serves {url}
 
   curl {url}/v1/completions{header} -H 'Content-Type: application/json' \\

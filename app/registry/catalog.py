@@ -24,11 +24,15 @@ class Catalog:
     def __init__(
         self, settings: Settings, *, find: Callable[[Settings], dict[str, ModelDirectory]] | None = None
     ) -> None:
-        self._settings = settings
         self._find = _scan_roots if find is None else find
         self._directories: dict[str, ModelDirectory] = {}
         self._scanned_at: float | None = None
         self._scanning = asyncio.Lock()
+        self.reload(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """Take other entries of models; the roots stay."""
+        self._settings = settings
         self._aliases = dict(_ALIASES)
         for name, entry in settings.models.items():
             self._aliases.update(dict.fromkeys(entry.aliases, name))

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import time
 
+from msgspec import structs
+
 from app.engine.base import EngineLoader, MemoryGauge, PendingLease
 from app.errors import Conflict, ModelNotFound, SwitchyardError
 from app.registry import report
@@ -64,6 +66,12 @@ class ModelRegistry:
                 task = asyncio.get_running_loop().create_task(self._preload(name))
                 self._preloads.add(task)
                 task.add_done_callback(self._preloads.discard)
+
+    def reload(self, models: dict[str, ModelEntry]) -> None:
+        """Take other entries: names and sampling defaults count at once, the rest from a model's next load on."""
+        self._settings = structs.replace(self._settings, models=models)
+        self._catalog.reload(self._settings)
+        self.changes.tell()
 
     async def close(self) -> None:
         """Send away who waits and unload everything; streams that still run end with an error."""

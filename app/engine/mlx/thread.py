@@ -8,6 +8,8 @@ models together.
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Generator
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -36,6 +38,8 @@ class MLXThread:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._workers: list[Worker] = []
         self._outbox: list[Callable[[], object]] = []
+        self._busy_since = 0.0
+        """When the present piece of work began, on the monotonic clock; 0 while there is none."""
         self._thread = Thread(target=self._run, name="mlx", daemon=True)
         self._thread.start()
 
@@ -81,14 +85,27 @@ class MLXThread:
         """Run ``function`` on the event loop with this round's other results. MLX thread."""
         self._outbox.append(function)
 
+    def alive(self) -> bool:
+        """Whether it runs; see :class:`app.engine.watchdog.Watched`."""
+        return self._thread.is_alive()
+
+    def busy_seconds(self) -> float:
+        """How long the present call or step has taken."""
+        since = self._busy_since
+        return time.monotonic() - since if since else 0.0
+
     async def close(self) -> None:
         """End the thread after what was handed over before."""
         self._calls.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        while self._run_calls():
-            self._step_workers()
+        try:
+            while self._run_calls():
+                self._step_workers()
+        except BaseException:
+            logging.getLogger(__name__).exception("the engine's thread has ended")
+            raise
 
     # No local of a loop that waits may outlive its turn: it would keep an evicted model's weights alive.
 
@@ -108,16 +125,20 @@ class MLXThread:
             return self._calls.get()
 
     def _run_call(self, call: Callable[[], None] | None) -> bool:
+        self._busy_since = time.monotonic()
         if call is not None:
             call()
         self._flush()
+        self._busy_since = 0.0
         return call is not None
 
     def _step_workers(self) -> None:
         for worker in tuple(self._workers):
+            self._busy_since = time.monotonic()
             if not worker.step():
                 self.remove(worker)
         self._flush()
+        self._busy_since = 0.0
 
     def _flush(self) -> None:
         if self._outbox and not self._loop.is_closed():
