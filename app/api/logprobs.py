@@ -47,9 +47,16 @@ class LegacyLogprobs:
         )
 
     def _place(self, token: TokenLogprob) -> int:
-        """The number of whole characters before the token."""
+        """The number of characters before the one that the token begins or goes on with."""
         before = self._offset
-        self._offset += len(self._decoder.decode(token.bytes))
+        if not token.shown:
+            return before
+        pending = self._decoder.getstate()[0]
+        text = self._decoder.decode(token.bytes)
+        self._offset += len(text)
+        broken = pending and text.startswith("\N{REPLACEMENT CHARACTER}")
+        if broken and not (pending + token.bytes).startswith("\N{REPLACEMENT CHARACTER}".encode()):
+            return before + 1  # a character that was never finished stands there first
         return before
 
 

@@ -38,6 +38,11 @@ def completion(request: CompletionRequest, entry: ModelEntry, settings: Settings
         raise InvalidRequest(f"best_of ({best_of}) must be at least n ({n}).", param="best_of")
     if best_of > n and request.stream:
         raise InvalidRequest("best_of above n cannot be streamed.", param="best_of")
+    if request.suffix and request.echo and request.logprobs is not None:
+        raise InvalidRequest(
+            "The tokens of a prompt with a suffix stand in another order than its text: leave out echo or logprobs.",
+            param="echo",
+        )
     _choices(best_of, settings, "n" if request.best_of is None else "best_of")
     max_tokens = _first(request.max_tokens, entry.max_tokens, default=COMPLETION_TOKENS)
     limit = None if request.max_tokens is None else "max_tokens"

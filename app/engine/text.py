@@ -66,7 +66,10 @@ class Tokenizer(Protocol):
         """Messages through the model's chat template; raises :class:`app.errors.InvalidRequest` if it refuses them."""
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that one token stands for; empty for special tokens that are not text."""
+        """The bytes that one token stands for; those of its spelling for a special one."""
+
+    def is_text(self, token_id: int) -> bool:
+        """Whether the token is part of the text; special tokens are not, though they are spelt."""
 
     def detokenizer(self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()) -> Detokenizer:
         """A fresh one, whose text continues ``prompt``. Special tokens are left out but for those in ``keep``."""

@@ -12,8 +12,9 @@ from app.generation.tools.machine import Content, ToolMachine
 class Choice:
     """Turns tokens into events: detokenised, thoughts and calls taken out, cut at stop strings.
 
-    Log probabilities go with the text that they belong to; those of thoughts, calls and marks are left out. ``index``
-    is the choice's number in the answer. Pure but for its own state.
+    Log probabilities go with the text that they belong to; those of thoughts, calls and marks are left out, and that
+    of the token that ends it unless ``tells_end``. ``index`` is the choice's number in the answer. Pure but for its own
+    state.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Choice:
         *,
         reasoning: ReasoningMachine | None = None,
         tools: ToolMachine | None = None,
+        tells_end: bool = False,
     ) -> None:
         self.index = index
         self.finished: FinishReason | None = None
@@ -38,6 +40,7 @@ class Choice:
         self._detokenizer = detokenizer
         self._reasoning = reasoning
         self._tools = tools
+        self._tells_end = tells_end
         self._stop = StopMachine(stops)
         self._out = Outbox(index)
         self._made = self._answered = 0
@@ -56,6 +59,8 @@ class Choice:
             self.logprob += 0.0 if token.logprob is None else token.logprob
             if token.finish != "stop":
                 self._take(token)
+            elif self._tells_end:
+                self._score(token, shown=False)
             if token.finish is not None and not self._stop.stopped:
                 self._finish()
             self.finished = self._reason(token)
@@ -63,12 +68,16 @@ class Choice:
 
     def _take(self, token: Token) -> None:
         text = self._detokenizer.push(token.id)
-        if token.logprob is not None:
-            self._out.score(self._made, describe(self._tokenizer, token.id, token.logprob, token.top))
+        self._score(token, shown=self._tokenizer.is_text(token.id))
         thought = self._reasoning is not None and self._reasoning.thinking
         self._route(text)
         if thought or (self._reasoning is not None and self._reasoning.thinking):
             self.reasoning_tokens += 1
+
+    def _score(self, token: Token, *, shown: bool) -> None:
+        if token.logprob is not None:
+            scored = describe(self._tokenizer, token.id, token.logprob, token.top, shown=shown)
+            self._out.score(self._made, scored)
 
     def _route(self, text: str) -> None:
         self._made += len(text)
@@ -122,7 +131,9 @@ class Choice:
         return token.finish
 
 
-def describe(tokenizer: Tokenizer, token_id: int, logprob: float | None, top: tuple[TopLogprob, ...]) -> TokenLogprob:
+def describe(
+    tokenizer: Tokenizer, token_id: int, logprob: float | None, top: tuple[TopLogprob, ...], *, shown: bool
+) -> TokenLogprob:
     """A token's log probability with the token and its alternatives spelt out."""
     spelt = tokenizer.token_bytes(token_id)
     alternatives = tuple(
@@ -130,4 +141,4 @@ def describe(tokenizer: Tokenizer, token_id: int, logprob: float | None, top: tu
         for entry in top
         for other in (tokenizer.token_bytes(entry.id),)
     )
-    return TokenLogprob(spelt.decode(errors="replace"), spelt, logprob, alternatives)
+    return TokenLogprob(spelt.decode(errors="replace"), spelt, logprob, alternatives, shown)

@@ -1,6 +1,9 @@
 """The legacy completion dialect: raw text in, no chat template, the prompt echoed if asked."""
 
 import asyncio
+from codecs import getincrementaldecoder
+
+from msgspec.structs import replace
 
 from app.engine.base import Prefilled
 from app.engine.text import Tokenizer
@@ -9,7 +12,15 @@ from app.generation.choice import describe
 from app.generation.events import TokenLogprob
 from app.generation.job import CompletionJob
 
+MIDDLE_ENDS = (
+    *("<|file_sep|>", "<|repo_name|>", "<|fim_pad|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    *("<|file_separator|>", "<file_sep>", "<repo_name>", "<fim_pad>", "▁<EOT>"),
+)
+"""Tokens with which code models end what they fill in, beside their usual end of text; none of them is text."""
+
 Prompt = tuple[int, ...]
+Text = tuple[str, tuple[TokenLogprob, ...]]
+"""A text and its tokens with their log probabilities; no tokens if none are scored."""
 
 
 async def prompts(tokenizer: Tokenizer, job: CompletionJob) -> tuple[Prompt, ...]:
@@ -17,21 +28,45 @@ async def prompts(tokenizer: Tokenizer, job: CompletionJob) -> tuple[Prompt, ...
     return tuple([await _prompt(tokenizer, prompt, job.suffix) for prompt in job.prompts])
 
 
-def echo_text(tokenizer: Tokenizer, job: CompletionJob, number: int, prompt: Prompt) -> str:
-    """Prompt ``number`` as text, as it is given back before the completion."""
-    asked = job.prompts[number]
+def ends(tokenizer: Tokenizer, job: CompletionJob) -> frozenset[int]:
+    """The tokens that end a choice of ``job``."""
+    if not job.suffix:
+        return tokenizer.eos_ids
+    return tokenizer.eos_ids | {token for it in MIDDLE_ENDS if (token := tokenizer.added_id(it)) is not None}
+
+
+def echo(tokenizer: Tokenizer, job: CompletionJob, prompt: Prompt, prefilled: Prefilled) -> Text:
+    """The prompt as it is given back before the completion; its tokens are scored if that was asked for."""
+    asked = job.prompts[prefilled.sequence]
+    scored = [
+        describe(tokenizer, token, score.logprob, score.top, shown=tokenizer.is_text(token))
+        for token, score in zip(prompt, prefilled.scores, strict=False)
+    ]
     if isinstance(asked, str):
-        return asked
+        return asked, _along(asked, scored)
     detokenizer = tokenizer.detokenizer()
-    return "".join(detokenizer.push(token) for token in prompt) + detokenizer.finish()
+    return "".join(detokenizer.push(token) for token in prompt) + detokenizer.finish(), tuple(scored)
 
 
-def echo_logprobs(tokenizer: Tokenizer, prompt: Prompt, prefilled: Prefilled) -> tuple[TokenLogprob, ...]:
-    """The prompt's tokens with their log probabilities; the first has none."""
-    return tuple(
-        describe(tokenizer, token, score.logprob, score.top)
-        for token, score in zip(prompt, prefilled.scores, strict=True)
-    )
+def _along(text: str, tokens: list[TokenLogprob]) -> tuple[TokenLogprob, ...]:
+    """The tokens as they stand in ``text``.
+
+    Special ones that were written out are shown there. Those that the tokenizer has put in front are not, and neither
+    is the space that some tokenizers put before a text.
+    """
+    decoder = getincrementaldecoder("utf-8")("replace")
+    at = 0
+    aligned = []
+    for token in tokens:
+        placed = token
+        if not token.shown and text.startswith(token.text, at):
+            placed = replace(token, shown=True)
+        elif token.shown and at == 0 and token.bytes.startswith(b" ") and not text.startswith(" "):
+            placed = replace(token, text=token.text[1:], bytes=token.bytes[1:])
+        if placed.shown:
+            at += len(decoder.decode(placed.bytes))
+        aligned.append(placed)
+    return tuple(aligned)
 
 
 async def _prompt(tokenizer: Tokenizer, prompt: str | Prompt, suffix: str | None) -> Prompt:

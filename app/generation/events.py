@@ -22,12 +22,16 @@ class Alternative(Struct, frozen=True):
 
 
 class TokenLogprob(Struct, frozen=True):
-    """A token of the output (or of an echoed prompt) with its log probability and the alternatives, best first."""
+    """A token of the output (or of an echoed prompt) with its log probability and the alternatives, best first.
+
+    ``shown`` says whether its bytes are part of the choice's text; those of special tokens are not.
+    """
 
     text: str
     bytes: bytes
     logprob: float | None
     top: tuple[Alternative, ...] = ()
+    shown: bool = True
 
 
 class Timings(Struct, frozen=True):

@@ -6,7 +6,7 @@ from app.engine.text import Marks, Tokenizer
 from app.errors import InvalidRequest
 from app.generation import forms
 from app.generation.choice import Choice
-from app.generation.job import ChatJob, Job, ToolUse
+from app.generation.job import ChatJob, CompletionJob, Job, ToolUse
 from app.generation.reasoning import ReasoningMachine
 from app.generation.tools.format import Format
 from app.generation.tools.machine import ToolMachine
@@ -23,6 +23,7 @@ class Plan:
     def __init__(self, tokenizer: Tokenizer, job: Job, prompt: str = "") -> None:
         self._tokenizer = tokenizer
         self._stops = job.decoding.stop
+        self._tells_end = isinstance(job, CompletionJob)
         self._marks: Marks | None = None
         self._format: Format | None = None
         self._use: ToolUse | None = None
@@ -74,7 +75,15 @@ class Plan:
             marks += [self._format.section.start, *self._format.section.strays]
         keep = frozenset(token for mark in marks if mark for token in self._ids(mark))
         detokenizer = self._tokenizer.detokenizer(prompt, keep=keep)
-        return Choice(index, self._tokenizer, detokenizer, self._stops, reasoning=reasoning, tools=tools)
+        return Choice(
+            index,
+            self._tokenizer,
+            detokenizer,
+            self._stops,
+            reasoning=reasoning,
+            tools=tools,
+            tells_end=self._tells_end,
+        )
 
     def _ids(self, mark: str) -> tuple[int, ...]:
         token = self._tokenizer.added_id(mark)

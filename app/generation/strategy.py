@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from time import perf_counter
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 from app.engine.base import Engine, Lease, PendingLease, Prefilled, Sequence, Token, TokenStream
 from app.generation import chat, completion, limits
@@ -59,19 +59,19 @@ async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...
 def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], plan: Plan) -> tuple[Sequence, ...]:
     decoding = job.decoding
     limits.check_vocabulary(engine, decoding)
-    ends = frozenset() if decoding.ignore_eos else engine.tokenizer.eos_ids
-    echoes = isinstance(job, CompletionJob) and job.echo
-    field = "prompt" if isinstance(job, CompletionJob) else "messages"
+    ends, field = engine.tokenizer.eos_ids, "messages"
+    if isinstance(job, CompletionJob):
+        ends, field = completion.ends(engine.tokenizer, job), "prompt"
     return tuple(
         Sequence(
             prompt=prompt,
             sampling=decoding.sampling,
             max_tokens=limits.max_tokens(engine, decoding, prompt, field=field),
-            stop_ids=ends | frozenset(decoding.stop_token_ids),
+            stop_ids=(frozenset() if decoding.ignore_eos else ends) | frozenset(decoding.stop_token_ids),
             min_tokens=decoding.min_tokens,
             rows=decoding.best_of,
             logprobs=0 if decoding.ranked and decoding.logprobs is None else decoding.logprobs,
-            prompt_logprobs=decoding.logprobs if echoes else None,
+            prompt_logprobs=decoding.logprobs if _echoes(job) else None,
             grammar=plan.grammar,
             thoughts=plan.thoughts,
         )
@@ -122,12 +122,15 @@ async def _events(
 def _prompt_events(engine: Engine, job: Job, sequence: Sequence, prefilled: Prefilled) -> list[Event]:
     """What is known once a prompt is computed: its echo, and the end of choices that generate nothing."""
     events: list[Event] = []
+    echo = completion.echo(engine.tokenizer, job, sequence.prompt, prefilled) if _echoes(job) else None
     for row in range(sequence.rows):
         index = prefilled.sequence * sequence.rows + row
-        if isinstance(job, CompletionJob) and job.echo:
-            text = completion.echo_text(engine.tokenizer, job, prefilled.sequence, sequence.prompt)
-            scores = completion.echo_logprobs(engine.tokenizer, sequence.prompt, prefilled) if prefilled.scores else ()
-            events.append(Delta(index, text, scores))
+        if echo is not None:
+            events.append(Delta(index, *echo))
         if sequence.max_tokens == 0:
             events.append(Finished(index, "length", 0.0))
     return events
+
+
+def _echoes(job: Job) -> TypeGuard[CompletionJob]:
+    return isinstance(job, CompletionJob) and job.echo

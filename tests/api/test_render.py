@@ -14,7 +14,7 @@ from app.api.render_completion import CompletionRenderer
 from app.api.sse import DONE
 from app.api.transcript import Head, Transcript
 from app.errors import EngineFailed
-from app.generation.events import Delta, Event, Finished
+from app.generation.events import Delta, Event, Finished, TokenLogprob
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest
 from tests.support.events import COMPLETED, STARTED, token, told
@@ -91,6 +91,26 @@ def test_every_golden_file_is_used():
 def test_an_answer_that_ended_early_is_no_answer(kind, events):
     with pytest.raises(EngineFailed, match="ended early"):
         renderer(kind, {}).whole(Transcript.of(events))
+
+
+def test_offsets_count_what_the_text_shows():
+    special = TokenLogprob("<|im_start|>", b"<|im_start|>", -0.5, (), False)
+    broken, end = token("�", raw=b"\xe6"), token("</s>")
+    events = [
+        STARTED,
+        Delta(0, "Hi", (special, token("Hi"))),
+        Delta(0, "�mpt�", (broken, token("mpt"), token("�"))),
+        Delta(0, "€", (token("�", raw=b"\xe2"), token("�", raw=b"\x82\xac"))),
+        Delta(0, "", (msgspec.structs.replace(end, shown=False),)),
+        Finished(0, "stop"),
+        COMPLETED,
+    ]
+    (choice,) = renderer("completion", {"logprobs": 0}).whole(Transcript.of(events)).choices
+    assert choice.logprobs.tokens == [
+        *("<|im_start|>", "Hi", r"bytes:\xe6", "mpt", "�", r"bytes:\xe2", r"bytes:\x82\xac", "</s>")
+    ]
+    assert choice.logprobs.text_offset == [0, 0, 2, 3, 6, 7, 7, 8]
+    assert [choice.text[at:] for at in choice.logprobs.text_offset[3:5]] == ["mpt�€", "�€"]
 
 
 async def test_streamed_offsets_are_those_of_the_whole_text():

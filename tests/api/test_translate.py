@@ -117,6 +117,7 @@ def test_a_prefilled_answer_is_continued():
         ({"prompt": ["a"] * 2049}, "prompt"),
         ({"n": 2, "best_of": 1}, "best_of"),
         ({"n": 1, "best_of": 2, "stream": True}, "best_of"),
+        ({"suffix": "b", "echo": True, "logprobs": 0}, "echo"),
         ({"n": 5}, "n"),
         ({"best_of": 5}, "best_of"),
         ({"stop": ""}, "stop"),

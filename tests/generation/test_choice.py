@@ -6,6 +6,8 @@ from app.engine.base import Token, TopLogprob
 from app.generation.choice import Choice
 from tests.support.scripted import EOS, ByteTokenizer
 
+EOS_TEXT = ByteTokenizer().token_bytes(EOS).decode()
+
 
 def tokens(text: str, *, finish=None, logprobs=False):
     ids = [*text.encode()]
@@ -50,6 +52,23 @@ def test_text_held_for_a_stop_string_comes_at_the_end_with_its_log_probabilities
     assert [delta.text for delta in deltas] == ["a", "\n"]
     assert [[entry.text for entry in delta.logprobs] for delta in deltas] == [["a"], ["\n"]]
     assert it.finished == "length"
+
+
+def test_the_token_that_ends_a_choice_is_scored_last_if_it_is_to_be_told():
+    tokenizer = ByteTokenizer()
+    it = Choice(0, tokenizer, tokenizer.detokenizer(), (), tells_end=True)
+    deltas = run(it, tokens("ab", finish="stop", logprobs=True), together=False)
+    assert "".join(delta.text for delta in deltas) == "ab"
+    scored = [entry for delta in deltas for entry in delta.logprobs]
+    assert [(entry.text, entry.shown) for entry in scored] == [("a", True), ("b", True), (EOS_TEXT, False)]
+    assert it.tokens == len(scored)
+
+
+def test_the_token_that_ends_a_choice_is_no_part_of_what_a_stop_string_has_cut():
+    tokenizer = ByteTokenizer()
+    it = Choice(0, tokenizer, tokenizer.detokenizer(), ("b",), tells_end=True)
+    deltas = run(it, tokens("ab", finish="stop", logprobs=True), together=True)
+    assert [entry.text for delta in deltas for entry in delta.logprobs] == ["a"]
 
 
 def test_characters_that_take_several_tokens_arrive_whole():

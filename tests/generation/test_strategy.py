@@ -18,7 +18,7 @@ from app.schemas.messages import (
     UserMessage,
 )
 from app.schemas.sampling import Sampling
-from tests.support.scripted import BOS, ByteTokenizer, ScriptedEngine, echoes, says
+from tests.support.scripted import BOS, EOS, ByteTokenizer, ScriptedEngine, echoes, says
 
 
 class Leased:
@@ -121,6 +121,50 @@ async def test_echo_gives_the_prompt_back_and_scores_it():
     scored = events[1].logprobs
     assert [entry.logprob for entry in scored] == [None, -0.5, -0.5]
     assert events[2] == Finished(0, "length")
+
+
+async def test_special_tokens_of_an_echo_are_shown_where_they_were_written():
+    class Reading(ByteTokenizer):
+        def encode(self, text, *, special_tokens=True):
+            return [BOS, *(EOS if it == "|" else ord(it) for it in text.replace("</s>", "|"))]
+
+    job = completion("a</s>b", echo=True, max_tokens=0, logprobs=0)
+    events, _ = await run(job, ScriptedEngine(tokenizer=Reading()))
+    assert events[1].text == "a</s>b"
+    shown = [(entry.text, entry.shown) for entry in events[1].logprobs]
+    assert shown == [("<s>", False), ("a", True), ("</s>", True), ("b", True)]
+    as_ids = completion((BOS, 97, EOS, 98), echo=True, max_tokens=0, logprobs=0)
+    events, _ = await run(as_ids, ScriptedEngine(tokenizer=Reading()))
+    assert events[1].text == "ab"
+    assert [entry.shown for entry in events[1].logprobs] == [False, True, False, True]
+
+
+async def test_the_space_that_a_tokenizer_puts_before_a_text_is_not_in_its_echo():
+    class Spaced(ByteTokenizer):
+        def encode(self, text, *, special_tokens=True):
+            return list(f" {text}".encode())
+
+    job = completion("é!", echo=True, max_tokens=0, logprobs=0)
+    events, _ = await run(job, ScriptedEngine(tokenizer=Spaced()))
+    assert events[1].text == "é!"
+    assert b"".join(entry.bytes for entry in events[1].logprobs).decode() == "é!"
+
+
+async def test_what_is_filled_in_ends_with_the_marks_of_code_models():
+    class Coder(ByteTokenizer):
+        def fill_in_middle(self, prefix, suffix):
+            return [*prefix.encode(), 0, *suffix.encode()]
+
+        def added_id(self, text):
+            return 7 if text == "<|file_sep|>" else None
+
+    engine = ScriptedEngine(says("x\x07y"), tokenizer=Coder())
+    await run(completion("a", suffix="b"), engine)
+    assert engine.submitted[0].prompt == (97, 0, 98)
+    assert engine.submitted[0].stop_ids == {EOS, 7}
+    await run(completion("a", suffix="b", ignore_eos=True), engine)
+    await run(completion("a"), engine)
+    assert [sequence.stop_ids for sequence in engine.submitted[1:]] == [frozenset(), frozenset({EOS})]
 
 
 async def test_echo_of_token_ids_is_their_text():

@@ -93,7 +93,10 @@ class ByteTokenizer:
         return "\n".join(lines if continue_final else [*lines, f"<assistant>{thought}"])
 
     def token_bytes(self, token_id: int) -> bytes:
-        return bytes([token_id]) if token_id < BOS else b""
+        return bytes([token_id]) if token_id < BOS else {BOS: b"<s>", EOS: b"</s>"}.get(token_id, b"")
+
+    def is_text(self, token_id: int) -> bool:
+        return token_id < BOS
 
     def detokenizer(self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()) -> Detokenizer:
         return ByteDetokenizer()

@@ -51,8 +51,9 @@ class MLXTokenizer:
         return ids
 
     def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
-        """By the fill-in-the-middle tokens in the vocabulary, if there are any."""
-        return fill_in_middle(prefix, suffix, self._hf.get_vocab(), partial(self.encode, special_tokens=False))
+        """By the fill-in-the-middle tokens in the vocabulary, if there are any, behind what begins every text."""
+        ids = fill_in_middle(prefix, suffix, self._hf.get_vocab(), partial(self.encode, special_tokens=False))
+        return None if ids is None else self.encode("") + ids
 
     def render_chat(
         self,
