@@ -3,6 +3,7 @@
 import rich_click as click
 
 from app import __version__
+from app.cli.key import key
 from app.cli.pull import pull
 from app.cli.serve import serve
 
@@ -15,3 +16,4 @@ def switchyard() -> None:
 
 switchyard.add_command(serve)
 switchyard.add_command(pull)
+switchyard.add_command(key)

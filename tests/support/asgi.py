@@ -98,6 +98,8 @@ async def exchange(
     url: str,
     body: bytes | list[bytes] = b"",
     headers: Mapping[str, str] | None = None,
+    *,
+    host: str = "localhost",
 ) -> AsyncIterator[Exchange]:
     """Send a request. On leaving, the client is gone and the application must have come to its end."""
     parts = urlsplit(url)
@@ -111,7 +113,7 @@ async def exchange(
         "raw_path": parts.path.encode(),
         "query_string": parts.query.encode(),
         "root_path": "",
-        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        "headers": [(b"host", host.encode()), (b"content-type", b"application/json")]
         + [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
