@@ -49,6 +49,8 @@ SHAPES = {
     "w64": _W64,
     "w64-flat": msgspec.structs.replace(_W64, spread=1.0),
     "w64-other": msgspec.structs.replace(_W64, seed=1),
+    "w64-third": msgspec.structs.replace(_W64, seed=2),
+    "w64-fourth": msgspec.structs.replace(_W64, seed=3),
     "135m": _135M,
     "8b": Shape(4096, 32, 32, 8, 14336, 128256, "bfloat16", tied=False),
 }
