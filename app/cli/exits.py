@@ -1,4 +1,4 @@
-"""The exit codes, one for each way a command can end; ``docs/configuration.md`` lists them."""
+"""The exit codes, one for each way a command can end; ``docs/cli.md`` lists them."""
 
 import sys
 from enum import IntEnum
@@ -25,6 +25,8 @@ class Exit(IntEnum):
     NOT_STARTED = 5, "The service could not start."
     NOT_FETCHED = 6, "The model could not be fetched."
     ENGINE_LOST = 7, "The engine died or hung; whoever started the service should start it again."
+    NO_SERVER = 8, "No service answers at the address."
+    REFUSED = 9, "The service refused or failed what was asked; the line above says why."
     INTERRUPTED = 130, "Interrupted before the work was done."
 
 

@@ -1,35 +1,37 @@
-"""``switchyard pull``."""
+"""``switchyard pull``: through the service where one runs, which then knows the model at once, else by itself."""
 
 import asyncio
-import os
-from pathlib import Path
 
+import msgspec
 import rich_click as click
 
+from app.cli.client import Refused, model_path, told
 from app.cli.exits import Exit, leave
-from app.cli.options import effective_settings
+from app.cli.reach import Reach, json_option, known_models, reach, reaching
 from app.errors import SwitchyardError
+from app.schemas.admin import PullProgress
 from app.settings import Settings
 
 
 @click.command()
-@click.argument("model", metavar="MODEL[@REVISION]")
-@click.option("--config", "config", metavar="FILE", help="A TOML file with the settings you change.")
-def pull(model: str, config: str | None) -> None:
+@click.argument("model", metavar="MODEL[@REVISION]", shell_complete=known_models)
+@reaching
+@json_option
+def pull(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
     """Fetch a model from the hub, or bring it up to date.
 
     MODEL is owner/name or an alias of models.toml. What is on disk already is verified, not fetched again; an
-    interrupted fetch goes on where it stopped.
+    interrupted fetch goes on where it stopped. Where a service runs, it does the work, and goes on after Ctrl-C.
     """
-    settings = effective_settings(config, dict(os.environ), {}).settings
-    repo, revision = resolve(model, settings)
+    found = reach(url, config)
     try:
-        path = asyncio.run(_fetch(repo, revision, offline=settings.offline))
-    except SwitchyardError as failure:
-        leave(Exit.NOT_FETCHED, failure.message)
+        last = _through_service(found, model, quiet=as_json) if found.served() else _alone(found, model, quiet=as_json)
     except KeyboardInterrupt:
         leave(Exit.INTERRUPTED, "interrupted; the same command goes on where this one stopped")
-    click.echo(f"{repo} is complete in {path}")
+    if as_json:
+        click.echo(msgspec.json.encode(last))
+    else:
+        click.echo(f"{last.repo} is complete, at commit {last.commit}" if last.commit else f"{last.repo} is complete")
 
 
 def resolve(model: str, settings: Settings) -> tuple[str, str | None]:
@@ -41,14 +43,41 @@ def resolve(model: str, settings: Settings) -> tuple[str, str | None]:
     return name, revision or None
 
 
-async def _fetch(repo: str, revision: str | None, *, offline: bool) -> Path:
-    from app.cli.progress import show  # noqa: PLC0415  rich's progress bars take long to import
+def _through_service(found: Reach, model: str, *, quiet: bool) -> PullProgress:
+    from app.cli.progress import Bars  # noqa: PLC0415  rich's progress bars take long to import
+
+    last: PullProgress | None = None
+    with told():
+        try:
+            with Bars() as bars:
+                for last in found.client.stream("POST", model_path(model, "pull"), PullProgress):
+                    if not quiet:
+                        bars.draw(last.files)
+        except Refused as failure:
+            leave(Exit.NOT_FETCHED, str(failure))
+    if last is None:
+        leave(Exit.NOT_FETCHED, "the service told nothing of the download")
+    return last
+
+
+def _alone(found: Reach, model: str, *, quiet: bool) -> PullProgress:
+    repo, revision = resolve(model, found.settings)
+    try:
+        return asyncio.run(_fetch(repo, revision, offline=found.settings.offline, quiet=quiet))
+    except SwitchyardError as failure:
+        leave(Exit.NOT_FETCHED, failure.message)
+
+
+async def _fetch(repo: str, revision: str | None, *, offline: bool, quiet: bool) -> PullProgress:
+    from app.cli.progress import show  # noqa: PLC0415
     from app.registry.hub import Hub  # noqa: PLC0415  so does the hub
 
     hub = Hub(offline=offline)
     try:
         download = hub.download(repo, revision, refresh=True)
-        await show(download)
-        return await download.wait()
+        if not quiet:
+            await show(download)
+        await download.wait()
+        return msgspec.convert(download.progress, PullProgress, from_attributes=True)
     finally:
         await hub.close()

@@ -3,7 +3,12 @@
 import rich_click as click
 
 from app import __version__
+from app.cli.chat import chat, complete
+from app.cli.completion import completion
+from app.cli.config import config
 from app.cli.key import key
+from app.cli.models import list_, load, rm, show, unload
+from app.cli.ps import ps
 from app.cli.pull import pull
 from app.cli.serve import serve
 
@@ -14,6 +19,5 @@ def switchyard() -> None:
     """Serve any MLX language model on Hugging Face to OpenAI clients, the model named per request."""
 
 
-switchyard.add_command(serve)
-switchyard.add_command(pull)
-switchyard.add_command(key)
+for command in (serve, pull, list_, show, ps, load, unload, rm, chat, complete, config, completion, key):
+    switchyard.add_command(command)

@@ -20,8 +20,11 @@ CONFIG = Path(__file__).parents[2] / "config"
 """The package's own TOML files; they lie beside ``app`` in a checkout and in an installed package alike."""
 
 CONFIG_VARIABLE = "SWITCHYARD_CONFIG"
-_NOT_SETTINGS = frozenset({CONFIG_VARIABLE, "SWITCHYARD_BACKEND", "SWITCHYARD_PYTHON"})
-"""Variables with the prefix that are no settings: the file to read, and what ``docker-free-run.sh`` understands."""
+_NOT_SETTINGS = frozenset(
+    {CONFIG_VARIABLE, "SWITCHYARD_BACKEND", "SWITCHYARD_PYTHON", "SWITCHYARD_URL", "SWITCHYARD_KEY"}
+)
+"""Variables with the prefix that are no settings: the file to read, what ``docker-free-run.sh`` understands, and which
+service the commands talk to with which key."""
 
 FlagValue = str | bool | Sequence[str]
 

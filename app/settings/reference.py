@@ -55,7 +55,7 @@ def tables() -> str:
 
 def written_default(field: Field) -> str:
     """The default of a setting as TOML writes it."""
-    return _toml(field, _default(field))
+    return written(field, _default(field))
 
 
 def document(text: str) -> str:
@@ -85,7 +85,8 @@ def _flag(field: Field) -> str:
             return f"`{field.flag}`"
 
 
-def _toml(field: Field, value: object) -> str:
+def written(field: Field, value: object) -> str:
+    """A value of a setting as TOML writes it."""
     match value:
         case None:
             return '""' if field.kind is Kind.FILE else '"auto"'

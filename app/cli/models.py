@@ -1,0 +1,124 @@
+"""``switchyard list``, ``show``, ``load``, ``unload`` and ``rm``."""
+
+import msgspec
+import rich_click as click
+from msgspec import structs
+
+from app.cli.client import model_path, told
+from app.cli.exits import Exit, leave
+from app.cli.reach import json_option, model_argument, reach, reaching
+from app.cli.words import STATES, size, span, table
+from app.schemas.admin import AdminModel, AdminModels, Deleted
+
+
+@click.command(name="list")
+@reaching
+@json_option
+def list_(url: str | None, config: str | None, *, as_json: bool) -> None:
+    """List the models of the service, or of this machine where none runs."""
+    from app.cli import disk  # noqa: PLC0415
+
+    found = reach(url, config)
+    with told():
+        models = (
+            found.client.ask("GET", "/admin/models", AdminModels).data
+            if found.served()
+            else disk.models(found.settings)
+        )
+    if as_json:
+        click.echo(msgspec.json.encode(AdminModels(models)))
+        return
+    rows = [(model.id, ", ".join(model.aliases) or "-", STATES[model.state], size(model.nbytes)) for model in models]
+    click.echo(table(("MODEL", "ALIASES", "STATE", "MEMORY"), rows))
+
+
+@click.command()
+@model_argument
+@reaching
+@json_option
+def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
+    """Show where a model stands, and what its files say of it."""
+    from app.cli import disk  # noqa: PLC0415
+    from app.errors import SwitchyardError  # noqa: PLC0415
+
+    found = reach(url, config)
+    with told():
+        if found.served():
+            state: AdminModel | None = found.client.ask("GET", model_path(model), AdminModel)
+        else:
+            known = disk.models(found.settings)
+            state = next((it for it in known if model in {it.id, *it.aliases}), None)
+    if state is None:
+        leave(Exit.REFUSED, f"there is no model {model} on this machine; 'switchyard list' shows those that there are")
+    try:
+        facts = disk.facts(found.settings, model) or disk.Facts()
+    except SwitchyardError:
+        facts = disk.Facts()  # known to the service alone
+    if as_json:
+        click.echo(msgspec.json.encode({**structs.asdict(state), **structs.asdict(facts)}))
+        return
+    rows = [
+        ("model", state.id),
+        ("aliases", ", ".join(state.aliases) or "-"),
+        ("state", STATES[state.state] + (", pinned" if state.pinned else "")),
+        ("in memory", size(state.nbytes)),
+        ("in use by", f"{state.leases} requests, {state.queued} waiting"),
+        ("unloaded in", span(state.expires_in)),
+        ("architecture", facts.architecture or "-"),
+        ("context", f"{facts.context_length} tokens" if facts.context_length else "-"),
+        ("weights", " of ".join(it for it in (size(facts.weight_bytes), facts.quantization) if it)),
+    ]
+    click.echo("\n".join(f"{name:<14}{value}" for name, value in rows))
+
+
+def _act(model: str, action: str, url: str | None, config: str | None, *, as_json: bool) -> None:
+    found = reach(url, config)
+    with told():
+        state = msgspec.convert(found.client.ask("POST", model_path(model, action), object), AdminModel | None)
+    if as_json:
+        click.echo(msgspec.json.encode(state))
+    elif state is None:
+        click.echo(f"{model} is not in memory")
+    else:
+        memory = f", {size(state.nbytes)}" if state.nbytes else ""
+        click.echo(f"{state.id} is {STATES[state.state]}{memory}")
+
+
+@click.command()
+@model_argument
+@reaching
+@json_option
+def load(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
+    """Load a model into the memory of the service, downloading it first if need be."""
+    _act(model, "load", url, config, as_json=as_json)
+
+
+@click.command()
+@model_argument
+@reaching
+@json_option
+def unload(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
+    """Take a model out of the memory of the service; refused while it is in use."""
+    _act(model, "unload", url, config, as_json=as_json)
+
+
+@click.command()
+@model_argument
+@reaching
+@json_option
+def rm(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
+    """Remove a hub model, all of its revisions, from disk."""
+    from app.cli import disk  # noqa: PLC0415
+    from app.errors import SwitchyardError  # noqa: PLC0415
+
+    found = reach(url, config)
+    try:
+        with told():
+            deleted = (
+                found.client.ask("DELETE", model_path(model), Deleted)
+                if found.served()
+                else Deleted(model, disk.remove(found.settings, model))
+            )
+    except SwitchyardError as failure:
+        leave(Exit.REFUSED, failure.message)
+    click.echo(msgspec.json.encode(deleted) if as_json else f"{deleted.id} is removed; {size(deleted.freed)} are free")

@@ -1,0 +1,177 @@
+"""The commands, on a live service whose model is scripted, and on this machine's disk where none runs."""
+
+import os
+import subprocess
+import sys
+import threading
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from app.cli.chat import _message
+from app.cli.client import Client
+from app.cli.exits import Exit
+from app.cli.ps import merged, picture
+from app.cli.reach import known_models
+from app.cli.root import switchyard
+from app.main import create_app
+from app.schemas.admin import AdminEvent
+from app.settings import Settings
+from tests.support.house import scripted_memory, scripted_registry
+from tests.support.hub import LocalHub
+from tests.support.live import live
+from tests.support.scripted import ScriptedLoader, echoes, says
+from tests.support.tiny import make_tiny
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    root = tmp_path_factory.mktemp("commands")
+
+    def script(sequence, row):
+        return (
+            echoes(sequence, row)
+            if b"again" in bytes(it for it in sequence.prompt if it < 256)
+            else says("Hé!")(sequence, row)
+        )
+
+    @asynccontextmanager
+    async def make():
+        async with scripted_registry(ScriptedLoader(scripted_memory(), script=script), root) as registry:
+            yield create_app(Settings(api_keys=("sk-right",), default_model="tiny"), registry=registry)
+
+    with live(make) as url:
+        yield url
+
+
+@pytest.fixture
+def run(url, tmp_path):
+    """Run a command; what it prints on standard output, with the exit code it must end with."""
+
+    def run(*arguments, code=Exit.DONE, stdin=None, at=url, **environ):
+        known = {"SWITCHYARD_URL": at, "SWITCHYARD_KEY": "sk-right", "HF_HUB_CACHE": str(tmp_path / "hub")}
+        done = CliRunner(env=known | environ).invoke(switchyard, arguments, input=stdin)
+        assert done.exit_code == code, done.output
+        assert "Traceback" not in done.output
+        return done.stdout if code == Exit.DONE else done.stderr
+
+    return run
+
+
+def test_models_are_listed_loaded_shown_and_unloaded(run):
+    assert ["org/tiny", "-", "on", "disk", "-"] in [line.split() for line in run("list").splitlines()]
+    assert run("load", "org/tiny") == "org/tiny is in memory, 100 B\n"
+    shown = run("show", "org/tiny")
+    assert "state         in memory" in shown
+    running = run("ps")
+    assert running.splitlines()[1].startswith("org/tiny  in memory  100 B")
+    assert "memory: 100 B of " in running
+    assert run("unload", "org/tiny") == "org/tiny is on disk\n"
+    assert "No model is in memory." in run("ps")
+
+
+@pytest.mark.parametrize("command", ["list", "ps", "show tiny", "load tiny", "unload tiny", "config show"])
+def test_every_command_can_speak_json(run, command):
+    assert msgspec.json.decode(run(*command.split(), "--json"))
+
+
+def test_complete_prints_the_continuation_alone(run):
+    assert run("complete", "tiny", "Say") == "Hé!\n"
+    assert run("complete", "tiny", stdin="Say") == "Hé!\n"
+    told = msgspec.json.decode(run("complete", "tiny", "Say", "--max-tokens", "2", "--json"))
+    assert (told["finish_reason"], told["completion_tokens"]) == ("length", 2)
+    assert told["first_token_seconds"] >= 0
+
+
+def test_chat_answers_what_comes_through_a_pipe(run):
+    assert run("chat", "tiny", stdin="Hello\n") == "Hé!\n"
+    assert "<system>Short.\n<user>again" in run("chat", "tiny", "--system", "Short.", stdin="again\n")
+
+
+def test_ps_watches_until_the_service_goes(url, run):
+    events = Client(url, "sk-right").stream("GET", "/admin/events", AdminEvent)
+    state = next(events)
+    assert "org/other" not in picture(state)
+    asking = threading.Thread(target=run, args=("load", "org/other"))
+    asking.start()
+    while "org/other  in memory" not in picture(state):
+        state = merged(state, next(events))
+    asking.join()
+    events.close()
+    run("unload", "org/other")
+
+
+def test_refusals_are_one_line_and_a_code(run):
+    assert "org/gone" in run("load", "org/gone", code=Exit.REFUSED)
+    assert "API key" in run("list", code=Exit.REFUSED, SWITCHYARD_KEY="sk-wrong")
+    assert "temperature" in run("complete", "tiny", "x", "--temperature", "9", code=Exit.REFUSED)
+    line = run("load", "tiny", code=Exit.NO_SERVER, at=NOWHERE)
+    assert line == f"switchyard: nothing answers at {NOWHERE}; start the service, or name it with --url\n"
+    assert "not a model of the hub" in run("rm", "tiny", code=Exit.REFUSED)
+
+
+def test_without_a_service_the_disk_is_looked_at(tmp_path):
+    """In processes of their own: the hub's client reads its variables when it is imported."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith(("SWITCHYARD_", "HF_"))}
+
+    def run(*arguments, code=Exit.DONE):
+        command = [sys.executable, "-m", "app", *arguments]
+        done = subprocess.run(command, env=known | environ, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == Exit.DONE else done.stderr
+
+    with LocalHub() as hub:
+        hub.add("org/pulled", make_tiny(tmp_path / "pulled", seed=5))
+        environ = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "SWITCHYARD_PORT": "1"}
+        assert msgspec.json.decode(run("pull", "org/pulled", "--json"))["state"] == "done"
+        assert "org/none" in run("pull", "org/none", code=Exit.NOT_FETCHED)
+    assert "org/pulled" in run("list")
+    shown = msgspec.json.decode(run("show", "org/pulled", "--json"))
+    assert (shown["state"], shown["architecture"], shown["context_length"]) == ("on_disk", "llama", 2048)
+    assert shown["weight_bytes"] > 10_000
+    assert "org/pulled is removed" in run("rm", "org/pulled")
+    assert "org/pulled" not in run("list")
+    assert "no model org/pulled" in run("show", "org/pulled", code=Exit.REFUSED)
+
+
+def test_settings_are_shown_with_their_origin_and_no_secret(run):
+    shown = run("config", "show", "--port", "81", SWITCHYARD_API_KEYS="sk-hidden", SWITCHYARD_OFFLINE="1")
+    assert "sk-hidden" not in shown
+    lines = {line.split()[0]: line.split() for line in shown.splitlines() if line}
+    assert lines["port"][1:] == ["81", "flag", "--port"]
+    assert lines["offline"][1:] == ["true", "environment", "SWITCHYARD_OFFLINE"]
+    assert lines["api_keys"][1:3] == ["(set)", "environment"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "word"), [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --no-files")]
+)
+def test_shells_are_taught_to_complete(run, shell, word):
+    assert word in run("completion", shell)
+
+
+def test_model_names_are_completed(run):
+    assert run("list")
+    with CliRunner().isolation(env={"SWITCHYARD_KEY": "sk-right"}):
+        assert known_models(None, None, "org/") == []
+
+
+class Typed:
+    """Lines as a person types them."""
+
+    def __init__(self, *lines):
+        self._lines = list(lines)
+
+    def __call__(self, _prompt=""):
+        if not self._lines:
+            raise EOFError
+        return self._lines.pop(0)
+
+
+def test_messages_may_have_several_lines(monkeypatch):
+    monkeypatch.setattr("builtins.input", Typed("one", "", "two \\", "lines", '"""', "a", 'b"""', "last"))
+    assert [_message() for _ in range(5)] == ["one", "two \nlines", "a\nb", "last", None]
