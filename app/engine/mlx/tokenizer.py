@@ -16,6 +16,7 @@ from mlx_lm.utils import load_tokenizer
 from app.engine.mlx.call_format import call_format, parse_calls
 from app.engine.mlx.detokenizer import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.fim import fill_in_middle
+from app.engine.mlx.template import confine_templates
 from app.engine.mlx.token_bytes import token_bytes_table
 from app.engine.text import Marks, ParsedCall
 from app.errors import InvalidRequest
@@ -42,7 +43,8 @@ class MLXTokenizer:
 
     @classmethod
     def load(cls, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
-        """Read it from a model directory; no code from there is run."""
+        """Read it from a model directory; no code from there is run, and its template only in a confined process."""
+        confine_templates()
         return cls(load_tokenizer(path, eos_token_ids=eos_token_ids))
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
