@@ -53,10 +53,11 @@ async def mlx_app(root: Path) -> AsyncIterator[Litestar]:
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory) -> Iterator[Server]:
-    """A server with the MLX engine; ``tiny-a`` and ``tiny-b`` have random weights."""
+    """A server with the MLX engine; ``tiny-a`` and ``tiny-b`` have random weights, ``coder`` fills in the middle."""
     root = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("tiny-a", "tiny-b")):
         make_tiny(root / name, seed=seed)
+    make_tiny(root / "coder", seed=2, specials=("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|fim_pad|>"))
     with live(lambda: mlx_app(root)) as url:
         yield Server(url, "tiny-a", None)
 

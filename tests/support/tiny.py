@@ -44,10 +44,14 @@ def make_tiny(
     vocabulary: Vocabulary = "words",
     context: int = 2048,
     config: dict[str, Any] | None = None,
+    specials: tuple[str, ...] = (),
 ) -> Path:
-    """Write a llama into ``directory``; the same arguments give the same bytes. ``config`` overrides config.json."""
+    """Write a llama into ``directory``; the same arguments give the same bytes.
+
+    ``config`` overrides config.json, ``specials`` are more special tokens for ``words``.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    files = _words_files(context) if vocabulary == "words" else _smollm2_files()
+    files = _words_files(context, specials) if vocabulary == "words" else _smollm2_files()
     for name, content in files.items():
         (directory / name).write_bytes(content)
     size = len(msgspec.json.decode(files["tokenizer.json"])["model"]["vocab"])
@@ -113,7 +117,7 @@ def _weights(rng: np.random.Generator, width: int, layers: int, vocabulary: int)
 
 
 @cache
-def _words_files(context: int) -> dict[str, bytes]:
+def _words_files(context: int, specials: tuple[str, ...]) -> dict[str, bytes]:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -121,7 +125,7 @@ def _words_files(context: int) -> dict[str, bytes]:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=384,
-        special_tokens=list(_SPECIALS),
+        special_tokens=[*_SPECIALS, *specials],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
