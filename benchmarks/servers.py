@@ -33,13 +33,13 @@ class Server:
         self.label = label
         self._root = root
         self._names = names
-        self._command = command
+        self.command = command
         self._full_paths = full_paths
 
     def __enter__(self) -> Self:
         self.port = free_port()
         self._log = tempfile.TemporaryFile()
-        command = [*self._command, "--port", str(self.port)]
+        command = [*self.command, "--port", str(self.port)]
         self._process = subprocess.Popen(  # noqa: S603  our own programs
             command, env=environment(), stdout=self._log, stderr=self._log
         )
