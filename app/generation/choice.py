@@ -71,8 +71,10 @@ class Choice:
         self._score(token, shown=self._tokenizer.is_text(token.id))
         thought = self._reasoning is not None and self._reasoning.thinking
         self._route(text)
-        if thought or (self._reasoning is not None and self._reasoning.thinking):
+        if thought:
             self.reasoning_tokens += 1
+        elif self._reasoning is not None and self._reasoning.thinking:
+            self.reasoning_tokens = self.tokens  # all that has come makes the opening mark
 
     def _score(self, token: Token, *, shown: bool) -> None:
         if token.logprob is not None:

@@ -284,9 +284,11 @@ class ScriptedLoader:
         sizes: Mapping[str, int] | None = None,
         seconds: float = 0.0,
         kv_bytes_per_token: int = 1,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.memory = ScriptedMemory() if memory is None else memory
         self.script = script
+        self.tokenizer = tokenizer
         self.sizes = {} if sizes is None else dict(sizes)
         self.seconds: dict[str, float] = {}
         self.default_seconds = seconds
@@ -309,6 +311,7 @@ class ScriptedLoader:
             self.script,
             nbytes=self.sizes.get(name, 100),
             kv_bytes_per_token=self.kv_bytes_per_token,
+            tokenizer=self.tokenizer,
             memory=self.memory,
             on_close=lambda: self.diary.append(("closed", name)),
         )

@@ -2,7 +2,7 @@
 
 from app.generation.tools.format import Calls
 from app.generation.tools.json_text import json_string, json_value
-from app.generation.tools.rules import Rules, embedded
+from app.generation.tools.rules import Rules
 from app.generation.tools.source import Malformed, Source, Steps
 from app.generation.tools.toolbox import Tool, Toolbox
 
@@ -49,8 +49,7 @@ def read_call(source: Source, calls: Calls, tools: Toolbox) -> Steps[None]:
 
 def call_rule(rules: Rules, tool: Tool, *, key: str = "arguments") -> str:
     """The rule of one function's call."""
-    arguments = rules.json(embedded(tool.parameters, tool.parameters), strict=tool.strict)
-    return rules.rule(f"{rules.text(_head(tool.name, key))} {arguments} {rules.text('}')}")
+    return rules.rule(f"{rules.text(_head(tool.name, key))} {rules.arguments(tool)} {rules.text('}')}")
 
 
 def _head(name: str, key: str) -> str:

@@ -4,7 +4,7 @@ import re
 
 from app.generation.tools.format import Calls, Section, long_id
 from app.generation.tools.json_text import json_value
-from app.generation.tools.rules import Rules, embedded
+from app.generation.tools.rules import Rules
 from app.generation.tools.source import Malformed, Source, Steps
 from app.generation.tools.toolbox import Toolbox
 
@@ -39,7 +39,7 @@ class KimiK2:
         calls = [
             rules.rule(
                 f"{rules.text(f'{CALL}functions.{tool.name}:')} /[0-9]{{1,2}}/ {rules.text(ARGUMENTS)} "
-                f"{rules.json(embedded(tool.parameters, tool.parameters), strict=tool.strict)} {rules.text(CALL_END)}"
+                f"{rules.arguments(tool)} {rules.text(CALL_END)}"
             )
             for tool in tools.tools
         ]

@@ -3,7 +3,7 @@
 from app.generation.tools.format import Calls, Section, short_id
 from app.generation.tools.json_call import call_rule, read_call
 from app.generation.tools.json_text import json_value
-from app.generation.tools.rules import Rules, embedded
+from app.generation.tools.rules import Rules
 from app.generation.tools.source import Malformed, Source, Steps
 from app.generation.tools.toolbox import Toolbox
 
@@ -32,13 +32,7 @@ class Mistral:
     def write(self, rules: Rules, tools: Toolbox) -> str:
         """In the newer way if the tokenizer has its marks."""
         if rules.has(ARGS):
-            named = [
-                rules.rule(
-                    f"{rules.text(tool.name + ARGS)} "
-                    f"{rules.json(embedded(tool.parameters, tool.parameters), strict=tool.strict)}"
-                )
-                for tool in tools.tools
-            ]
+            named = [rules.rule(f"{rules.text(tool.name + ARGS)} {rules.arguments(tool)}") for tool in tools.tools]
             return rules.one_of(named)
         call = rules.one_of([call_rule(rules, tool) for tool in tools.tools])
         listed = rules.repeated(call, rules.text(", "))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from app.generation.tools.toolbox import Schema
+from app.generation.tools.toolbox import Schema, Tool
 
 MARKER = re.compile(r"<[^<>\s]{1,64}>|\[[A-Z_]{1,32}\]")
 """What may be a token of its own."""
@@ -45,6 +45,10 @@ class Rules:
         """A JSON value of ``schema``."""
         options = {"whitespace_pattern": WHITESPACE} | ({} if strict else {"lenient": True})
         return self.rule("%json " + json.dumps(schema | {"x-guidance": options}))
+
+    def arguments(self, tool: Tool) -> str:
+        """The parameters of a call as one JSON object."""
+        return self.json(tool.enforced, strict=tool.strict)
 
     def raw(self, end: str, pattern: str = r"(?s:.*)") -> str:
         """Text of ``pattern`` up to and with the first ``end``."""

@@ -27,6 +27,20 @@ class Tool(Struct, frozen=True):
         other = self.parameters.get("additionalProperties")
         return other is True or isinstance(other, dict)
 
+    @property
+    def enforced(self) -> Schema:
+        """The parameters as a call is held to them: where they say nothing of other names, there are none."""
+        open_ended = self.parameters.keys() & {
+            "additionalProperties",
+            "patternProperties",
+            "allOf",
+            "anyOf",
+            "oneOf",
+            "$ref",
+        }
+        closed = {} if open_ended or "properties" not in self.parameters else {"additionalProperties": False}
+        return self.parameters | closed
+
     def told(self) -> dict[str, Any]:
         """As chat templates read it."""
         function: dict[str, Any] = {"name": self.name, "parameters": self.parameters}
