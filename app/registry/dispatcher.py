@@ -76,11 +76,11 @@ class Dispatcher:
         await self.queue.hold(waiter, lambda: refusals.waits_for_memory(lease.model), self._turn)
 
     def release(self, lease: ModelLease, error: BaseException | None) -> None:
-        """Take a lease back. An engine that failed is not given out again."""
+        """Take a lease back. An engine that failed as a whole is not given out again."""
         slot = self.slots[lease.model]
         slot.leases.discard(lease)
         slot.last_used = _now()
-        slot.broken |= isinstance(error, EngineFailed)
+        slot.broken |= isinstance(error, EngineFailed) and error.code == EngineFailed.code
         self._idle(slot)
         self._turn()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import re
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -20,6 +23,9 @@ from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
 from app.engine.work import Work
 from app.errors import EngineFailed, SwitchyardError, Unavailable
+
+OUT_OF_MEMORY = re.compile(r"out of memory|insufficient memory|unable to allocate|malloc|cudamalloc", re.IGNORECASE)
+"""What Metal, CUDA and the CPU allocator say when there is none left."""
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +63,13 @@ class ModelBatch:
 
     def step(self) -> bool:
         """One prefill slice, one decode step; False when every row has ended."""
+        sliced = False
         try:
             sliced = self._step_prefill()
-            self._step_decode(timed=not sliced)
-        except Exception as failure:  # whatever MLX raises ends this model's rows, not the service
-            log.exception("generation failed")
-            self.fail(_named(failure))
+        except Exception as failure:  # whatever MLX raises ends those it was raised for, not the service
+            log.exception("a prompt could not be computed")
+            self._fail_prompts(self._named(failure))
+        self._step_decode(timed=not sliced)
         self._flush()
         return bool(self._batches or self._task or self._queue.sequences)
 
@@ -90,17 +97,52 @@ class ModelBatch:
         tokens = self._task.work.step(self._pace.slice(decoding=bool(self._batches)))
         self._pace.prefilled(tokens, time.perf_counter() - started)
         if not self._task.work.left:
-            task, self._task = self._task, None
-            self._finish(task)
+            self._finish(self._task)
+            self._task = None
         return True
 
+    def _fail_prompts(self, failure: SwitchyardError) -> None:
+        """End those whose prompts were being computed; if nobody can say who they are, everybody of this model."""
+        task, self._task = self._task, None
+        if task is None or not task.group:
+            self.fail(failure)
+            return
+        for waiting in task.group:
+            self._end(waiting.rows, failure)
+
     def _step_decode(self, *, timed: bool) -> None:
+        """One token for every row; a batch that fails ends its own rows."""
         started = time.perf_counter()
         for batch in self._batches:
-            batch.step()
+            try:
+                batch.step()
+            except Exception as failure:
+                log.exception("generation failed")
+                self._end(batch.abandon(), self._named(failure))
         if timed and self._batches:
             self._pace.decoded(time.perf_counter() - started)
         self._batches = [batch for batch in self._batches if batch.busy]
+
+    def _end(self, rows: Iterable[Row], failure: SwitchyardError) -> None:
+        """End rows, and with them what they belong to, after what was reported of them."""
+        self._flush()
+        streams = dict.fromkeys(row.stream for row in rows)
+        for row in rows:
+            row.done = True
+        for stream in streams:
+            self._thread.notify(partial(stream.fail, failure))
+
+    def _named(self, failure: Exception) -> SwitchyardError:
+        """The failure as callers are told; memory that is short is made free where nobody needs it."""
+        if isinstance(failure, SwitchyardError):
+            return failure
+        if isinstance(failure, MemoryError) or OUT_OF_MEMORY.search(str(failure)):
+            self._prefixes.clear()
+            gc.collect()
+            mx.clear_cache()
+            message = "The machine ran out of memory while generating; send the request again."
+            return Unavailable(message, code="out_of_memory", retry_after=1)
+        return EngineFailed("Generation failed inside the engine; send the request again.")
 
     def _finish(self, task: PrefillTask) -> None:
         """Keep what later prompts may share, report the computed prompts and let their rows decode."""
@@ -154,10 +196,3 @@ class ModelBatch:
 def _deliver(outgoing: dict[MLXTokenStream, tuple[list[Prefilled | Token], list[Row]]]) -> None:
     for stream, (items, ended) in outgoing.items():
         stream.deliver(items, ended)
-
-
-def _named(failure: Exception) -> SwitchyardError:
-    if isinstance(failure, MemoryError) or "memory" in str(failure).lower():
-        mx.clear_cache()
-        return Unavailable("The machine ran out of memory while generating; send the request again.", retry_after=1)
-    return EngineFailed("Generation failed inside the engine; send the request again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,9 @@ import mlx.core as mx
 from app.engine.base import FinishReason, Token
 from app.engine.mlx.kv import KV
 from app.engine.mlx.logprobs import RowScores
-from app.engine.mlx.rows import Row
+from app.engine.mlx.rows import ROW_FAILED, Row
 from app.engine.mlx.sampling import Sampler
-from app.errors import SwitchyardError
+from app.errors import EngineFailed, SwitchyardError
 
 Report = Callable[[Row, Token], None]
 Fail = Callable[[Row, SwitchyardError], None]
@@ -70,12 +71,19 @@ class DecodeBatch:
     def join(self, rows: list[Row], kv: KV, inputs: list[int]) -> None:
         """Add rows whose prompts are in ``kv`` but for their last token, ``inputs``."""
         added = mx.array(inputs, dtype=mx.uint32)
+        sampler = Sampler(self._rows + rows, self._sampler)  # first: what fails here has changed nothing yet
         if self._kv is None or self._inputs is None:
             self._kv, self._inputs = kv, added
         else:
             self._kv, self._inputs = self._kv.join(kv), mx.concatenate([self._inputs, added])
-        self._rows = self._rows + rows
-        self._sampler = Sampler(self._rows, self._sampler)
+        self._rows, self._sampler = self._rows + rows, sampler
+
+    def abandon(self) -> set[Row]:
+        """Let everything go; the rows that have not ended."""
+        rows = self.unfinished
+        self._rows, self._ahead = [], None
+        self._kv = self._inputs = self._sampler = None
+        return rows
 
     def step(self) -> None:
         """Queue the next token of every row, then report the tokens of the step before."""
@@ -111,12 +119,11 @@ class DecodeBatch:
         for i, (row, token) in enumerate(zip(step.rows, tokens, strict=True)):
             if row.done or row.cancelled:
                 continue
-            if row.guide is not None:
-                row.guide.advance(token)
-                if row.guide.failure is not None:
-                    row.done = True
-                    self._fail(row, row.guide.failure)
-                    continue
+            failure = _advance(row, token)
+            if failure is not None:
+                row.done = True
+                self._fail(row, failure)
+                continue
             row.reported += 1
             finish = _finish(row, token)
             row.done = finish is not None
@@ -134,6 +141,18 @@ class DecodeBatch:
         self._kv = self._kv.row(keep[0]) if len(keep) == 1 and self._kv.merged else self._kv.select(keep)
         self._inputs = self._inputs[mx.array(keep)]
         self._sampler = Sampler(self._rows, self._sampler)
+
+
+def _advance(row: Row, token: int) -> SwitchyardError | None:
+    """Tell the row's guide its token; what is wrong with this row alone, if anything is."""
+    if row.failure is not None or row.guide is None:
+        return row.failure
+    try:
+        row.guide.advance(token)
+    except Exception:
+        logging.getLogger(__name__).exception("a grammar failed")
+        return EngineFailed("What holds this answer to its form has failed; send it again.", code=ROW_FAILED)
+    return row.guide.failure
 
 
 def _finish(row: Row, token: int) -> FinishReason | None:

@@ -10,6 +10,7 @@ Conditioning a draw on being accepted gives exactly the truncated, renormalised 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from app.engine.mlx import guidance
 from app.engine.mlx.grammar import Mask
-from app.engine.mlx.rows import Row
+from app.engine.mlx.rows import ROW_FAILED, Row
+from app.errors import EngineFailed
 from app.schemas.sampling import Sampling
 
 BLOCK = 256
@@ -33,7 +35,18 @@ def draw(logits: mx.array, rows: Sequence[Row], masks: Mapping[Row, Mask] = NO_M
     """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits. Waits for the logits."""
     values = np.asarray(logits)
     weights = np.zeros((-(-values.shape[-1] // BLOCK), BLOCK), dtype=np.float32)
-    return mx.array([_draw_row(values[i], weights, row, masks.get(row)) for i, row in enumerate(rows)], dtype=mx.uint32)
+    tokens = [_draw_for(values[i], weights, row, masks.get(row)) for i, row in enumerate(rows)]
+    return mx.array(tokens, dtype=mx.uint32)
+
+
+def _draw_for(logits: Floats, weights: Floats, row: Row, mask: Mask | None) -> int:
+    """A token for ``row``; what fails here, such as logits that are no numbers, ends that row."""
+    try:
+        return _draw_row(logits, weights, row, mask)
+    except Exception:
+        logging.getLogger(__name__).exception("a token could not be drawn")
+        row.failure = EngineFailed("No token could be drawn for this answer; send it again.", code=ROW_FAILED)
+        return 0
 
 
 def _draw_row(logits: Floats, weights: Floats, row: Row, mask: Mask | None) -> int:
@@ -42,6 +55,8 @@ def _draw_row(logits: Floats, weights: Floats, row: Row, mask: Mask | None) -> i
     if mask is not None:
         logits = guidance.on_host(logits, mask)
     top = logits.max()
+    if np.isnan(top) or np.isposinf(top):
+        raise ArithmeticError("The logits are no numbers.")
     if not sampling.temperature or np.isneginf(top):  # the second: biases have banned every token
         return int(np.argmax(logits))
     live = weights.reshape(-1)[: logits.shape[0]]

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 from app.engine.base import Sequence
 from app.engine.mlx.stream import MLXTokenStream
+from app.errors import SwitchyardError
 
 if TYPE_CHECKING:
     from app.engine.mlx.guide import Guide
+
+ROW_FAILED = "row_failed"
+"""The code of a failure that is one row's alone: the engine is as good as before."""
 
 
 class Row:
@@ -20,7 +24,19 @@ class Row:
     everything.
     """
 
-    __slots__ = ("cancelled", "done", "guide", "index", "queued", "random", "reported", "request", "sequence", "stream")
+    __slots__ = (
+        "cancelled",
+        "done",
+        "failure",
+        "guide",
+        "index",
+        "queued",
+        "random",
+        "reported",
+        "request",
+        "sequence",
+        "stream",
+    )
 
     def __init__(self, stream: MLXTokenStream, sequence: int, index: int, request: Sequence) -> None:
         self.stream = stream
@@ -32,6 +48,8 @@ class Row:
         self.done = False
         self.cancelled = False
         self.guide: Guide | None = None
+        self.failure: SwitchyardError | None = None
+        """What went wrong with this row alone; its next token is not reported."""
         seed = request.sampling.seed
         # Rows of one sequence draw differently from the same seed.
         self.random = Random() if seed is None else Random(f"{seed}/{index}")  # noqa: S311  not for secrets
