@@ -1,0 +1,117 @@
+"""No field is taken and then forgotten: each one, given a telling value, changes what comes of a request.
+
+Three steps lead from a request to a token: the request's fields make a job, the job's decoding makes sequences and
+events, the sequence's sampling draws tokens. A field that is new must be given a telling value here, for each step.
+"""
+
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import fields as struct_fields
+from msgspec.structs import replace
+
+from app.api import fields, translate
+from app.engine.grammar import Grammar
+from app.errors import InvalidRequest
+from app.generation.job import CompletionJob, Decoding
+from app.generation.strategy import GenerationStrategy
+from app.schemas.chat import ChatRequest
+from app.schemas.completions import CompletionRequest
+from app.schemas.sampling import Sampling
+from app.settings import ModelEntry, Settings
+from tests.generation.test_strategy import Leased
+from tests.support.scripted import ScriptedEngine, says
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+PREFILLED = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+SHARED = {
+    "temperature": 0.5, "top_p": 0.5, "top_k": 3, "min_p": 0.5, "frequency_penalty": 1, "presence_penalty": 1,
+    "repetition_penalty": 2, "logit_bias": {"1": 1}, "seed": 3, "n": 2, "stop": "x", "stop_token_ids": [5],
+    "ignore_eos": True, "min_tokens": 2, "max_tokens": 5, "response_format": {"type": "json_object"},
+    "structured_outputs": {"regex": "a"}, "guided_json": {"type": "object"}, "guided_regex": "a",
+    "guided_choice": ["a"], "guided_grammar": 'start: "a"',
+}  # fmt: skip
+REQUESTS: dict[str, dict[str, Any]] = {
+    "completion": SHARED | {"prompt": "other", "best_of": 2, "echo": True, "logprobs": 0, "suffix": "x"},
+    "chat": SHARED
+    | {
+        "messages": [{"role": "user", "content": "other"}],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "max_completion_tokens": 5,
+        "reasoning_effort": "low",
+        "tools": [TOOL],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "functions": [TOOL["function"]],
+        "function_call": {"name": "f"},
+        "enable_thinking": False,
+        "thinking_budget": 9,
+        "continue_final_message": True,
+        "chat_template_kwargs": {"a": 1},
+    },
+}
+BESIDE: dict[str, dict[str, Any]] = {
+    "tool_choice": {"tools": [TOOL]},
+    "parallel_tool_calls": {"tools": [TOOL]},
+    "function_call": {"functions": [TOOL["function"]]},
+    "top_logprobs": {"logprobs": True},
+    "continue_final_message": {"messages": PREFILLED},
+}
+"""What a field needs beside it."""
+NO_PART_OF_THE_JOB = {"model", "stream", "stream_options", "keep_alive", "add_generation_prompt"}
+"""They choose the lease and how the answer is sent; the last one only agrees with continue_final_message."""
+
+
+def job(kind: str, given: dict[str, Any]):
+    if kind == "completion":
+        return translate.completion(msgspec.convert(given, CompletionRequest), ModelEntry(), Settings())
+    return translate.chat(msgspec.convert({"messages": PREFILLED[:1], **given}, ChatRequest), ModelEntry(), Settings())
+
+
+CASES = [
+    (kind, field.name)
+    for kind, table in (("completion", fields.COMPLETION), ("chat", fields.CHAT))
+    for field in table
+    if field.verdict == "honoured" and field.name not in NO_PART_OF_THE_JOB
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_every_honoured_field_makes_another_job(kind, name):
+    beside = BESIDE.get(name, {})
+    assert job(kind, beside | {name: REQUESTS[kind][name]}) != job(kind, beside)
+
+
+DECODING: dict[str, Any] = {
+    "sampling": Sampling(temperature=0.5),
+    "max_tokens": 3,
+    "stop": ("b",),
+    "stop_token_ids": (9,),
+    "ignore_eos": True,
+    "min_tokens": 2,
+    "n": 2,
+    "best_of": 2,
+    "logprobs": 1,
+    "grammar": Grammar("regex", "a"),
+}
+
+
+async def told(decoding: Decoding):
+    engine = ScriptedEngine(says("abc", "xyz"))
+    run = GenerationStrategy().run(Leased(engine).lease(), CompletionJob(decoding=decoding, prompts=("Hi",)))
+    return [event async for event in run][1:], engine.submitted
+
+
+@pytest.mark.parametrize("name", [field.name for field in struct_fields(Decoding) if field.name != "limit"])
+async def test_every_part_of_a_decoding_changes_what_is_generated_or_told(name):
+    plain = Decoding(sampling=Sampling(), max_tokens=8, best_of=2 if name == "n" else 1)
+    assert await told(replace(plain, **{name: DECODING[name]})) != await told(plain)
+
+
+async def test_the_name_of_the_limit_is_told():
+    with pytest.raises(InvalidRequest) as refused:
+        await told(Decoding(sampling=Sampling(), max_tokens=9999, limit="max_completion_tokens"))
+    assert refused.value.param == "max_completion_tokens"
