@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from app import __version__
-from app.api.observed import Told
 from app.api.record import Record
 from app.settings.problem import SettingsProblem
 
 OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion"}
 
 
-def tracer(exporter: Any = None) -> Told:
+def tracer(exporter: Any = None) -> "Tracer":
     """Sends spans to ``exporter``; by default over OTLP, as the variables of OpenTelemetry's SDK say.
 
     Raises SettingsProblem if the extra is not installed.
@@ -33,13 +32,24 @@ def tracer(exporter: Any = None) -> Told:
         raise SettingsProblem("tracing: needs OpenTelemetry; install the extra: mlx-switchyard[otel]") from None
     provider = TracerProvider(resource=Resource.create({"service.name": "switchyard", "service.version": __version__}))
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    made = provider.get_tracer("switchyard", __version__)
+    return Tracer(provider)
 
-    def tell(record: Record) -> None:
+
+class Tracer:
+    """Told of every request."""
+
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("switchyard", __version__)
+
+    def __call__(self, record: Record) -> None:
+        """Make the spans of a request for an answer."""
         if record.path in OPERATIONS and record.method == "POST":
-            _spans(made, record)
+            _spans(self._tracer, record)
 
-    return tell
+    def flush(self) -> None:
+        """Send what has not been sent yet."""
+        self._provider.force_flush()
 
 
 def _spans(made: Any, record: Record) -> None:

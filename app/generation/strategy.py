@@ -9,6 +9,7 @@ from app.engine.base import Engine, Lease, PendingLease, Prefilled, Sequence, To
 from app.generation import chat, completion, limits
 from app.generation.events import Completed, Delta, Event, Finished, Started, Timings
 from app.generation.job import ChatJob, CompletionJob, Job
+from app.generation.length import check_length
 from app.generation.plan import Plan
 from app.generation.ranking import best
 from app.generation.tally import Tally
@@ -47,10 +48,12 @@ class GenerationStrategy:
 async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...], Plan]:
     match job:
         case CompletionJob():
+            await check_length(engine, job.prompts, "prompt")
             return await completion.prompts(engine.tokenizer, job), Plan(engine.tokenizer, job)
         case ChatJob():
             text = await chat.rendered(engine.tokenizer, job)
             plan = Plan(engine.tokenizer, job, text)
+            await check_length(engine, (text,), "messages")
             return (await chat.encoded(engine.tokenizer, text),), plan
         case _:
             assert_never(job)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from app.engine.base import PendingLease
-from app.generation.events import Alternative, Completed, Delta, Event, Finished, Started, TokenLogprob
+from app.generation.events import Alternative, Completed, Delta, Event, Finished, Started, Timings, TokenLogprob
 from app.generation.job import Job
 from app.generation.strategy import GenerationStrategy
 from app.schemas.usage import PromptTokensDetails, Usage
@@ -12,7 +12,7 @@ from app.schemas.usage import PromptTokensDetails, Usage
 Step = Event | Exception | asyncio.Event
 
 STARTED = Started("org/tiny", "fp_test", 3)
-COMPLETED = Completed(Usage(3, 4, 7, PromptTokensDetails(2)))
+COMPLETED = Completed(Usage(3, 4, 7, PromptTokensDetails(2)), Timings(0.1, 0.2, 0.3, 0.4))
 
 
 def token(

@@ -1,0 +1,45 @@
+"""Prompts that are far too long, found out at the price of what the model could have read.
+
+Tokenising ten megabytes takes seconds and makes millions of tokens, only to say that they are too many. So a long text
+is tokenised piece by piece, and no further than its pieces together make twice what the context holds: cutting a text
+changes only the tokens at the cut, never their number by half.
+"""
+
+import asyncio
+
+from app.engine.base import Engine
+from app.engine.text import Tokenizer
+from app.errors import InvalidRequest
+
+PIECE = 1 << 14
+"""Characters tokenised at once; a shorter text is not looked at here."""
+
+
+async def check_length(engine: Engine, prompts: tuple[str | tuple[int, ...], ...], param: str) -> None:
+    """Raises :class:`InvalidRequest` for a prompt that cannot fit into the model's context by any means."""
+    limit = engine.context_length
+    for prompt in prompts:
+        if isinstance(prompt, tuple):
+            tokens = len(prompt)
+        elif len(prompt) <= PIECE:
+            continue
+        else:
+            tokens = await asyncio.to_thread(_count, engine.tokenizer, prompt, 2 * limit + PIECE)
+            tokens = tokens if tokens > 2 * limit + PIECE else 0
+        if tokens > limit:
+            raise InvalidRequest(
+                f"This model's context holds {limit} tokens; the prompt has more than {min(tokens, 2 * limit)}. "
+                "Shorten it.",
+                param=param,
+                code="context_length_exceeded",
+            )
+
+
+def _count(tokenizer: Tokenizer, text: str, enough: int) -> int:
+    """Tokens of the pieces of ``text``, counted until there are more than ``enough``."""
+    count = 0
+    for start in range(0, len(text), PIECE):
+        count += len(tokenizer.encode(text[start : start + PIECE], special_tokens=False))
+        if count > enough:
+            break
+    return count

@@ -1,0 +1,166 @@
+"""What operators see: headers, log lines, metrics, traces."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.api.metrics import MODELS, Metrics
+from app.api.observed import observed
+from app.api.record import Record
+from app.api.tracing import tracer
+from app.errors import EngineFailed
+from app.observability import configure_logging
+from tests.support.asgi import exchange, request
+from tests.support.events import COMPLETED, STARTED, ScriptedStrategy, told
+
+ASK = {"model": "org/tiny", "prompt": "Hi", "max_tokens": 5}
+OPS = Path(__file__).parents[2] / "docs" / "ops"
+
+
+async def scraped(app) -> dict[str, float]:
+    """Every sample by its name and labels."""
+    answer = await request(app, "GET", "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    return {
+        f"{sample.name}{json.dumps(sample.labels, sort_keys=True) if sample.labels else ''}": sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+
+
+async def test_every_answer_says_its_id_and_how_long_it_took(serve):
+    app = serve()
+    whole = await request(app, "POST", "/v1/completions", ASK, {"X-Request-ID": "my-id"})
+    assert whole.headers["x-request-id"] == "my-id"
+    assert whole.headers["openai-processing-ms"].isdigit()
+    parts = re.findall(r"(\w+);dur=([0-9.]+)", whole.headers["server-timing"])
+    assert [name for name, _ in parts] == ["queue", "load", "prefill", "decode"]
+    streamed = await request(app, "POST", "/v1/completions", ASK | {"stream": True})
+    assert re.findall(r"(\w+);dur", streamed.headers["server-timing"]) == ["queue", "load"]
+    for method, url in (("GET", "/v1/nothing"), ("GET", "/health"), ("POST", "/v1/completions")):
+        assert (await request(app, method, url)).headers["x-request-id"]
+    forged = await request(app, "GET", "/health", headers={"X-Request-ID": "a b\tc"})
+    assert re.fullmatch("[0-9a-f]{32}", forged.headers["x-request-id"])
+
+
+async def test_one_line_tells_of_a_request(serve):
+    stream = io.StringIO()
+    app = serve()
+    configure_logging("info", "json", stream)
+    try:
+        await request(app, "POST", "/v1/completions", ASK, {"X-Request-ID": "one"})
+        await request(app, "POST", "/v1/completions", ASK | {"model": "no/such"}, {"X-Request-ID": "two"})
+        await request(app, "GET", "/health")
+    finally:
+        configure_logging("info", "console")
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert first["event"] == "request"
+    assert (first["request_id"], first["model"], first["outcome"]) == ("one", "org/tiny", "answered")
+    assert first["completion_tokens"] == 5
+    assert first["prompt_tokens"] == 3
+    assert {"queue_ms", "load_ms", "first_token_ms", "tokens_per_second", "ms", "status"} <= first.keys()
+    assert (second["request_id"], second["status"], second["outcome"]) == ("two", 404, "refused")
+    assert second["error"] == "model_not_found"
+
+
+async def test_metrics_count_requests_tokens_and_failures(serve):
+    app = serve()
+    for _ in range(3):
+        await request(app, "POST", "/v1/completions", ASK)
+    await request(app, "POST", "/v1/completions", ASK | {"n": 999})
+    async with exchange(app, "POST", "/v1/completions", msgspec.json.encode(ASK | {"stream": True})) as client:
+        await client.started()
+    seen = await scraped(app)
+    assert seen['switchyard_requests_total{"model": "org/tiny", "outcome": "answered"}'] == 3
+    assert seen['switchyard_requests_total{"model": "none", "outcome": "refused"}'] == 1
+    assert seen['switchyard_errors_total{"code": "400"}'] == 1
+    assert seen['switchyard_completion_tokens_total{"model": "org/tiny"}'] >= 15
+    assert seen['switchyard_prompt_tokens_total{"model": "org/tiny"}'] >= 9
+    assert seen['switchyard_time_to_first_token_seconds_count{"model": "org/tiny"}'] >= 3
+    assert seen['switchyard_inter_token_seconds_bucket{"le": "+Inf", "model": "org/tiny"}'] >= 12
+    assert seen['switchyard_batch_rows{"model": "org/tiny"}'] == 0
+    assert seen["switchyard_model_loads_total"] == 1
+    assert seen['switchyard_memory_bytes{"kind": "weights"}'] == 100
+    assert seen["switchyard_queue_depth"] == 0
+    assert seen["switchyard_running_requests"] == 0
+
+
+async def test_a_failure_within_a_stream_is_a_failure(serve):
+    app = serve(ScriptedStrategy(STARTED, *told("a")[:1], EngineFailed("It broke.")))
+    await request(app, "POST", "/v1/completions", ASK | {"stream": True})
+    seen = await scraped(app)
+    assert seen['switchyard_requests_total{"model": "org/tiny", "outcome": "failed"}'] == 1
+    assert seen['switchyard_errors_total{"code": "engine_failed"}'] == 1
+
+
+def test_labels_are_bounded():
+    metrics = Metrics(lambda: None, lambda: 0)
+    for number in range(MODELS + 50):
+        record = Record({"method": "POST", "path": "/v1/completions", "headers": [], "state": {}})
+        record.model, record.status, record.complete = f"m/{number}", 200, True
+        metrics.observe(record)
+    (family,) = (it for it in metrics.collectors.collect() if it.name == "switchyard_requests")
+    labels = {sample.labels["model"] for sample in family.samples}
+    assert len(labels) == MODELS + 1
+    assert "other" in labels
+
+
+class Kept(SpanExporter):
+    def __init__(self) -> None:
+        self.spans = []
+
+    def export(self, spans):
+        self.spans += spans
+        return SpanExportResult.SUCCESS
+
+
+async def test_a_request_is_a_trace_with_its_parts():
+    kept = Kept()
+    tell = tracer(kept)
+
+    async def app(scope, receive, send):
+        record = scope["state"]["record"]
+        for event in (STARTED, *told("a", "b"), COMPLETED):
+            record.see(event)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = [(b"traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "state": {}}
+
+    async def send(_message):
+        pass
+
+    await observed(app, tell)(scope, None, send)
+    tell.flush()
+    (root,) = (span for span in kept.spans if span.name == "chat org/tiny")
+    assert f"{root.context.trace_id:032x}" == trace
+    assert root.attributes["gen_ai.operation.name"] == "chat"
+    assert root.attributes["gen_ai.request.model"] == "org/tiny"
+    assert root.attributes["gen_ai.usage.output_tokens"] == 4
+    parts = {span.name: span for span in kept.spans if span is not root}
+    assert list(parts) == ["queue", "load", "prefill", "decode"]
+    assert all(span.parent.span_id == root.context.span_id for span in parts.values())
+    assert parts["load"].start_time == parts["queue"].end_time
+
+
+@pytest.mark.parametrize("name", ["grafana.json", "alerts.yml"])
+async def test_dashboards_and_alerts_ask_for_metrics_that_there_are(serve, name):
+    app = serve()
+    await request(app, "POST", "/v1/completions", ASK)
+    answer = await request(app, "GET", "/metrics")
+    known = {
+        sample.name for family in text_string_to_metric_families(answer.body.decode()) for sample in family.samples
+    } | set(re.findall(r"^# TYPE (\S+) ", answer.body.decode(), re.MULTILINE))
+    ours = "switchyard|process" if sys.platform == "linux" else "switchyard"
+    asked = set(re.findall(rf"\b(?:{ours})_[a-z_]+\b", (OPS / name).read_text()))
+    assert len(asked) >= 5
+    assert asked <= known, asked - known
