@@ -25,7 +25,7 @@ from app.engine.watchdog import watch
 from app.errors import EngineFailed, Unavailable
 from app.generation.strategy import GenerationStrategy
 from app.observability import configure_logging
-from app.registry.budget import budget_of
+from app.registry.budget import budget_of, preflight
 from app.registry.registry import ModelRegistry
 from app.settings import Settings
 
@@ -85,17 +85,21 @@ async def mlx_registry(settings: Settings, lost: Callable[[EngineFailed], None])
 
     ``lost`` is called if the engine's thread dies or hangs.
     """
-    from app.engine.mlx.memory import MLXGauge, limit  # noqa: PLC0415  MLX is imported where it is first needed
+    from app.engine.mlx.memory import MLXGauge, half_bytes, limit  # noqa: PLC0415  MLX is imported where it is first needed
     from app.registry.catalog import Catalog  # noqa: PLC0415  so is the hub
     from app.registry.hub import Hub  # noqa: PLC0415
     from app.registry.shelf import Shelf  # noqa: PLC0415
 
     gauge = MLXGauge()
-    limit(budget_of(settings, gauge).total)
+    budget, catalog = budget_of(settings, gauge), Catalog(settings)
+    limit(budget.total)
     loader = LazyLoader(settings)
-    hub = Hub(offline=settings.offline)
-    shelf = Shelf(hub, loader.embedded, offline=settings.offline)
-    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, gauge, caches=loader)
+    hub = Hub(
+        offline=settings.offline,
+        preflight=lambda info: preflight(budget, info.repo, info.weight_bytes, catalog.entry(info.repo).quantize),
+    )
+    shelf = Shelf(hub, loader.embedded, offline=settings.offline, half_bytes=half_bytes())
+    registry = ModelRegistry(settings, catalog, shelf, loader, gauge, caches=loader)
     async with AsyncExitStack() as closing:
         closing.push_async_callback(loader.close)
         closing.push_async_callback(hub.close)

@@ -1,6 +1,6 @@
 """Models that share one machine: waits, gaps, memory, first tokens and states, measured on a running server.
 
-Run from the project's directory: ``python -m benchmarks switching [PART...]``, the parts being the names of
+Run from the project's directory: ``python -m benchmarks.switching [PART...]``, the parts being the names of
 :data:`PARTS`. Every server is a process of its own with a budget that holds one or two of the models.
 """
 

@@ -5,6 +5,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from app.engine.base import MemoryGauge
+from app.errors import ModelUnusable
 from app.settings import Settings
 
 _MARGIN_SHARE = 32
@@ -45,6 +46,20 @@ class Budget(Struct, frozen=True):
     def stray(self, active: int, booked: int) -> int:
         """Bytes of the limit that are in use (``active``, measured) though nothing was ``booked`` for them."""
         return max(0, active - booked - self.margin)
+
+
+def preflight(budget: Budget, repo: str, weights: int, quantize: int | None) -> None:
+    """Refuse a model whose files hold more ``weights`` than the budget, before they are fetched.
+
+    Raises :class:`app.errors.ModelUnusable`. To be quantised they may be larger: 32 bits become ``quantize``.
+    """
+    least = weights if quantize is None else weights * quantize // 32
+    if least > budget.limit:
+        raise ModelUnusable(
+            f"{repo} has {size(weights)} of weights, and models can have {size(budget.limit)} of the budget of "
+            f"{size(budget.total)}. Nothing was fetched. Name a smaller model, or raise memory_budget.",
+            code="memory_budget_exceeded",
+        )
 
 
 def budget_of(settings: Settings, gauge: MemoryGauge) -> Budget:

@@ -1,7 +1,8 @@
 """From the name in a request to a model: alias, embedded, local directory, hub repo. Anything else does not exist.
 
 A name is only ever looked up, in tables and among the directories found below the configured roots; no path and no
-URL is made of it. A hub name must look like one and match ``allow_models``.
+URL is made of it. A hub name must look like one and match ``allow_models``, or stand in ``models.toml`` or be the
+default model.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ class Catalog:
         self._aliases = dict(_ALIASES)
         for name, entry in settings.models.items():
             self._aliases.update(dict.fromkeys(entry.aliases, name))
+        self._named = {name.partition("@")[0] for name in (self.name(None), *settings.models)}
 
     def name(self, model: str | None) -> str:
         """The id that a name stands for: the default for None, what an alias says, or itself. Knows no disk."""
@@ -74,8 +76,8 @@ class Catalog:
         return found
 
     def allows(self, repo: str) -> bool:
-        """Whether a hub repo may be asked for."""
-        return any(fnmatchcase(repo, pattern) for pattern in self._settings.allow_models)
+        """Whether a hub repo may be asked for: one that the settings name may, whatever the patterns say."""
+        return repo in self._named or any(fnmatchcase(repo, pattern) for pattern in self._settings.allow_models)
 
     async def rescan(self) -> None:
         """Look for model directories again, unless that was done a moment ago; who comes meanwhile waits for it."""

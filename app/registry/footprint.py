@@ -1,15 +1,19 @@
 """What a model directory will need in memory, read from its headers before anything is loaded."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from app.registry.hub import weight_bytes
+from app.registry.hub import Tensor, weights
 
 _ALLOWANCE_TOKENS = 1024
-_KV_BYTES = 2
+_HALVES = {"F16", "BF16"}
+_FLOATS = {"F16": 2, "BF16": 2, "F32": 4}
+GROUP = 64
+"""Weights that share a scale and a bias when a model is quantised on load."""
 
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
@@ -41,13 +45,29 @@ class _Nested(Struct, frozen=True):
     text_config: _Shape
 
 
-def footprint(path: Path) -> Footprint:
-    """Read a model directory. Raises :class:`app.errors.ModelUnusable` for missing or truncated weights."""
-    return Footprint(path, weight_bytes(path), kv_bytes_per_token(path) * _ALLOWANCE_TOKENS)
+def footprint(path: Path, *, half_bytes: int = 2, quantize: int | None = None) -> Footprint:
+    """Read a model directory. Raises :class:`app.errors.ModelUnusable` for missing or truncated weights.
+
+    A value of 16 bits takes ``half_bytes`` in memory. ``quantize`` is in bits per weight; a checkpoint that is
+    quantised already stays as it is.
+    """
+    tensors = weights(path)
+    bits = None if any(name.endswith(".scales") for name in tensors) else quantize
+    held = sum(_held(tensor, half_bytes, bits) for tensor in tensors.values())
+    return Footprint(path, held, kv_bytes_per_token(path, half_bytes) * _ALLOWANCE_TOKENS)
 
 
-def kv_bytes_per_token(path: Path) -> int:
-    """Keys and values of one token at 16 bits, all layers; 0 if config.json does not say.
+def _held(tensor: Tensor, half_bytes: int, bits: int | None) -> int:
+    """Bytes in memory: layers' matrices are packed if ``bits`` are given, values of 16 bits may be widened."""
+    width = half_bytes if tensor.dtype in _HALVES else _FLOATS.get(tensor.dtype, 0)
+    if bits is not None and width and len(tensor.shape) > 1 and not tensor.shape[-1] % GROUP:
+        values = math.prod(tensor.shape)
+        return values * bits // 8 + 2 * width * values // GROUP
+    return tensor.nbytes * half_bytes // 2 if tensor.dtype in _HALVES else tensor.nbytes
+
+
+def kv_bytes_per_token(path: Path, half_bytes: int = 2) -> int:
+    """Keys and values of one token, all layers, in values of 16 bits; 0 if config.json does not say.
 
     An estimate for the time before the model is loaded: a loaded engine states its own.
     """
@@ -62,7 +82,7 @@ def kv_bytes_per_token(path: Path) -> int:
     width = shape.head_dim
     if width is None:
         width = 0 if shape.hidden_size is None else shape.hidden_size // shape.num_attention_heads
-    return 2 * _KV_BYTES * shape.num_hidden_layers * heads * width
+    return 2 * half_bytes * shape.num_hidden_layers * heads * width
 
 
 def _decode(config: bytes) -> _Shape | None:

@@ -18,13 +18,17 @@ EmbeddedModel = Callable[[], Awaitable[Path]]
 
 
 class Shelf:
-    """Where sources become directories. Disk work happens in threads."""
+    """Where sources become directories. Disk work happens in threads.
 
-    def __init__(self, hub: Hub, embedded: EmbeddedModel, *, offline: bool) -> None:
+    ``half_bytes`` is what a weight of 16 bits takes in the engine's memory.
+    """
+
+    def __init__(self, hub: Hub, embedded: EmbeddedModel, *, offline: bool, half_bytes: int = 2) -> None:
         self.changes = Changes()
         self._hub = hub
         self._embedded = embedded
         self._offline = offline
+        self._half_bytes = half_bytes
         self._followed: dict[Download, asyncio.Task[None]] = {}
         self._installed: tuple[Installed, ...] | None = None
         self._listed_at = 0.0
@@ -42,7 +46,7 @@ class Shelf:
                 path = source.path
             case HubRepo():
                 path = await self._from_hub(source)
-        return await asyncio.to_thread(footprint, path)
+        return await asyncio.to_thread(footprint, path, half_bytes=self._half_bytes, quantize=source.entry.quantize)
 
     async def _from_hub(self, source: HubRepo) -> Path:
         path = await self._hub.local(source.repo, source.revision)

@@ -78,7 +78,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     offline: Annotated[bool, Meta(description="Never talk to the hub; serve what is on disk.")] = False
     allow_models: Annotated[
         tuple[Name, ...],
-        Meta(description="Shell patterns of hub ids that may be asked for; anything else is 404 and never fetched."),
+        Meta(
+            description="Shell patterns of hub ids that may be asked for, beside default_model and those in "
+            "models.toml; anything else is 404 and never fetched."
+        ),
     ] = ("*",)
     keep_alive: Annotated[
         float,

@@ -75,6 +75,21 @@ def test_only_allowed_repos_exist():
             found(catalog, name)
 
 
+def test_what_the_settings_name_is_allowed():
+    settings = Settings(
+        allow_models=(), default_model="org/default", models={"org/pinned": ModelEntry(aliases=("it",))}
+    )
+    catalog = Catalog(settings)
+    assert found(catalog, None).id == "org/default"
+    assert found(catalog, "it").id == "org/pinned"
+    assert found(catalog, "org/pinned@v2").revision == "v2"
+    with pytest.raises(ModelNotFound):
+        found(catalog, "org/other")
+    catalog.reload(Settings(allow_models=(), default_model="org/default"))
+    with pytest.raises(ModelNotFound):
+        found(catalog, "org/pinned")
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_is_no_name_is_no_model(name, tmp_path):
     write_model(tmp_path / "outside")

@@ -1,9 +1,12 @@
 import asyncio
+import json
+import math
 from contextlib import asynccontextmanager
 
 import pytest
 
 from app.errors import Conflict, InvalidRequest, ModelNotFound, ModelUnusable
+from app.registry.budget import Budget, preflight
 from app.registry.catalog import Catalog
 from app.registry.footprint import footprint, kv_bytes_per_token
 from app.registry.hub import Hub
@@ -190,6 +193,43 @@ async def test_defaults_ask_nobody(tmp_path):
 def test_the_footprint_is_read_from_headers(tmp_path):
     found = footprint(write_model(tmp_path / "m", weights=4000))
     assert (found.weights, found.allowance, found.needed) == (4000, ALLOWANCE, 4000 + ALLOWANCE)
+
+
+def header(path, **tensors):
+    """A weights file of zeros with tensors by ``name=(dtype, bytes a value, *shape)``."""
+    at, told = 0, {}
+    for name, (dtype, width, *shape) in tensors.items():
+        end = at + width * math.prod(shape)
+        told[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(told).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(at))
+
+
+def test_values_of_16_bits_count_as_the_engine_holds_them(tmp_path):
+    model = write_model(tmp_path / "m")
+    header(model / "model.safetensors", a=("BF16", 2, 4, 64), b=("F16", 2, 10), c=("F32", 4, 5), d=("U32", 4, 7))
+    assert footprint(model).weights == 512 + 20 + 20 + 28
+    assert footprint(model, half_bytes=4).weights == 1024 + 40 + 20 + 28
+    assert footprint(model, half_bytes=4).allowance == 2 * footprint(model).allowance
+
+
+def test_what_is_quantised_on_load_counts_packed(tmp_path):
+    model = write_model(tmp_path / "m")
+    header(model / "model.safetensors", a=("BF16", 2, 4, 64), b=("F16", 2, 10), odd=("F16", 2, 4, 10))
+    packed = 4 * 64 // 2 + 2 * 2 * 4
+    assert footprint(model, quantize=4).weights == packed + 20 + 80
+    header(model / "model.safetensors", **{"a.weight": ("U32", 4, 4, 64), "a.scales": ("F16", 2, 4, 64)})
+    assert footprint(model, quantize=4).weights == 1024 + 512, "it is quantised already"
+
+
+def test_what_exceeds_the_budget_is_refused_before_it_is_fetched():
+    budget = Budget(1000, margin=100)
+    preflight(budget, "org/fits", 900, None)
+    preflight(budget, "org/packed", 7200, 4)
+    for weights, quantize in ((901, None), (7208, 4)):
+        with pytest.raises(ModelUnusable, match=r"org/large .* 900 bytes of the budget of 1.0 kB"):
+            preflight(budget, "org/large", weights, quantize)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.utils import load_config
 
+from app.engine.mlx.aside import Aside
 from app.engine.mlx.batch import ModelBatch
 from app.engine.mlx.engine import MLXEngine
 from app.engine.mlx.grammar import GrammarCompiler
@@ -36,6 +37,7 @@ class MLXLoader:
         self._slice_tokens = slice_tokens
         self._prefixes = prefixes
         self._tokenizers = TokenizerCache()
+        self._aside = Aside()
 
     async def load(self, path: Path, *, name: str) -> MLXEngine:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
@@ -43,7 +45,7 @@ class MLXLoader:
             config = await asyncio.to_thread(load_config, path)
             tokenizer = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
             await asyncio.to_thread(warm_pages, path)
-            weights = self._thread.run_in_steps(load_in_steps(path))
+            weights = self._thread.run_in_steps(load_in_steps(path, self._aside))
             await asyncio.gather(weights, tokenizer, return_exceptions=True)
             loaded, read = weights.result(), tokenizer.result()
             return await self._thread.call(lambda: self._engine(path, config, loaded, read))

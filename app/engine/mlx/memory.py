@@ -32,6 +32,11 @@ class MLXGauge:
         return int(mx.get_cache_memory())
 
 
+def half_bytes() -> int:
+    """Bytes that a weight of 16 bits takes in memory: CPUs emulate those types, so it is widened there."""
+    return 4 if mx.default_device() == mx.Device(mx.cpu) else 2
+
+
 def limit(budget: int) -> None:
     """Hold MLX to ``budget`` bytes: allocations beyond it first wait for running work, then for freed memory.
 

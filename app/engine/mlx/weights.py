@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
 from msgspec import Struct
 
+from app.engine.mlx.aside import Aside
 from app.engine.mlx.kv import KV
+from app.engine.mlx.memory import half_bytes
 
-STEP_SECONDS = 0.03
-"""What one step may take away from running streams; a single array larger than that takes longer."""
 PAGE = 8 << 20
 """Bytes read at once when the system's page cache is warmed."""
 
@@ -38,19 +37,16 @@ def warm_pages(path: Path) -> None:
                 pass
 
 
-def load_in_steps(path: Path) -> Generator[None, None, Loaded]:
-    """Build the model lazily, then evaluate its weights a few at a time, then run it once. MLX thread."""
-    model, _ = load_model(path, lazy=True)
+def load_in_steps(path: Path, aside: Aside) -> Generator[None, None, Loaded]:
+    """Build the model lazily, then evaluate its weights beside what runs, then run it once. MLX thread."""
+    with mx.stream(aside.stream):
+        model, _ = load_model(path, lazy=True)
     yield
-    if mx.default_device() == mx.Device(mx.cpu):
-        model.set_dtype(mx.float32)  # float16 and bfloat16 are emulated there, many times slower
+    if half_bytes() > 2:
+        with mx.stream(aside.stream):
+            model.set_dtype(mx.float32)  # float16 and bfloat16 are emulated there, many times slower
     arrays = [array for _, array in tree_flatten(model.parameters())]
-    started = time.perf_counter()
-    for array in arrays:
-        mx.eval(array)
-        if time.perf_counter() - started > STEP_SECONDS:
-            yield
-            started = time.perf_counter()
+    yield from aside.evaluate(arrays)
     yield
     kv = KV.fresh(model)
     vocabulary = yield from _warm_up(model, kv)
@@ -58,10 +54,14 @@ def load_in_steps(path: Path) -> Generator[None, None, Loaded]:
 
 
 def _warm_up(model: Any, kv: KV) -> Generator[None, None, int]:
-    """Compile the kernels of prefill and decode by using them; how wide the logits are."""
+    """Compile the kernels of prefill and decode by using them; how wide the logits are.
+
+    A CPU has none to compile, and shapes are known without computing, so that nothing is computed there.
+    """
     logits = mx.zeros(())
-    for tokens in (mx.zeros((1, 8), dtype=mx.uint32), mx.zeros((1, 1), dtype=mx.uint32)):
-        logits = model(tokens, cache=kv.layers)[:, -1]
-        mx.eval(logits, kv.arrays)
+    for tokens in (8, 1):
+        logits = model(mx.zeros((1, tokens), dtype=mx.uint32), cache=kv.layers)[:, -1]
+        if mx.default_device() != mx.Device(mx.cpu):
+            mx.eval(logits, kv.arrays)
         yield
     return int(logits.shape[-1])

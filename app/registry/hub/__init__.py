@@ -9,7 +9,7 @@ from app.registry.hub.files import RepoFile, RepoInfo
 from app.registry.hub.hub import Hub
 from app.registry.hub.policy import Policy
 from app.registry.hub.progress import FileProgress, Progress, State
-from app.registry.hub.weights import weight_bytes
+from app.registry.hub.weights import Tensor, tensors_of, weight_bytes, weights
 
 __all__ = [
     "Download",
@@ -21,5 +21,8 @@ __all__ = [
     "RepoFile",
     "RepoInfo",
     "State",
+    "Tensor",
+    "tensors_of",
     "weight_bytes",
+    "weights",
 ]

@@ -17,14 +17,26 @@ _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16"
 _BITS |= {"U16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
 
 
-class _Tensor(msgspec.Struct, frozen=True):
+class Tensor(msgspec.Struct, frozen=True):
+    """What a header says of one tensor; ``dtype`` is safetensors' word for it, such as ``BF16``."""
+
     dtype: str
     shape: tuple[int, ...]
     data_offsets: tuple[int, int]
 
+    @property
+    def nbytes(self) -> int:
+        """Its size in the file."""
+        return self.data_offsets[1] - self.data_offsets[0]
+
 
 def weight_bytes(directory: Path) -> int:
-    """Bytes of all tensors in a model directory's ``model*.safetensors``, and proof that none is cut short.
+    """Bytes of all tensors in a model directory's ``model*.safetensors``; raises as :func:`weights` does."""
+    return sum(tensor.nbytes for tensor in weights(directory).values())
+
+
+def weights(directory: Path) -> dict[str, Tensor]:
+    """All tensors in a model directory's ``model*.safetensors`` by name, and proof that none is cut short.
 
     Reads headers only, so it takes milliseconds. Raises :class:`app.errors.ModelUnusable` if there are no such
     files or one of them is truncated or corrupt, naming the file.
@@ -32,11 +44,16 @@ def weight_bytes(directory: Path) -> int:
     files = sorted(directory.glob("model*.safetensors"))
     if not files:
         raise ModelUnusable("The model has no model*.safetensors files: name a model with MLX-loadable weights.")
-    return sum(tensor_bytes(file) for file in files)
+    return {name: tensor for file in files for name, tensor in tensors_of(file).items()}
 
 
 def tensor_bytes(file: Path, *, name: str | None = None) -> int:
-    """Bytes of the tensors in one file; raises :class:`app.errors.ModelUnusable`, naming it, if it cannot be whole."""
+    """Bytes of the tensors in one file; raises as :func:`tensors_of` does."""
+    return sum(tensor.nbytes for tensor in tensors_of(file, name=name).values())
+
+
+def tensors_of(file: Path, *, name: str | None = None) -> dict[str, Tensor]:
+    """The tensors in one file; raises :class:`app.errors.ModelUnusable`, naming it, if it cannot be whole."""
     name = file.name if name is None else name
     try:
         with file.open("rb") as stream:
@@ -46,16 +63,16 @@ def tensor_bytes(file: Path, *, name: str | None = None) -> int:
                 raise _broken(name, "its header does not fit into it")
             header = msgspec.json.decode(stream.read(length), type=dict[str, msgspec.Raw])
         header.pop("__metadata__", None)
-        tensors = [msgspec.json.decode(raw, type=_Tensor) for raw in header.values()]
+        tensors = {key: msgspec.json.decode(raw, type=Tensor) for key, raw in header.items()}
     except OSError as error:
         raise _broken(name, "it cannot be read") from error
     except msgspec.DecodeError as error:
         raise _broken(name, "its header is not a safetensors header") from error
-    _check(name, tensors, size - 8 - length)
-    return size - 8 - length
+    _check(name, list(tensors.values()), size - 8 - length)
+    return tensors
 
 
-def _check(name: str, tensors: list[_Tensor], held: int) -> None:
+def _check(name: str, tensors: list[Tensor], held: int) -> None:
     expected = 0
     for tensor in sorted(tensors, key=lambda tensor: tensor.data_offsets):
         begin, end = tensor.data_offsets
