@@ -102,12 +102,14 @@ DECODING: dict[str, Any] = {
 async def told(decoding: Decoding):
     engine = ScriptedEngine(says("abc", "xyz"))
     run = GenerationStrategy().run(Leased(engine).lease(), CompletionJob(decoding=decoding, prompts=("Hi",)))
-    return [event async for event in run][1:], engine.submitted
+    _started, *events, completed = [event async for event in run]  # the first and the last also tell times
+    return events, completed.usage, engine.submitted
 
 
 @pytest.mark.parametrize("name", [field.name for field in struct_fields(Decoding) if field.name != "limit"])
 async def test_every_part_of_a_decoding_changes_what_is_generated_or_told(name):
     plain = Decoding(sampling=Sampling(), max_tokens=8, best_of=2 if name == "n" else 1)
+    assert await told(plain) == await told(plain)
     assert await told(replace(plain, **{name: DECODING[name]})) != await told(plain)
 
 
