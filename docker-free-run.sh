@@ -31,7 +31,7 @@ usage() {
   serve [FLAGS]    start the service on 127.0.0.1:8000 (the default; serve --help lists the flags)
   pull MODEL       fetch a model from the hub
   test [ARGS]      run the tests; ARGS go to pytest
-  check            ruff, mypy and import-linter
+  check            ruff (with its security rules), mypy, import-linter, known vulnerabilities of dependencies
   fix              format, mend what ruff can mend, rewrite the generated references
   bench [ARGS]     run the benchmarks
   help             this text
@@ -186,7 +186,31 @@ run_checks() {
   "$python" -m ruff format --check . || failed=1
   "$python" -m mypy || failed=1
   "$venv/bin/lint-imports" || failed=1
+  audit || failed=1
   return "$failed"
+}
+
+# Known vulnerabilities of the locked dependencies. Without a network, or without uv, there is nothing to ask.
+audit() {
+  local locked report
+  command -v uv >/dev/null 2>&1 || {
+    say "pip-audit was left out: it takes uv to read the lock file."
+    return 0
+  }
+  locked=$(mktemp)
+  report=$(mktemp)
+  uv export --project "$root" --quiet --frozen --no-dev --no-emit-project --format requirements-txt >"$locked"
+  if uvx --quiet pip-audit --disable-pip --require-hashes -r "$locked" >"$report" 2>&1; then
+    rm -f "$locked" "$report"
+    return 0
+  fi
+  if grep -q "known vulnerabilit" "$report"; then
+    cat "$report" >&2
+    rm -f "$locked" "$report"
+    return 1
+  fi
+  say "pip-audit was left out: it could not ask for known vulnerabilities (no network?)."
+  rm -f "$locked" "$report"
 }
 
 run_fixes() {

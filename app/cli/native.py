@@ -87,7 +87,7 @@ def openblas_advice() -> str | None:
     library = openblas()
     if library is not None:
         _restart(library, preload)
-    return f"without OpenBLAS matrix products are 10 times slower here; to get it: {_how_to_install()}"
+    return f"without OpenBLAS matrix products are 10 times slower here; to get it: {how_to_install()}"
 
 
 def _restart(library: Path, preload: str) -> NoReturn:
@@ -110,7 +110,8 @@ def _forget_preload() -> None:
         os.environ.pop("LD_PRELOAD", None)
 
 
-def _how_to_install() -> str:
+def how_to_install() -> str:
+    """Commands that install OpenBLAS here."""
     here = [command for program, command in _INSTALL.items() if shutil.which(program)]
     return " or ".join(here or _INSTALL.values())
 

@@ -42,7 +42,11 @@ def reach(url: str | None, config: str | None) -> Reach:
 
     settings = effective_settings(config, dict(os.environ), {}).settings
     key = os.environ.get("SWITCHYARD_KEY") or next(iter(settings.api_keys), None)
-    return Reach(settings, Client(url or base_url(settings.host, settings.port), key), url is not None)
+    return Reach(
+        settings,
+        Client(url or base_url(settings.host, settings.port, secure=settings.tls_certificate is not None), key),
+        url is not None,
+    )
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
