@@ -20,14 +20,6 @@ SHAPES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def uncompiled():
-    """On a CPU every graph is compiled by the C++ compiler, which takes longer than these tests."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
-
-
 def row(**sampling):
     request = Sequence(prompt=(1, 2, 2), sampling=Sampling(**sampling), max_tokens=100)
     return Row(MLXTokenStream(), 0, 0, request)

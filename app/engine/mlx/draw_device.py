@@ -8,8 +8,7 @@ rounding of float32 logits themselves) are cut or kept together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
 
 import mlx.core as mx
 
@@ -27,44 +26,37 @@ def draw(logits: mx.array, rows: Sequence[Row]) -> mx.array:
     samplings = [row.request.sampling for row in rows]
     cuts_mass = any(s.top_p < 1 or s.min_p for s in samplings)
     cuts_count = any(s.top_k for s in samplings)
-    tokens: mx.array = _compiled(cuts_mass, cuts_count)(
+    return _draw(
         logits,
         temperature=mx.array([[s.temperature] for s in samplings]),
-        top_p=mx.array([[s.top_p if s.top_p < 1 else float("inf")] for s in samplings]),
+        top_p=mx.array([[s.top_p if s.top_p < 1 else float("inf")] for s in samplings]) if cuts_mass else None,
         min_p=mx.array([[s.min_p] for s in samplings]),
-        top_k=mx.array([[float(s.top_k or "inf")] for s in samplings]),
+        top_k=mx.array([[float(s.top_k or "inf")] for s in samplings]) if cuts_count else None,
         uniform=mx.array([[row.random.random()] for row in rows]),
     )
-    return tokens
-
-
-@cache
-def _compiled(cuts_mass: bool, cuts_count: bool) -> Callable[..., mx.array]:
-    """The drawing function as one graph, traced once per number of rows; batches that need no cut do not search."""
-    drawing: Callable[..., mx.array] = mx.compile(partial(_draw, cuts_mass=cuts_mass, cuts_count=cuts_count))
-    return drawing
 
 
 def _draw(
     logits: mx.array,
     *,
     temperature: mx.array,
-    top_p: mx.array,
+    top_p: mx.array | None,
     min_p: mx.array,
-    top_k: mx.array,
+    top_k: mx.array | None,
     uniform: mx.array,
-    cuts_mass: bool,
-    cuts_count: bool,
 ) -> mx.array:
-    """All parameters are ``[rows, 1]``; infinity means no cut."""
+    """All parameters are ``[rows, 1]``; infinity means no cut in that row, None none in any.
+
+    It is not compiled: fused, it becomes kernels that CUDA takes minutes to build.
+    """
     scaled = logits / temperature
     scaled = scaled - mx.max(scaled, axis=-1, keepdims=True)
     weights = mx.exp(scaled)
     cut = mx.full(temperature.shape, -float("inf"))
-    if cuts_mass:
+    if top_p is not None:
         wanted = mx.maximum(top_p * mx.sum(weights, axis=-1, keepdims=True), 1e-30)
         cut = mx.maximum(_cut(scaled, weights, wanted), mx.log(min_p))
-    if cuts_count:
+    if top_k is not None:
         cut = mx.maximum(cut, _cut(scaled, mx.ones_like(weights), top_k))
     return _invert(mx.where(scaled >= cut, weights, 0), uniform)
 
