@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TypeAlias
@@ -31,10 +32,14 @@ Mask: TypeAlias = NDArray[np.int32]
 
 
 class GrammarCompiler:
-    """One tokenizer's grammars. ``vocabulary`` is the width of the model's logits. Any thread may use it."""
+    """One tokenizer's grammars. ``vocabulary`` is the width of the model's logits. Any thread may use it.
 
-    def __init__(self, tokenizer_json: str | None, *, vocabulary: int, eos_ids: frozenset[int]) -> None:
-        self._json = tokenizer_json
+    ``serialized`` gives tokenizer.json, None for a tokenizer that has none. Writing it takes a tenth of a second in
+    which no other thread runs, so it is asked for with the first grammar.
+    """
+
+    def __init__(self, serialized: Callable[[], str | None], *, vocabulary: int, eos_ids: frozenset[int]) -> None:
+        self._serialized = serialized
         self._vocabulary = vocabulary
         self.eos_ids = eos_ids
         self._tokenizer: LLTokenizer | None = None
@@ -106,13 +111,14 @@ class GrammarCompiler:
     def _ll_tokenizer(self) -> LLTokenizer:
         with self._making:
             if self._tokenizer is None:
-                if self._json is None:
+                written = self._serialized()
+                if written is None:
                     raise InvalidRequest(
                         "This model's tokenizer cannot be held to a grammar; name a model whose repository has a "
                         "tokenizer.json.",
                         code="grammar_not_supported",
                     )
-                spelt = disguised(self._json)
+                spelt = disguised(written)
                 self._tokenizer = LLTokenizer(spelt, n_vocab=self._vocabulary, eos_token=sorted(self.eos_ids))
             return self._tokenizer
 

@@ -71,7 +71,7 @@ class MLXLoader:
                 slice_tokens=self._slice_tokens,
             ),
             tokenizer,
-            GrammarCompiler(tokenizer.serialized(), vocabulary=loaded.vocabulary, eos_ids=tokenizer.eos_ids),
+            GrammarCompiler(tokenizer.serialized, vocabulary=loaded.vocabulary, eos_ids=tokenizer.eos_ids),
             context_length=_context_length(config),
             nbytes=loaded.nbytes,
             kv_bytes_per_token=loaded.kv_bytes_per_token,
