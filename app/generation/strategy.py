@@ -5,17 +5,15 @@ from contextlib import aclosing
 from time import perf_counter
 from typing import TypeGuard, assert_never
 
-from app.engine.base import Engine, Lease, PendingLease, Prefilled, Sequence, Token, TokenStream
+from app.engine.base import Engine, PendingLease, Prefilled, Sequence, Token, TokenStream
 from app.generation import chat, completion, limits
 from app.generation.events import Completed, Delta, Event, Finished, Started, Timings
 from app.generation.job import ChatJob, CompletionJob, Job
 from app.generation.length import check_length
 from app.generation.plan import Plan
 from app.generation.ranking import best
+from app.generation.reservation import Reservation
 from app.generation.tally import Tally
-
-RESERVED_AHEAD = 1024
-"""Tokens of KV cache reserved for a choice that set no limit of its own."""
 
 
 class GenerationStrategy:
@@ -31,13 +29,16 @@ class GenerationStrategy:
             prompts, plan = await _prompts(held.engine, job)
             await plan.prepare(held.engine)
             sequences = _sequences(held.engine, job, prompts, plan)
-            await _admit(held, job, sequences)
+            reservation = Reservation(held, sequences, open_ended=job.decoding.max_tokens is None)
+            await reservation.begin()
             tally = Tally(sequences)
             waited = Timings(max(0.0, perf_counter() - asked - held.load_seconds), held.load_seconds)
             yield Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited)
             stream = held.engine.generate(sequences)
             try:
-                async with aclosing(_events(held.engine, job, plan, sequences, stream, tally=tally)) as events:
+                async with aclosing(
+                    _events(held.engine, job, plan, sequences, stream, tally=tally, reservation=reservation)
+                ) as events:
                     async for event in best(events, job.decoding) if job.decoding.ranked else events:
                         yield event
             finally:
@@ -82,19 +83,15 @@ def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], p
     )
 
 
-async def _admit(held: Lease, job: Job, sequences: tuple[Sequence, ...]) -> None:
-    """Reserve the KV cache: all that was asked for, or a first part of what was left open."""
-    open_ended = job.decoding.max_tokens is None
-    await held.admit(
-        sum(
-            s.rows * (len(s.prompt) + (min(s.max_tokens, RESERVED_AHEAD) if open_ended else s.max_tokens))
-            for s in sequences
-        )
-    )
-
-
 async def _events(
-    engine: Engine, job: Job, plan: Plan, sequences: tuple[Sequence, ...], stream: TokenStream, *, tally: Tally
+    engine: Engine,
+    job: Job,
+    plan: Plan,
+    sequences: tuple[Sequence, ...],
+    stream: TokenStream,
+    *,
+    tally: Tally,
+    reservation: Reservation,
 ) -> AsyncGenerator[Event, None]:
     """Tokens to deltas: one delta per choice for all that came together."""
     rows = job.decoding.best_of
@@ -120,6 +117,8 @@ async def _events(
                 stream.cancel(*key)
                 tally.finished(choice)
                 yield Finished(choice.index, choice.finished, choice.logprob / max(1, choice.tokens))
+            else:
+                await reservation.cover(key, choice.tokens)
 
 
 def _prompt_events(engine: Engine, job: Job, sequence: Sequence, prefilled: Prefilled) -> list[Event]:

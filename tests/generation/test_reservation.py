@@ -1,0 +1,52 @@
+import pytest
+
+from app.errors import ModelUnusable
+from app.generation.events import Started
+from app.generation.reservation import AHEAD, LEFT
+from app.generation.strategy import GenerationStrategy
+from tests.generation.test_strategy import Leased, completion
+from tests.support.scripted import ScriptedEngine
+
+PROMPT = 3
+
+
+def talks(tokens):
+    return ScriptedEngine(lambda *_: b"a" * tokens, context_length=5000)
+
+
+async def run(engine, **decoding):
+    held = Leased(engine)
+    async for _ in GenerationStrategy().run(held.lease(), completion("Hi", **decoding)):
+        pass
+    return held.admitted
+
+
+async def test_a_limit_is_reserved_at_once():
+    assert await run(talks(3000), max_tokens=2500) == [PROMPT + 2500]
+
+
+async def test_what_is_left_open_is_reserved_as_it_grows():
+    assert await run(talks(AHEAD - LEFT - 1), max_tokens=None) == [PROMPT + AHEAD]
+    assert await run(talks(AHEAD - LEFT + 1), max_tokens=None) == [PROMPT + AHEAD, AHEAD]
+    assert await run(talks(AHEAD + 500), max_tokens=None, n=2, best_of=2) == [2 * (PROMPT + AHEAD), AHEAD, AHEAD]
+
+
+async def test_no_more_is_reserved_than_the_context_holds():
+    assert sum(await run(talks(6000), max_tokens=None)) == 5000
+
+
+async def test_what_can_never_fit_ends_the_stream():
+    class Full(Leased):
+        async def admit(self, tokens):
+            await super().admit(tokens)
+            if len(self.admitted) > 1:
+                raise ModelUnusable("It needs more than there is.", code="memory_budget_exceeded")
+
+    held = Full(talks(3000))
+    events = GenerationStrategy().run(held.lease(), completion("Hi", max_tokens=None))
+    assert isinstance(await anext(events), Started)
+    with pytest.raises(ModelUnusable, match="more than there is"):
+        async for _ in events:
+            pass
+    assert not held.open
+    assert not held.engine.streams
