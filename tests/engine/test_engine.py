@@ -131,6 +131,17 @@ async def test_a_beginning_seen_before_is_not_computed_again(engine):
     assert ids(second[0, 0]) == greedy_reference((*begin, 11, 12, 13), 8)
 
 
+async def test_widths_rounded_up_to_few_shapes_change_no_text(loader, tmp_path, monkeypatch):
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
+    engine = await loader.load(make_tiny(tmp_path / "few-shapes", seed=0), name="few-shapes")
+    sequences = [Sequence(prompt(seed, 2 + 7 * seed), GREEDY, max_tokens=6) for seed in range(8)]
+    made, _ = await run(engine, *sequences)
+    alone = [(await run(engine, sequence))[0][0, 0] for sequence in sequences]
+    await engine.close()
+    assert [ids(made[i, 0]) for i in range(8)] == [ids(it) for it in alone]
+    assert [ids(it) for it in alone] == [greedy_reference(sequence.prompt, 6) for sequence in sequences]
+
+
 async def test_prompts_that_arrive_together_share_their_beginning(engine):
     begin = prompt(81, 100)
     sequences = [Sequence((*begin, 20 + i, 30 + i), GREEDY, max_tokens=6) for i in range(5)]

@@ -43,6 +43,11 @@ class KV:
         return [layer.state for layer in self.layers]
 
     @property
+    def plain(self) -> bool:
+        """Whether every layer simply appends: what stands behind a row's end can be taken off without a trace."""
+        return all(type(layer) is KVCache for layer in self.layers)
+
+    @property
     def trimmable(self) -> bool:
         """Whether the last tokens can be taken off again."""
         return bool(can_trim_prompt_cache(self.layers))

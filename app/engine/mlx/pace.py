@@ -8,34 +8,41 @@ SHORTEST_SLICE = 16
 SLICE_SECONDS = 0.05
 STEPS = 1.5
 """A slice may take ``SLICE_SECONDS`` or as long as this many decode steps, whichever is longer."""
+FORGET = 1.02
+"""What a remembered time grows by with every later one, so that a machine that has become slower is noticed."""
 
 
 class Pace:
     """Measures prefill and decode, and sizes the next slice so that running streams hardly notice it.
 
-    ``most`` bounds the tokens of a slice while rows decode. A lone slice's time per token is close to the best; short
-    slices read all weights for few tokens, so the measure follows the latest one.
+    ``most`` bounds the tokens of a slice while rows decode. The best time of each size counts, not the latest: the
+    first slice of a new shape may be spent on building kernels, which says nothing of the next.
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._seconds_per_token = 0.0
+        self._sizes = [SHORTEST_SLICE << i for i in range(16) if SHORTEST_SLICE << i <= max(most, SHORTEST_SLICE)]
+        self._best: dict[int, float] = {}
         self._step_seconds = 0.0
 
     def prefilled(self, tokens: int, seconds: float) -> None:
         """A slice of ``tokens`` took ``seconds``."""
         if tokens:
-            self._seconds_per_token = seconds / tokens
+            size = max((size for size in self._sizes if size <= tokens), default=SHORTEST_SLICE)
+            time = seconds * size / max(tokens, size)
+            self._best = {known: best * FORGET for known, best in self._best.items()}
+            self._best[size] = min(time, self._best.get(size, time))
 
     def decoded(self, seconds: float) -> None:
         """A decode step of all rows, with no slice beside it, took ``seconds``."""
         self._step_seconds = seconds if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * seconds
 
     def slice(self, *, decoding: bool) -> int:
-        """Tokens for the next slice."""
+        """Tokens for the next slice, a power of two."""
         if not decoding:
             return LONE_SLICE
-        if not self._seconds_per_token:
-            return self._most // 8
         room = max(SLICE_SECONDS, STEPS * self._step_seconds)
-        return max(SHORTEST_SLICE, min(self._most, int(room / self._seconds_per_token)))
+        return max((size for size in self._sizes if self._expected(size) <= room), default=SHORTEST_SLICE)
+
+    def _expected(self, size: int) -> float:
+        """No longer than a larger slice took, nor than smaller ones in a row would take."""
+        return min((best * max(1, size / known) for known, best in self._best.items()), default=0.0)

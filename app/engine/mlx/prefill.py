@@ -14,6 +14,7 @@ import mlx.core as mx
 from app.engine.base import PromptScore
 from app.engine.mlx.kv import KV, merge
 from app.engine.mlx.logprobs import Scores
+from app.engine.mlx.pace import SHORTEST_SLICE
 
 SCORE_BYTES = 32 << 20
 """Most bytes of logits held at once while prompt log probabilities are computed."""
@@ -22,17 +23,21 @@ SCORE_BYTES = 32 << 20
 class Prefill:
     """Prompts computed side by side, right-padded to the longest. MLX thread only.
 
-    ``prompts`` are the tokens to compute, ``caches`` what is already known before each of them.
+    ``prompts`` are the tokens to compute, ``caches`` what is already known before each of them. With ``few_shapes``
+    widths are powers of two: CUDA plans attention anew, for a tenth of a second, for every shape that it has not seen.
     """
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], caches: list[KV]) -> None:
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], caches: list[KV], *, few_shapes: bool) -> None:
         self.kv = caches[0] if len(caches) == 1 else merge(caches)
         self._model = model
         self._width = max(len(prompt) for prompt in prompts)
+        if few_shapes and (self.kv.merged or self.kv.plain):
+            self._width = _power_of_two_from(self._width)
         self._done = 0
         padding = [self._width - len(prompt) for prompt in prompts]
-        self._padded = any(padding)
-        if self._padded:
+        self._rolls = self.kv.merged and any(padding)
+        self._spare = 0 if self.kv.merged else padding[0]
+        if self._rolls:
             for layer in self.kv.layers:
                 layer.prepare(lengths=[len(prompt) for prompt in prompts], right_padding=padding)
         padded = [[*prompt, *([0] * pad)] for prompt, pad in zip(prompts, padding, strict=True)]
@@ -44,18 +49,23 @@ class Prefill:
         return self._width - self._done
 
     def step(self, tokens: int) -> int:
-        """Compute at most ``tokens`` positions of every row; how many tokens of work that was. Waits for the device."""
-        size = min(max(1, tokens // self.kv.rows), self.left)
+        """Compute at most ``tokens`` positions of all rows; how many tokens of work that was. Waits for the device."""
+        size = min(max(SHORTEST_SLICE, tokens // self.kv.rows), self.left)
         if size:
             self._model(self._tokens[:, self._done : self._done + size], cache=self.kv.layers)
             mx.eval(self.kv.arrays)
             self._done += size
-        if not self.left and self._padded:
+        if not self.left:
+            self._take_padding_off()
+        return size * self.kv.rows
+
+    def _take_padding_off(self) -> None:
+        if self._rolls:
             for layer in self.kv.layers:
                 layer.finalize()
             mx.eval(self.kv.arrays)
-            self._padded = False
-        return size * self.kv.rows
+        self.kv.trim(self._spare)
+        self._rolls, self._spare = False, 0
 
     def scores(self) -> tuple[PromptScore, ...]:
         """Log probabilities of the prompt's tokens: none were asked for here."""
@@ -98,3 +108,7 @@ class ScoringPrefill:
     def scores(self) -> tuple[PromptScore, ...]:
         """One per prompt token; the first token of a prompt has no log probability."""
         return tuple(self._scores)
+
+
+def _power_of_two_from(size: int) -> int:
+    return max(SHORTEST_SLICE, 1 << (size - 1).bit_length()) if size else 0

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+import mlx.core as mx
+
 from app.engine.mlx.kv import KV
 from app.engine.mlx.prefill import Prefill, ScoringPrefill
 from app.engine.mlx.prefix_cache import SHORTEST, PrefixCache
@@ -44,6 +46,7 @@ class PromptQueue:
         self._prefixes = prefixes
         self._group_tokens = group_tokens
         self._batchable = KV.fresh(model).batchable
+        self._few_shapes = bool(mx.cuda.is_available())
         self._waiting: deque[Waiting] = deque()
 
     @property
@@ -72,12 +75,15 @@ class PromptQueue:
         shared = self._shared_beginning(size)
         if shared:
             kv, known = self._prefixes.find([*shared, -1]) or (KV.fresh(self._model), 0)
-            return PrefillTask(Prefill(self._model, [shared[known:]], [kv]), [], [], shared)
+            return PrefillTask(self._prefill([shared[known:]], [kv]), [], [], shared)
         group = [self._waiting.popleft() for _ in range(size)]
         found = [self._prefixes.find(it.request.prompt) or (KV.fresh(self._model), 0) for it in group]
         cached = [known for _, known in found]
         prompts = [it.request.prompt[known:-1] for it, known in zip(group, cached, strict=True)]
-        return PrefillTask(Prefill(self._model, prompts, [kv for kv, _ in found]), group, cached)
+        return PrefillTask(self._prefill(prompts, [kv for kv, _ in found]), group, cached)
+
+    def _prefill(self, prompts: Sequence[Sequence[int]], caches: list[KV]) -> Prefill:
+        return Prefill(self._model, prompts, caches, few_shapes=self._few_shapes)
 
     def _group_size(self, free_rows: int) -> int:
         """How many of those that wait are computed together: as many as fit beside the first."""
@@ -92,7 +98,7 @@ class PromptQueue:
             if size and not fits:
                 break
             size += 1
-        return size
+        return 1 << (size.bit_length() - 1) if self._few_shapes else size
 
     def _shared_beginning(self, size: int) -> Sequence[int]:
         """Tokens that all of the next ``size`` prompts begin with, if enough of them are not known yet."""
