@@ -1,0 +1,88 @@
+"""The recipes of docs/clients, run as they stand on their pages, against a live server with the embedded model.
+
+Clients that need an environment of their own are looked for in ``.venv-clients`` (or ``SWITCHYARD_CLIENTS``), those
+for Node in ``NODE_PATH``; what is not installed is skipped.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGES = Path(__file__).parents[2] / "docs" / "clients"
+ADDRESS = "http://127.0.0.1:8000"
+CLIENTS = os.environ.get("SWITCHYARD_CLIENTS", ".venv-clients/bin/python")
+QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_COLOR": "1"}
+
+
+def recipe(page, language, url):
+    """The first block of a language on a page, for the server at ``url``."""
+    found = re.search(rf"^```{language}\n(.*?)^```$", (PAGES / f"{page}.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert found, f"{page}.md has no block of {language}"
+    return found[1].replace(ADDRESS, url)
+
+
+def output(*command, stdin=None, **environ):
+    done = subprocess.run(
+        command, input=stdin, env=os.environ | QUIET | environ, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def interpreter(module):
+    """A Python that has the module."""
+    for python in (sys.executable, CLIENTS):
+        if (
+            Path(python).exists()
+            and not subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode
+        ):
+            return python
+    pytest.skip(f"{module} is not installed here, nor for {CLIENTS}")
+
+
+@pytest.mark.parametrize(
+    ("page", "module"),
+    [
+        ("openai-python", "openai"),
+        ("rest", "urllib"),
+        ("langchain", "langchain_openai"),
+        ("llamaindex", "llama_index.llms.openai_like"),
+        ("litellm", "litellm"),
+        ("instructor", "instructor"),
+    ],
+)
+def test_python(page, module, real):
+    assert "Paris" in output(interpreter(module), "-c", recipe(page, "python", real.url))
+
+
+def test_curl(real):
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    assert "Paris" in output("bash", stdin=recipe("curl", "bash", real.url))
+
+
+def test_node(real, tmp_path):
+    home = next((path for path in os.environ.get("NODE_PATH", "").split(":") if Path(path, "openai").exists()), None)
+    if shutil.which("node") is None or home is None:
+        pytest.skip("needs node, and a NODE_PATH with the package openai")
+    (tmp_path / "node_modules").symlink_to(home)
+    (tmp_path / "recipe.mjs").write_text(recipe("openai-node", "js", real.url))
+    assert "Paris" in output("node", str(tmp_path / "recipe.mjs"))
+
+
+def test_llm(real, tmp_path):
+    python = interpreter("llm")
+    (tmp_path / "extra-openai-models.yaml").write_text(recipe("llm", "yaml", real.url))
+    path = f"{Path(python).parent}:{os.environ['PATH']}"
+    said = output("bash", stdin=recipe("llm", "bash", real.url), PATH=path, LLM_USER_PATH=str(tmp_path))
+    assert "Paris" in said
+
+
+def test_every_page_is_listed():
+    listed = set(re.findall(r"\((\S+)\.md\)", (PAGES / "README.md").read_text()))
+    assert listed == {path.stem for path in PAGES.glob("*.md")} - {"README"}
