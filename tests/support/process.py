@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-STARTED = re.compile(r"serves (http://\S+)")
+STARTED = re.compile(r"serves (https?://\S+)")
 
 
 class Service:
