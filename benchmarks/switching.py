@@ -128,7 +128,7 @@ def pull(bench: Bench) -> None:  # noqa: ARG001
     from tests.support.cut_pull import cut_pull  # noqa: PLC0415  a hub of this machine
 
     with tempfile.TemporaryDirectory() as place:
-        for line in cut_pull(Path(place), cuts=3, megabytes=8):
+        for line in cut_pull(Path(place), cuts=3, width=512):
             print(line)
 
 
