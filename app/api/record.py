@@ -1,5 +1,6 @@
 """What is measured of one request: who asked which model, what it took, how it ended. Never what was said."""
 
+from bisect import bisect_left
 from time import perf_counter, time_ns
 from typing import Any, Literal
 
@@ -79,7 +80,7 @@ class Record:
         else:
             gap = now - self._last
             self.gap_seconds += gap
-            self.gaps[sum(gap > bound for bound in GAPS)] += 1
+            self.gaps[bisect_left(GAPS, gap)] += 1
         self._last = now
 
 
