@@ -85,7 +85,7 @@ async def mlx_registry(settings: Settings, lost: Callable[[EngineFailed], None])
 
     ``lost`` is called if the engine's thread dies or hangs.
     """
-    from app.engine.mlx.memory import MLXGauge, half_bytes, limit  # noqa: PLC0415  MLX is imported where it is first needed
+    from app.engine.mlx.memory import MLXGauge, half_bytes, limit  # noqa: PLC0415  MLX is imported here first
     from app.registry.catalog import Catalog  # noqa: PLC0415  so is the hub
     from app.registry.hub import Hub  # noqa: PLC0415
     from app.registry.shelf import Shelf  # noqa: PLC0415
@@ -121,11 +121,18 @@ class LazyLoader:
         self._loader: asyncio.Future[EngineLoader] | None = None
         self._pool: PrefixPool | None = None
 
-    async def load(self, path: Path, *, name: str) -> Engine:
+    async def load(self, path: Path, *, name: str, quantize: int | None = None) -> Engine:
         """See :class:`app.engine.base.EngineLoader`."""
+        return await (await self._imported()).load(path, name=name, quantize=quantize)
+
+    async def adapt(self, base: Engine, path: Path, *, name: str) -> Engine:
+        """See :class:`app.engine.base.EngineLoader`."""
+        return await (await self._imported()).adapt(base, path, name=name)
+
+    async def _imported(self) -> EngineLoader:
         if self._loader is None:
             self._loader = self.thread.call(self._import_loader)
-        return await (await asyncio.shield(self._loader)).load(path, name=name)
+        return await asyncio.shield(self._loader)
 
     async def embedded(self) -> Path:
         """The directory of the embedded default model, converted on first use."""

@@ -129,8 +129,17 @@ class Engine(Protocol):
 class EngineLoader(Protocol):
     """Makes engines out of model directories."""
 
-    async def load(self, path: Path, *, name: str) -> Engine:
-        """Load weights and tokenizer. Raises :class:`app.errors.ModelUnusable` for what can never load."""
+    async def load(self, path: Path, *, name: str, quantize: int | None = None) -> Engine:
+        """Load weights and tokenizer. Raises :class:`app.errors.ModelUnusable` for what can never load.
+
+        ``quantize`` is in bits per weight, for a checkpoint that is not quantised; the result is kept on disk.
+        """
+
+    async def adapt(self, base: Engine, path: Path, *, name: str) -> Engine:
+        """A resident ``base`` with the LoRA adapter at ``path``; they share weights, and ``nbytes`` are its own.
+
+        The base must outlive it. Raises as :meth:`load` does.
+        """
 
     async def close(self) -> None:
         """Stop the engine's thread; every engine must be closed by then."""

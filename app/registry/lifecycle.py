@@ -79,7 +79,7 @@ class Lifecycle:
         try:
             if slot.footprint is None:
                 raise RuntimeError("A model is loaded only after its files have been found.")
-            engine = await self._loader.load(slot.footprint.path, name=slot.model)
+            engine = await self._loader.load(slot.footprint.path, name=slot.model, quantize=slot.source.entry.quantize)
         except Exception as error:  # noqa: BLE001 - told to everyone who waits
             self.counts.load_failures += 1
             slot.gone()

@@ -300,7 +300,7 @@ class ScriptedLoader:
         self.engines: dict[str, ScriptedEngine] = {}
         self.closed = False
 
-    async def load(self, path: Path, *, name: str) -> ScriptedEngine:
+    async def load(self, path: Path, *, name: str, quantize: int | None = None) -> ScriptedEngine:
         self.diary.append(("load", name))
         await asyncio.sleep(self.seconds.get(name, self.default_seconds))
         await self.gate.wait()

@@ -15,6 +15,7 @@ from app.engine.mlx.rows import Waiting
 from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
+from app.engine.mlx.weights import Loaded
 from app.engine.work import Work
 from app.errors import SwitchyardError, Unavailable
 
@@ -29,18 +30,18 @@ class MLXEngine:
         tokenizer: MLXTokenizer,
         grammars: GrammarCompiler,
         *,
+        loaded: Loaded,
         context_length: int,
-        nbytes: int,
-        kv_bytes_per_token: int,
         fingerprint: str,
     ) -> None:
         self._thread = thread
         self._batch: ModelBatch | None = batch
         self._grammars = grammars
+        self._loaded: Loaded | None = loaded
         self.tokenizer = tokenizer
         self.context_length = context_length
-        self.nbytes = nbytes
-        self.kv_bytes_per_token = kv_bytes_per_token
+        self.nbytes = loaded.nbytes
+        self.kv_bytes_per_token = loaded.kv_bytes_per_token
         self.fingerprint = fingerprint
 
     async def prepare(self, grammar: Grammar) -> None:
@@ -74,9 +75,16 @@ class MLXEngine:
         """Read from the batch beside its thread: plain numbers that may be a step old."""
         return Work(0, 0) if self._batch is None else self._batch.work()
 
+    @property
+    def loaded(self) -> Loaded:
+        """The model's weights, for others to share; raises :class:`app.errors.Unavailable` once it is closed."""
+        if self._loaded is None:
+            raise Unavailable("The model was unloaded; send the request again.", retry_after=1)
+        return self._loaded
+
     async def close(self) -> None:
         """Fail what still runs and return once weights and caches are back with the system."""
-        batch, self._batch = self._batch, None
+        batch, self._batch, self._loaded = self._batch, None, None
         if batch is not None:
             self._grammars.close()
             held: list[Any] = [batch]

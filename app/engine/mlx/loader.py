@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Coroutine
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.utils import load_config
 
+from app.engine.base import Engine
+from app.engine.mlx.adapter import adapt
 from app.engine.mlx.aside import Aside
 from app.engine.mlx.batch import ModelBatch
 from app.engine.mlx.engine import MLXEngine
 from app.engine.mlx.grammar import GrammarCompiler
 from app.engine.mlx.memory import release
 from app.engine.mlx.prefix_cache import PrefixCache, PrefixPool
+from app.engine.mlx.quantise import cache_home, quantised
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
 from app.engine.mlx.tokenizer_cache import TokenizerCache
@@ -29,26 +33,61 @@ DEFAULT_CONTEXT = 4096
 
 
 class MLXLoader:
-    """Implements :class:`app.engine.base.EngineLoader`: every model on one MLX thread."""
+    """Implements :class:`app.engine.base.EngineLoader`: every model on one MLX thread.
 
-    def __init__(self, thread: MLXThread, prefixes: PrefixPool, *, max_rows: int, slice_tokens: int) -> None:
+    What is quantised on load is kept below ``cache``.
+    """
+
+    def __init__(
+        self,
+        thread: MLXThread,
+        prefixes: PrefixPool,
+        *,
+        max_rows: int,
+        slice_tokens: int,
+        cache: Path | None = None,
+    ) -> None:
         self._thread = thread
         self._max_rows = max_rows
         self._slice_tokens = slice_tokens
         self._prefixes = prefixes
         self._tokenizers = TokenizerCache()
         self._aside = Aside()
+        self._cache = cache_home() / "quantised" if cache is None else cache
 
-    async def load(self, path: Path, *, name: str) -> MLXEngine:
+    async def load(self, path: Path, *, name: str, quantize: int | None = None) -> MLXEngine:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
+        return await self._named(self._load(path, quantize), name, path)
+
+    async def adapt(self, base: Engine, path: Path, *, name: str) -> MLXEngine:
+        """An engine of its own over the base's arrays."""
+        resident: Any = base
+        if not isinstance(resident, MLXEngine):
+            raise TypeError("An adapter's base is an engine of this loader.")
+        return await self._named(self._adapt(resident, path), name, path)
+
+    async def _load(self, path: Path, quantize: int | None) -> MLXEngine:
+        if quantize is not None:
+            path = await self._thread.run_in_steps(quantised(path, quantize, self._cache, self._aside))
+        config = await asyncio.to_thread(load_config, path)
+        tokenizer = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
+        await asyncio.to_thread(warm_pages, path)
+        weights = self._thread.run_in_steps(load_in_steps(path, self._aside))
+        await asyncio.gather(weights, tokenizer, return_exceptions=True)
+        loaded, read = weights.result(), tokenizer.result()
+        length, fingerprint = _context_length(config), _fingerprint(path, config)
+        return await self._thread.call(lambda: self._engine(loaded, read, length, fingerprint))
+
+    async def _adapt(self, base: MLXEngine, path: Path) -> MLXEngine:
+        config = json.loads(await asyncio.to_thread((path / "adapter_config.json").read_text))
+        loaded = await self._thread.run_in_steps(adapt(base.loaded, path, self._aside))
+        fingerprint = _fingerprint(path, {"base": base.fingerprint, "adapter": config})
+        return await self._thread.call(lambda: self._engine(loaded, base.tokenizer, base.context_length, fingerprint))
+
+    async def _named(self, loading: Coroutine[None, None, MLXEngine], name: str, path: Path) -> MLXEngine:
+        """Whatever goes wrong, told with the model's name and without its place."""
         try:
-            config = await asyncio.to_thread(load_config, path)
-            tokenizer = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
-            await asyncio.to_thread(warm_pages, path)
-            weights = self._thread.run_in_steps(load_in_steps(path, self._aside))
-            await asyncio.gather(weights, tokenizer, return_exceptions=True)
-            loaded, read = weights.result(), tokenizer.result()
-            return await self._thread.call(lambda: self._engine(path, config, loaded, read))
+            return await loading
         except (ValueError, TypeError, KeyError, OSError, RuntimeError, AttributeError, IndexError) as failure:
             await self._thread.call(release)
             raise ModelUnusable(
@@ -60,7 +99,7 @@ class MLXLoader:
         """End the MLX thread."""
         await self._thread.close()
 
-    def _engine(self, path: Path, config: dict[str, Any], loaded: Loaded, tokenizer: MLXTokenizer) -> MLXEngine:
+    def _engine(self, loaded: Loaded, tokenizer: MLXTokenizer, context_length: int, fingerprint: str) -> MLXEngine:
         return MLXEngine(
             self._thread,
             ModelBatch(
@@ -72,10 +111,9 @@ class MLXLoader:
             ),
             tokenizer,
             GrammarCompiler(tokenizer.serialized, vocabulary=loaded.vocabulary, eos_ids=tokenizer.eos_ids),
-            context_length=_context_length(config),
-            nbytes=loaded.nbytes,
-            kv_bytes_per_token=loaded.kv_bytes_per_token,
-            fingerprint=_fingerprint(path, config),
+            loaded=loaded,
+            context_length=context_length,
+            fingerprint=fingerprint,
         )
 
 

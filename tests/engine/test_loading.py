@@ -1,0 +1,112 @@
+"""Models made of others: quantised on load, and adapted by LoRA."""
+
+import json
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+
+from app.engine.base import Sequence, Token
+from app.engine.mlx.loader import MLXLoader
+from app.engine.mlx.prefix_cache import PrefixPool
+from app.errors import ModelUnusable
+from app.registry.footprint import footprint
+from app.schemas.sampling import Sampling
+from tests.support.tiny import make_tiny, tiny
+
+RANK = 4
+WIDTH = 64
+KEYS = {"self_attn.q_proj": (WIDTH, WIDTH), "mlp.down_proj": (2 * WIDTH, WIDTH)}
+
+
+@pytest.fixture
+async def making(loader, tmp_path):
+    """A loader on the session's thread that keeps what it makes below ``tmp_path``."""
+    return MLXLoader(loader._thread, PrefixPool(0), max_rows=4, slice_tokens=64, cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    directory = tmp_path / "adapter"
+    directory.mkdir()
+    parameters = {"rank": RANK, "scale": 8.0, "dropout": 0.1, "keys": list(KEYS)}
+    config = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": parameters}
+    (directory / "adapter_config.json").write_text(json.dumps(config))
+    mx.random.seed(3)
+    weights = {}
+    for layer in range(2):
+        for key, (wide, out) in KEYS.items():
+            weights[f"model.layers.{layer}.{key}.lora_a"] = mx.random.normal((wide, RANK))
+            weights[f"model.layers.{layer}.{key}.lora_b"] = mx.random.normal((RANK, out))
+    mx.save_safetensors(str(directory / "adapters.safetensors"), weights)
+    return directory
+
+
+async def said(engine, tokens=12):
+    sampling = Sampling(temperature=0.0)
+    stream = engine.generate((Sequence(prompt=tuple(range(5, 25)), sampling=sampling, max_tokens=tokens),))
+    out = []
+    async for items in stream:
+        out += [item.id for item in items if isinstance(item, Token)]
+    stream.close()
+    return out
+
+
+async def test_an_adapter_shares_its_base(making, adapter):
+    base = await making.load(tiny(), name="base")
+    before, held = await said(base), mx.get_active_memory()
+    engine = await making.adapt(base, adapter, name="base:adapter")
+    own = sum(array.nbytes for array in mx.load(str(adapter / "adapters.safetensors")).values())
+    assert engine.nbytes == own
+    assert mx.get_active_memory() - held == own, "nothing but the adapter is new"
+    mine, shared = (dict(tree_flatten(it.loaded.model.parameters())) for it in (engine, base))
+    assert mine["model.layers.0.self_attn.q_proj.linear.weight"] is shared["model.layers.0.self_attn.q_proj.weight"]
+    after = await said(engine)
+    assert after != before
+    assert after == await said(engine), "nothing is dropped at random"
+    assert await said(base) == before
+    assert engine.fingerprint != base.fingerprint
+    del mine, shared
+    await engine.close()
+    assert abs(mx.get_active_memory() - held) < 1 << 16
+    assert await said(base) == before
+    await base.close()
+
+
+async def test_an_adapter_of_another_shape_is_refused(making, adapter, tmp_path):
+    base = await making.load(make_tiny(tmp_path / "wide", seed=1, width=128), name="wide")
+    before = await said(base)
+    with pytest.raises(ModelUnusable, match="'wide:adapter' cannot be loaded") as refused:
+        await making.adapt(base, adapter, name="wide:adapter")
+    assert str(tmp_path) not in refused.value.message
+    assert await said(base) == before
+    await base.close()
+
+
+async def test_quantising_on_load_is_kept_and_counted(making, tmp_path):
+    dense = make_tiny(tmp_path / "dense", seed=2, width=128)
+    engine = await making.load(dense, name="dense", quantize=4)
+    (kept,) = (tmp_path / "cache").iterdir()
+    assert json.loads((kept / "config.json").read_text())["quantization"]["bits"] == 4
+    assert engine.nbytes == footprint(dense, quantize=4).weights
+    assert engine.nbytes < footprint(dense).weights / 5
+    first = await said(engine)
+    await engine.close()
+    written = {file.name: file.stat().st_mtime_ns for file in kept.iterdir()}
+    again = await making.load(dense, name="dense", quantize=4)
+    assert {file.name: file.stat().st_mtime_ns for file in kept.iterdir()} == written
+    assert await said(again) == first
+    await again.close()
+    made = await making.load(kept, name="kept", quantize=8)
+    assert made.nbytes == engine.nbytes, "what is quantised already stays as it is"
+    await made.close()
+
+
+async def test_a_quantisation_that_fails_leaves_nothing(making, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    with pytest.raises(ModelUnusable, match="No space left"):
+        await making.load(tiny(), name="tiny", quantize=4)
+    assert list((tmp_path / "cache").iterdir()) == []
