@@ -16,7 +16,7 @@ from app.engine.base import Prefilled, Token
 from app.engine.mlx.decode import DecodeBatch
 from app.engine.mlx.kv import KV
 from app.engine.mlx.pace import Pace
-from app.engine.mlx.prefix_cache import SHORTEST, PrefixCache
+from app.engine.mlx.prefix_cache import WORTH_KEEPING, PrefixCache
 from app.engine.mlx.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.stream import MLXTokenStream
@@ -172,7 +172,7 @@ class ModelBatch:
 
     def _remember(self, task: PrefillTask, place: int) -> None:
         computed = task.group[place].request.prompt[:-1]
-        if len(computed) - task.cached[place] >= SHORTEST:
+        if len(computed) - task.cached[place] >= WORTH_KEEPING:
             self._prefixes.put(computed, task.work.kv.row(place))
 
     def _report_token(self, row: Row, token: Token) -> None:

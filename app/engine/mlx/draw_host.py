@@ -11,7 +11,10 @@ Conditioning a draw on being accepted gives exactly the truncated, renormalised 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from types import MappingProxyType
 
 import mlx.core as mx
@@ -27,6 +30,8 @@ from app.schemas.sampling import Sampling
 BLOCK = 256
 """Tokens summed together, so that a draw looks through ``vocabulary / BLOCK + BLOCK`` numbers."""
 
+MOST_THREADS = 4
+
 Floats = NDArray[np.float32]
 NO_MASKS: Mapping[Row, Mask] = MappingProxyType({})
 
@@ -34,9 +39,22 @@ NO_MASKS: Mapping[Row, Mask] = MappingProxyType({})
 def draw(logits: mx.array, rows: Sequence[Row], masks: Mapping[Row, Mask] = NO_MASKS) -> mx.array:
     """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits. Waits for the logits."""
     values = np.asarray(logits)
-    weights = np.zeros((-(-values.shape[-1] // BLOCK), BLOCK), dtype=np.float32)
-    tokens = [_draw_for(values[i], weights, row, masks.get(row)) for i, row in enumerate(rows)]
+
+    def draw_some(places: range) -> list[int]:
+        weights = np.zeros((-(-values.shape[-1] // BLOCK), BLOCK), dtype=np.float32)
+        return [_draw_for(values[i], weights, rows[i], masks.get(rows[i])) for i in places]
+
+    shares = min(_helpers()[1], len(rows))
+    drawn = list(_helpers()[0].map(draw_some, [range(share, len(rows), shares) for share in range(shares)]))
+    tokens = [drawn[i % shares][i // shares] for i in range(len(rows))]
     return mx.array(tokens, dtype=mx.uint32)
+
+
+@cache
+def _helpers() -> tuple[ThreadPoolExecutor, int]:
+    """Threads that share the rows of a step, and how many: numpy lets go of the interpreter while it computes."""
+    count = min(MOST_THREADS, os.cpu_count() or 1)
+    return ThreadPoolExecutor(count, thread_name_prefix="draw"), count
 
 
 def _draw_for(logits: Floats, weights: Floats, row: Row, mask: Mask | None) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import mlx.core as mx
 import psutil
 
+CPU_CACHE = 128 << 20
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says a container's limit: cgroup v2, then v1."""
 
@@ -40,11 +41,13 @@ def half_bytes() -> int:
 def limit(budget: int) -> None:
     """Hold MLX to ``budget`` bytes: allocations beyond it first wait for running work, then for freed memory.
 
-    Buffers that MLX keeps for reuse are bounded by a thirty-second of it. On Metal the budget may be wired, so that
+    Buffers that MLX keeps for reuse are bounded by a thirty-second of it, and on a CPU, where making them anew costs
+    little, by ``CPU_CACHE``. On Metal the budget may be wired, so that
     weights in use are never paged out.
     """
     mx.set_memory_limit(budget)
-    mx.set_cache_limit(budget // 32)
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    mx.set_cache_limit(min(budget // 32, CPU_CACHE) if on_cpu else budget // 32)
     if mx.metal.is_available():
         mx.set_wired_limit(min(budget, int(mx.device_info()["max_recommended_working_set_size"])))
 

@@ -12,7 +12,9 @@ from app.engine.mlx.kv import KV
 
 SHORTEST = 16
 """Tokens; copying a shorter beginning costs more than computing it."""
-MOST = 256
+WORTH_KEEPING = 32
+"""Tokens that a prompt must add to what is known of it; a shorter end is computed again sooner than it is found."""
+MOST = 128
 """Prompts held, of all models; each is compared with every new prompt of its model."""
 
 Ids = NDArray[np.int64]
@@ -107,7 +109,10 @@ class PrefixCache:
         wanted = np.asarray(prompt[:-1], dtype=np.int64)
         best = None
         longest = SHORTEST - 1
+        begins = wanted[:SHORTEST].tobytes()
         for key, ids, kv in self._pool.of(self._owner):
+            if not key[1].startswith(begins):
+                continue
             length = _common(wanted, ids)
             if length > longest and (length == len(ids) or kv.trimmable):
                 best, longest = (key, length, ids, kv), length
