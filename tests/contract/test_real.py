@@ -161,3 +161,34 @@ def test_ctrl_c_ends_it_cleanly_while_it_works(tmp_path):
         assert running.process.wait(20) == 0
         assert "Traceback" not in running.log
     assert rest.rstrip().endswith(b"data: [DONE]"), "a running answer is finished"
+
+
+@pytest.mark.parametrize(("model", "tokens"), [("tiny-a", 24), ("smollm2", 10)])
+async def test_a_seed_says_the_same_beside_others_in_any_order_streamed_or_whole(real, model, tokens):
+    prompts = ["This is the story of", "Once upon a time in the west there", "Paris", "A long winter night"]
+    async with openai.AsyncOpenAI(base_url=real.base_url, api_key="none", timeout=120) as client:
+
+        async def say(number, *, stream=False):
+            fields = {"model": model, "prompt": prompts[number], "max_tokens": tokens, "temperature": 1, "top_p": 0.95}
+            answer = await client.completions.create(**fields, seed=number, n=2, stream=stream)
+            if not stream:
+                return [choice.text for choice in answer.choices]
+            texts = ["", ""]
+            async for chunk in answer:
+                for choice in chunk.choices:
+                    texts[choice.index] += choice.text
+            return texts
+
+        async def noise(number):
+            await client.completions.create(
+                model=model, prompt="noise " * number, max_tokens=2 * number, temperature=1, seed=7
+            )
+
+        alone = [await say(number) for number in range(4)]
+        assert all(first != second for first, second in alone), "choices of one prompt differ"
+        for order, stream in (((2, 0, 3, 1), False), ((3, 1, 0, 2), True)):
+            told, _ = await asyncio.gather(
+                asyncio.gather(*(say(number, stream=stream) for number in order)),
+                asyncio.gather(*(noise(number) for number in range(1, 5))),
+            )
+            assert told == [alone[number] for number in order]
