@@ -1,18 +1,20 @@
-"""From the name in a request to a model: alias, embedded, local directory, hub repo. Anything else does not exist.
+"""From the name in a request to a model: alias, embedded, local directory, hub repo, ``base:adapter``.
 
-A name is only ever looked up, in tables and among the directories found below the configured roots; no path and no
-URL is made of it. A hub name must look like one and match ``allow_models``, or stand in ``models.toml`` or be the
-default model.
+Anything else does not exist. A name is only ever looked up, in tables and among the directories found below the
+configured roots; no path and no URL is made of it. A hub name must look like one and match ``allow_models``, or stand
+in ``models.toml`` or be the default model.
 """
 
 import asyncio
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
+from msgspec.structs import replace
+
 from app.errors import ModelNotFound
 from app.registry.hub.names import check_repo, check_revision
 from app.registry.scan import ModelDirectory, scan
-from app.registry.sources import Embedded, HubRepo, LocalDirectory, Source
+from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 from app.settings import SMOLLM2, ModelEntry, Settings
 
 _ALIASES = {"smollm2": SMOLLM2}
@@ -27,6 +29,7 @@ class Catalog:
     ) -> None:
         self._find = _scan_roots if find is None else find
         self._directories: dict[str, ModelDirectory] = {}
+        self._adapters: dict[str, ModelDirectory] = {}
         self._scanned_at: float | None = None
         self._scanning = asyncio.Lock()
         self.reload(settings)
@@ -36,7 +39,10 @@ class Catalog:
         self._settings = settings
         self._aliases = dict(_ALIASES)
         for name, entry in settings.models.items():
-            self._aliases.update(dict.fromkeys(entry.aliases, name))
+            target = name if entry.adapter is None or ":" in name else f"{name}:{entry.adapter}"
+            self._aliases.update(dict.fromkeys(entry.aliases, target))
+            if target != name:
+                self._aliases[name] = target
         self._named = {name.partition("@")[0] for name in (self.name(None), *settings.models)}
 
     def name(self, model: str | None) -> str:
@@ -51,8 +57,13 @@ class Catalog:
     def entry(self, model: str | None) -> ModelEntry:
         """What the settings say of a model; nothing is checked. A revision shares its repo's entry."""
         name = self.name(model)
+        base, colon, adapter = name.partition(":")
         entry = self._settings.models.get(name)
-        return self._settings.models.get(name.partition("@")[0], ModelEntry()) if entry is None else entry
+        if entry is None:
+            entry = self._settings.models.get(base) or self._settings.models.get(base.partition("@")[0], ModelEntry())
+            if colon and entry.adapter != adapter:  # what is the base's own does not pass to its adapters
+                entry = replace(entry, aliases=(), pin=False, preload=False, adapter=None)
+        return entry
 
     async def find(self, model: str | None) -> Source:
         """The model of that name; raises :class:`app.errors.ModelNotFound` if there may be none."""
@@ -63,6 +74,19 @@ class Catalog:
             known = self._known(name)
         return self._hub(name) if known is None else known
 
+    def _adapted(self, name: str) -> Adapted | None:
+        """``base:adapter``, the adapter being a directory below a root, or what the name's own entry says."""
+        asked, _, adapter = name.partition(":")
+        entry = self.entry(name)
+        directory = self._adapters.get(adapter if entry.adapter is None else entry.adapter)
+        if directory is None:
+            return None
+        base = self._aliases.get(asked, asked).partition(":")[0]
+        source = self._known(base) or self._hub(base)
+        if isinstance(source, Adapted):
+            return None
+        return Adapted(id=name, base=source, path=directory.path, entry=entry)
+
     async def sources(self) -> list[Source]:
         """Every model that needs no hub, and every one that the settings name, by id."""
         await self.rescan()
@@ -70,6 +94,7 @@ class Catalog:
         found: list[Source] = []
         for name in sorted(names):
             try:
+                name = self._aliases.get(name, name)  # noqa: PLW2901  a model that is always adapted
                 found.append(self._known(name) or self._hub(name))
             except ModelNotFound:
                 continue  # configured, but neither here nor allowed
@@ -85,9 +110,12 @@ class Catalog:
             now = asyncio.get_running_loop().time()
             if self._scanned_at is None or now - self._scanned_at >= _RESCAN_SECONDS:
                 self._directories = await asyncio.to_thread(self._find, self._settings)
+                self._adapters = await asyncio.to_thread(_scan_roots, self._settings, "adapter_config.json")
                 self._scanned_at = now
 
     def _known(self, name: str) -> Source | None:
+        if ":" in name:
+            return self._adapted(name)
         directory = self._directories.get(name)
         if directory is not None:
             return LocalDirectory(id=name, path=directory.path, created=directory.created, entry=self.entry(name))
@@ -101,8 +129,8 @@ class Catalog:
         return HubRepo(id=name, repo=repo, revision=check_revision(revision) if at else entry.revision, entry=entry)
 
 
-def _scan_roots(settings: Settings) -> dict[str, ModelDirectory]:
+def _scan_roots(settings: Settings, config: str = "config.json") -> dict[str, ModelDirectory]:
     found: dict[str, ModelDirectory] = {}
     for root in settings.model_roots:
-        found = scan(root) | found
+        found = scan(root, config) | found
     return found

@@ -5,6 +5,7 @@ waits. Nothing waits here while it holds anything; what takes time is a task of 
 """
 
 import asyncio
+from collections.abc import Collection
 from copy import copy
 from math import inf
 
@@ -13,10 +14,11 @@ from app.errors import EngineFailed, SwitchyardError
 from app.registry import refusals
 from app.registry.budget import Budget, PrefixCaches
 from app.registry.changes import Changes
+from app.registry.claims import claims, idle_adapters
 from app.registry.lease import ModelLease
 from app.registry.lifecycle import Fetch, Lifecycle
 from app.registry.queue import Queue, Waiter
-from app.registry.residency import Claim, Resident, Turns
+from app.registry.residency import Resident, Turns
 from app.registry.schedule import Schedule, schedule
 from app.registry.slot import Slot
 from app.registry.sources import Source
@@ -39,7 +41,7 @@ class Dispatcher:
         queue: Queue,
         changes: Changes | None = None,
     ) -> None:
-        self._lifecycle = Lifecycle(fetch, loader, changed=self._changed, failed=self._failed)
+        self._lifecycle = Lifecycle(fetch, loader, lease=self._lease_base, changed=self._changed, failed=self._failed)
         self._gauge = gauge
         self._changes = Changes() if changes is None else changes
         self._trimmer = Trimmer(caches, self._turn)
@@ -82,6 +84,7 @@ class Dispatcher:
         slot.last_used = _now()
         slot.broken |= isinstance(error, EngineFailed) and error.code == EngineFailed.code
         self._idle(slot)
+        self._let_go_of([it.model for it in self.slots.values() if it.broken])
         self._turn()
 
     async def unload(self, model: str) -> None:
@@ -134,14 +137,14 @@ class Dispatcher:
         if self._closed or not len(self.queue):
             self._drained = frozenset()
             return self._set_alarm(inf)
-        claims, residents, now = self._claims(), self.residents(), _now()
+        asked, residents, now = claims(self.queue, self.slots), self.residents(), _now()
         booked = sum(resident.nbytes for resident in residents)
         stray = self.budget.stray(self._gauge.active(), booked)
-        if self._trimmer.works_on(booked + stray + sum(claim.nbytes for claim in claims) - self.budget.limit):
+        if self._trimmer.works_on(booked + stray + sum(claim.nbytes for claim in asked) - self.budget.limit):
             return None
-        decided = schedule(residents, claims, self.budget.limit, now=now, turns=self._turns, stray=stray)
+        decided = schedule(residents, asked, self.budget.limit, now=now, turns=self._turns, stray=stray)
         self._carry_out(decided)
-        reclaim = now + RECLAIM_SECONDS if stray and len(decided.start) < len(claims) else inf
+        reclaim = now + RECLAIM_SECONDS if stray and len(decided.start) < len(asked) else inf
         return self._set_alarm(min(reclaim, decided.until))
 
     def _forget(self) -> None:
@@ -149,20 +152,10 @@ class Dispatcher:
         wanted = {waiter.model for waiter in self.queue}
         for model, slot in tuple(self.slots.items()):
             if model not in wanted and slot.phase in {"absent", "stored"}:
+                slot.gone()
                 del self.slots[model]
             elif slot.phase == "absent" and not self._closed:
                 self._lifecycle.fetch(slot)
-
-    def _claims(self) -> list[Claim]:
-        claims: dict[object, Claim] = {}
-        for waiter in self.queue:
-            slot, ticket = self.slots[waiter.model], waiter.ticket
-            if waiter.lease is not None:
-                claim = Claim(ticket=ticket, model=slot.model, nbytes=waiter.nbytes, holds=waiter.lease.kv)
-                claims[ticket] = claim
-            elif slot.phase == "stored":
-                claims.setdefault(slot.model, Claim(ticket=ticket, model=slot.model, nbytes=slot.needed))
-        return list(claims.values())
 
     def _carry_out(self, decided: Schedule) -> None:
         self._drained = decided.drain
@@ -179,8 +172,21 @@ class Dispatcher:
             else:
                 self._reserve(self.queue[claim.ticket])
         self._serve()
+        self._let_go_of(decided.drain)
         if decided.refuse or decided.yields:
             asyncio.get_running_loop().call_soon(self._turn)
+
+    async def _lease_base(self, source: Source) -> ModelLease:
+        """For an adapter, as long as it is in memory or about to be."""
+        slot = self.slots.get(source.id)
+        return await self.acquire(source, -1.0 if slot is None else slot.keep_alive)
+
+    def _let_go_of(self, bases: Collection[str]) -> None:
+        for slot in idle_adapters(self.slots, bases):
+            if slot.phase == "resident":
+                self._lifecycle.evict(slot)
+            elif slot.phase == "stored":
+                slot.gone()
 
     def _serve(self) -> None:
         for waiter in self.queue:
@@ -188,6 +194,8 @@ class Dispatcher:
                 self.queue.answer(waiter, self._grant(slot, waiter.keep_alive))
 
     def _grants(self, slot: Slot) -> bool:
+        if slot.base is not None and not self._grants(self.slots[slot.base.model]):
+            return False
         return slot.engine is not None and not slot.broken and slot.model not in self._drained
 
     def _grant(self, slot: Slot, keep_alive: float) -> ModelLease:

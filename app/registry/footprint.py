@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from app.registry.hub import Tensor, weights
+from app.registry.hub import Tensor, tensors_of, weights
 
 _ALLOWANCE_TOKENS = 1024
 _HALVES = {"F16", "BF16"}
@@ -55,6 +55,12 @@ def footprint(path: Path, *, half_bytes: int = 2, quantize: int | None = None) -
     bits = None if any(name.endswith(".scales") for name in tensors) else quantize
     held = sum(_held(tensor, half_bytes, bits) for tensor in tensors.values())
     return Footprint(path, held, kv_bytes_per_token(path, half_bytes) * _ALLOWANCE_TOKENS)
+
+
+def adapter_footprint(path: Path, *, half_bytes: int = 2) -> Footprint:
+    """Read an adapter's directory; its base is counted by itself. Raises as :func:`footprint` does."""
+    tensors = tensors_of(path / "adapters.safetensors")
+    return Footprint(path, sum(_held(tensor, half_bytes, None) for tensor in tensors.values()))
 
 
 def _held(tensor: Tensor, half_bytes: int, bits: int | None) -> int:

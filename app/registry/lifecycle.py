@@ -7,15 +7,18 @@ Each is a task of its own that outlives whoever asked for it, and ends in one of
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 
 from app.engine.base import Engine, EngineLoader
 from app.errors import EngineFailed, SwitchyardError
 from app.registry.footprint import Footprint
+from app.registry.lease import ModelLease
 from app.registry.slot import Slot
-from app.registry.sources import Source
+from app.registry.sources import Adapted, Source
 from app.registry.status import Counts
 
 Fetch = Callable[[Source], Awaitable[Footprint]]
+LeaseOf = Callable[[Source], Awaitable[ModelLease]]
 
 
 class Lifecycle:
@@ -26,10 +29,12 @@ class Lifecycle:
         fetch: Fetch,
         loader: EngineLoader,
         *,
+        lease: LeaseOf,
         changed: Callable[[Slot], None],
         failed: Callable[[Slot, SwitchyardError], None],
     ) -> None:
         self._fetch = fetch
+        self._lease = lease
         self._loader = loader
         self.counts = Counts()
         self._changed = changed
@@ -63,6 +68,8 @@ class Lifecycle:
     async def _run_fetch(self, slot: Slot) -> None:
         try:
             slot.footprint = await self._fetch(slot.source)
+            if isinstance(slot.source, Adapted):
+                slot.base = await self._lease(slot.source.base)
         except asyncio.CancelledError:
             slot.gone()
             raise
@@ -79,7 +86,7 @@ class Lifecycle:
         try:
             if slot.footprint is None:
                 raise RuntimeError("A model is loaded only after its files have been found.")
-            engine = await self._loader.load(slot.footprint.path, name=slot.model, quantize=slot.source.entry.quantize)
+            engine = await self._engine(slot, slot.footprint.path)
         except Exception as error:  # noqa: BLE001 - told to everyone who waits
             self.counts.load_failures += 1
             slot.gone()
@@ -89,6 +96,11 @@ class Lifecycle:
             slot.arrive(engine, _now())
             del engine
             self._changed(slot)
+
+    async def _engine(self, slot: Slot, path: Path) -> Engine:
+        if slot.base is not None:
+            return await self._loader.adapt(slot.base.engine, path, name=slot.model)
+        return await self._loader.load(path, name=slot.model, quantize=slot.source.entry.quantize)
 
     async def _run_close(self, slot: Slot, engine: Engine) -> None:
         try:

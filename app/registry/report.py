@@ -12,7 +12,7 @@ from app.registry.budget import PrefixCaches
 from app.registry.dispatcher import Dispatcher
 from app.registry.hub import Installed, Progress
 from app.registry.slot import Phase, Slot
-from app.registry.sources import Embedded, HubRepo, LocalDirectory, Source
+from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 from app.registry.status import MemoryStatus, ModelCard, ModelStatus, State, Transfer
 
 _STATES: dict[Phase, State] = {
@@ -49,6 +49,8 @@ def card(source: Source, aliases: Iterable[str], started: int) -> ModelCard:
     match source:
         case LocalDirectory():
             created, owner = source.created, "local"
+        case Adapted():
+            created, owner = int(source.path.stat().st_mtime), "local"
         case Embedded() | HubRepo():
             created, owner = started, source.id.partition("/")[0]
     return ModelCard(id=source.id, created=created, owned_by=owner, aliases=tuple(aliases))

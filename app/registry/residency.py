@@ -41,6 +41,12 @@ class Claim(Struct, frozen=True, kw_only=True):
     model: str
     nbytes: int
     holds: int | None = None
+    base: str | None = None
+
+    @property
+    def models(self) -> frozenset[str]:
+        """What it cannot do without: the model, and the one whose weights it shares."""
+        return frozenset({self.model} if self.base is None else {self.model, self.base})
 
 
 class Turns(Struct, frozen=True):
@@ -95,7 +101,7 @@ Decision = Fits | Evict | Wait | Refuse
 
 def plan(claim: Claim, residents: Collection[Resident], room: int, *, now: float, turns: Turns) -> Decision:
     """How ``claim`` gets its bytes out of ``room``, which ``residents`` share."""
-    attainable = room - sum(r.weights for r in residents if r.pinned or r.model == claim.model)
+    attainable = room - sum(r.weights for r in residents if r.pinned or r.model in claim.models)
     if claim.nbytes + (claim.holds or 0) > attainable:
         return Refuse(claim.nbytes, attainable)
     short = claim.nbytes + sum(r.nbytes for r in residents) - room
@@ -104,7 +110,7 @@ def plan(claim: Claim, residents: Collection[Resident], room: int, *, now: float
     short -= sum(r.nbytes for r in residents if r.stage == "leaving")
     if short <= 0:
         return Wait()
-    movable = [r for r in residents if r.stage == "resident" and not r.pinned and r.model != claim.model]
+    movable = [r for r in residents if r.stage == "resident" and not r.pinned and r.model not in claim.models]
     ready = [r for r in movable if turns.end(r) <= now]
     idle = sorted((r for r in ready if not r.leases), key=lambda r: turns.rank(r, now))
     if (enough := _enough(idle, short)) is not None:

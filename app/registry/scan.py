@@ -15,8 +15,8 @@ class ModelDirectory(Struct, frozen=True):
     created: int
 
 
-def scan(root: Path) -> dict[str, ModelDirectory]:
-    """Every directory below ``root`` with config.json and weights, by its relative path with forward slashes.
+def scan(root: Path, config: str = "config.json") -> dict[str, ModelDirectory]:
+    """Every directory below ``root`` with ``config`` and weights, by its relative path with forward slashes.
 
     Nothing is looked for inside a model, in hidden directories, or more than six levels down. Directories that
     cannot be read are passed over; links are followed, each target once.
@@ -32,7 +32,7 @@ def scan(root: Path) -> dict[str, ModelDirectory]:
                 continue
             seen.add(real)
             try:
-                created, inside = _look(directory)
+                created, inside = _look(directory, config)
             except OSError:
                 continue
             if created is not None and directory != root:
@@ -43,7 +43,7 @@ def scan(root: Path) -> dict[str, ModelDirectory]:
     return found
 
 
-def _look(directory: Path) -> tuple[int | None, list[Path]]:
+def _look(directory: Path, config: str) -> tuple[int | None, list[Path]]:
     """When its configuration was made, if it is a model, and the directories in it."""
     created, weights, inside = None, False, list[Path]()
     with os.scandir(directory) as entries:
@@ -52,7 +52,7 @@ def _look(directory: Path) -> tuple[int | None, list[Path]]:
                 continue
             if entry.is_dir():
                 inside.append(Path(entry.path))
-            elif entry.name == "config.json" and entry.is_file():
+            elif entry.name == config and entry.is_file():
                 created = int(entry.stat().st_mtime)
             else:
                 weights |= entry.name.endswith(".safetensors") and entry.is_file()

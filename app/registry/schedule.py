@@ -87,7 +87,7 @@ class _Planning:
                 self.kept += claim.nbytes
 
     def _decide(self, claim: Claim) -> Decision:
-        if claim.model in self.drain:  # an earlier claim waits for this one, so nothing is kept from it
+        if claim.models & self.drain:  # an earlier claim waits for this one, so nothing is kept from it
             here = [replace(r, stage="leaving") if r.model in self.evict else r for r in self.residents]
             return plan(claim, here, self.room, now=self.now, turns=self.turns)
         others = [r for r in self.residents if r.model not in self.promised]
@@ -108,7 +108,7 @@ def _holders(residents: Iterable[Resident], claims: Iterable[Claim]) -> frozense
 
 def _stuck(residents: Iterable[Resident], holders: Collection[Claim], limit: int) -> frozenset[Claim]:
     """Those of the holders that cannot go on for as long as the others hold what they hold; they go after those."""
-    models = {claim.model for claim in holders}
+    models = {model for claim in holders for model in claim.models}
     held = sum(r.weights for r in residents if r.pinned or r.model in models)
     held += sum(claim.holds for claim in holders if claim.holds is not None)
     return frozenset(claim for claim in holders if claim.nbytes + held > limit)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from app.errors import InvalidRequest, ModelNotFound
 from app.registry.changes import Changes
-from app.registry.footprint import Footprint, footprint
+from app.registry.footprint import Footprint, adapter_footprint, footprint
 from app.registry.hub import Download, Hub, Installed, Progress
-from app.registry.sources import Embedded, HubRepo, LocalDirectory, Source
+from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 
 _RELIST_SECONDS = 1.0
 
@@ -40,6 +40,8 @@ class Shelf:
         :class:`app.errors.ModelNotFound` for what is not on disk when offline.
         """
         match source:
+            case Adapted():
+                return await asyncio.to_thread(adapter_footprint, source.path, half_bytes=self._half_bytes)
             case Embedded():
                 path = await self._embedded()
             case LocalDirectory():

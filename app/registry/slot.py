@@ -7,7 +7,7 @@ from app.engine.base import Engine
 from app.registry.footprint import Footprint
 from app.registry.lease import ModelLease
 from app.registry.residency import Resident, Stage
-from app.registry.sources import Source
+from app.registry.sources import Adapted, Source
 
 Phase = Literal["absent", "fetching", "stored", "loading", "resident", "leaving"]
 
@@ -17,6 +17,7 @@ _STAGES: dict[Phase, Stage] = {"loading": "loading", "resident": "resident", "le
 class Slot:
     """``footprint`` is known from ``stored`` on, ``engine`` while ``resident``. Times are the loop's.
 
+    An adapter holds a lease of its ``base`` from ``stored`` on.
     ``weights`` are the bytes set aside: estimated while loading, measured once resident.
     """
 
@@ -29,6 +30,7 @@ class Slot:
         self.footprint: Footprint | None = None
         self.measured: int | None = None
         self.engine: Engine | None = None
+        self.base: ModelLease | None = None
         self.weights = 0
         self.leases: set[ModelLease] = set()
         self.since = 0.0
@@ -89,6 +91,14 @@ class Slot:
     def gone(self) -> None:
         """No memory any more; what is on disk is looked at anew when somebody asks."""
         self.phase, self.footprint, self.weights = "absent", None, 0
+        if self.base is not None:
+            asyncio.get_running_loop().call_soon(self.base.end)
+            self.base = None
+
+    @property
+    def needs(self) -> str | None:
+        """The model that an adapter shares weights with."""
+        return self.source.base.id if isinstance(self.source, Adapted) else None
 
     def rest(self) -> None:
         """Stop the clock that would unload it."""

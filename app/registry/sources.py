@@ -1,4 +1,4 @@
-"""Where a model comes from: the package itself, a directory of this machine, the hub."""
+"""Where a model comes from: the package itself, a directory of this machine, the hub, or an adapter on one of them."""
 
 from pathlib import Path
 
@@ -32,4 +32,13 @@ class HubRepo(Struct, frozen=True, kw_only=True):
     entry: ModelEntry = ModelEntry()
 
 
-Source = Embedded | LocalDirectory | HubRepo
+class Adapted(Struct, frozen=True, kw_only=True):
+    """A LoRA adapter's directory, and the model that it adapts and shares weights with."""
+
+    id: str
+    base: Embedded | LocalDirectory | HubRepo
+    path: Path
+    entry: ModelEntry = ModelEntry()
+
+
+Source = Embedded | LocalDirectory | HubRepo | Adapted

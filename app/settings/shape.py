@@ -40,7 +40,9 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["generic"] | None,
         Meta(description="generic: tools are told in the system message, for models whose template knows none."),
     ] = None
-    adapter: Annotated[Name | None, Meta(description="LoRA adapter: a directory or a hub repository.")] = None
+    adapter: Annotated[
+        Name | None, Meta(description="LoRA adapter: a directory below a model root, by its relative path.")
+    ] = None
     draft_model: Annotated[Name | None, Meta(description="Model that drafts tokens for speculative decoding.")] = None
     kv_bits: Annotated[Literal[2, 3, 4, 5, 6, 8] | None, Meta(description="Bits per value of the KV cache.")] = None
     temperature: Annotated[

@@ -11,7 +11,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from app.engine.base import Prefilled, PromptScore, Sequence, Token, TopLogprob
+from app.engine.base import Engine, Prefilled, PromptScore, Sequence, Token, TopLogprob
 from app.engine.grammar import Grammar
 from app.engine.text import Detokenizer, Marks, ParsedCall, Tokenizer
 from app.engine.work import Work
@@ -318,6 +318,10 @@ class ScriptedLoader:
         self.diary.append(("loaded", name))
         self.engines[name] = engine
         return engine
+
+    async def adapt(self, base: Engine, path: Path, *, name: str) -> ScriptedEngine:
+        """An engine of its own."""
+        return await self.load(path, name=name)
 
     async def close(self) -> None:
         self.closed = True
