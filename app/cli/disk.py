@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from app.schemas.admin import AdminModel
+from app.schemas.admin import AdminModel, Source
 from app.settings import Settings
 
 
@@ -61,16 +61,16 @@ def read_facts(path: Path) -> Facts:
 async def _models(settings: Settings) -> tuple[AdminModel, ...]:
     from app.registry.catalog import Catalog  # noqa: PLC0415  these bring in the hub
     from app.registry.hub import Hub  # noqa: PLC0415
-    from app.registry.report import hub_source  # noqa: PLC0415
+    from app.registry.report import hub_source, origin  # noqa: PLC0415
     from app.registry.sources import HubRepo  # noqa: PLC0415
 
     catalog, hub = Catalog(settings), Hub(offline=True)
-    known = {source.id: not isinstance(source, HubRepo) for source in await catalog.sources()}
+    known = {source.id: (origin(source), not isinstance(source, HubRepo)) for source in await catalog.sources()}
     for installed in await hub.installed():
         if catalog.allows(installed.repo):
-            known[hub_source(installed).id] = True
+            known[hub_source(installed).id] = ("hub", True)
     await hub.close()
-    return tuple(_row(id_, catalog.aliases(id_), here=here) for id_, here in sorted(known.items()))
+    return tuple(_row(id_, it, catalog.aliases(id_), here=here) for id_, (it, here) in sorted(known.items()))
 
 
 async def _path(settings: Settings, model: str) -> Path | None:
@@ -106,9 +106,10 @@ async def _remove(settings: Settings, model: str) -> int:
         await hub.close()
 
 
-def _row(id_: str, aliases: tuple[str, ...], *, here: bool) -> AdminModel:
+def _row(id_: str, source: Source, aliases: tuple[str, ...], *, here: bool) -> AdminModel:
     return AdminModel(
         id=id_,
+        source=source,
         state="on_disk" if here else "absent",
         aliases=aliases,
         pinned=False,

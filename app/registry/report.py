@@ -13,7 +13,7 @@ from app.registry.dispatcher import Dispatcher
 from app.registry.hub import Installed, Progress
 from app.registry.slot import Phase, Slot
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
-from app.registry.status import MemoryStatus, ModelCard, ModelStatus, State, Transfer
+from app.registry.status import MemoryStatus, ModelCard, ModelStatus, Origin, State, Transfer
 
 _STATES: dict[Phase, State] = {
     "absent": "absent",
@@ -31,6 +31,17 @@ def hub_source(installed: Installed) -> HubRepo:
         return HubRepo(id=installed.repo, repo=installed.repo)
     revision = installed.revisions[0] if installed.revisions else installed.commit
     return HubRepo(id=f"{installed.repo}@{revision}", repo=installed.repo, revision=revision)
+
+
+def origin(source: Source) -> Origin:
+    """Where a model's files come from, in a word."""
+    match source:
+        case Embedded():
+            return "embedded"
+        case LocalDirectory() | Adapted():
+            return "local"
+        case HubRepo():
+            return "hub"
 
 
 def being_pulled(known: Iterable[Source], downloads: Iterable[Progress]) -> dict[str, Source]:
@@ -71,11 +82,18 @@ def model_status(
     if slot is None:
         state: State = "downloading" if transfer else "on_disk" if on_disk else "absent"
         return ModelStatus(
-            id=source.id, state=state, aliases=tuple(aliases), pinned=source.entry.pin, download=transfer, queued=queued
+            id=source.id,
+            source=origin(source),
+            state=state,
+            aliases=tuple(aliases),
+            pinned=source.entry.pin,
+            download=transfer,
+            queued=queued,
         )
     now = asyncio.get_running_loop().time()
     return ModelStatus(
         id=source.id,
+        source=origin(source),
         state=_STATES[slot.phase],
         aliases=tuple(aliases),
         pinned=slot.pinned,

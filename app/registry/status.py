@@ -7,6 +7,7 @@ from msgspec import Struct
 from app.engine.work import Work
 
 State = Literal["absent", "downloading", "on_disk", "queued", "loading", "resident", "unloading"]
+Origin = Literal["embedded", "local", "hub"]
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):
@@ -34,6 +35,7 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     """
 
     id: str
+    source: Origin
     state: State
     aliases: tuple[str, ...] = ()
     pinned: bool = False

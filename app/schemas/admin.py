@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 ModelState = Literal["absent", "downloading", "on_disk", "queued", "loading", "resident", "unloading"]
+Source = Literal["embedded", "local", "hub"]
 Outcome = Literal["waiting", "running", "answered", "refused", "failed", "left"]
 Action = Literal["pull", "load", "unload", "pin", "unpin"]
 
@@ -20,6 +21,7 @@ class AdminModel(Struct, frozen=True, kw_only=True):
     """Where one model stands."""
 
     id: str
+    source: Annotated[Source, Meta(description="Where its files come from; only the hub's are removed here.")]
     state: ModelState
     aliases: tuple[str, ...]
     pinned: Annotated[bool, Meta(description="Never evicted to make room.")]

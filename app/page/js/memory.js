@@ -7,7 +7,7 @@ export function Memory({ memory, models }) {
   const held = models.filter((model) => model.nbytes > 0);
   const kv = held.reduce((sum, model) => sum + model.kv_bytes, 0);
   const parts = [
-    ...held.map((model) => ({ name: model.id, size: model.nbytes, kind: "weights", hue: hue(model.id) })),
+    ...held.map((model) => ({ name: model.id, size: model.nbytes, kind: "weights", hue: hue(model.id, models) })),
     { name: "KV caches of running requests", size: Math.max(kv, memory.kv), kind: "kv" },
     { name: "Prefix caches", size: memory.prefix_caches, kind: "prefix" },
     { name: "Not booked", size: memory.stray, kind: "stray" },

@@ -23,7 +23,7 @@ export function Models({ live }) {
     ${failure && html`<p class="failure" role="alert">${failure}
       <button type="button" class="quiet small" onClick=${() => setFailure("")}>Dismiss</button></p>`}
     <ul class="models">
-      ${sorted.map((model) => html`<${Model} key=${model.id} model=${model} at=${live.at} speed=${live.speeds[model.id]} run=${run} />`)}
+      ${sorted.map((model) => html`<${Model} key=${model.id} model=${model} color=${hue(model.id, live.models)} at=${live.at} speed=${live.speeds[model.id]} run=${run} />`)}
     </ul>
   </section>`;
 }
@@ -48,7 +48,7 @@ function Pull({ run }) {
   </form>`;
 }
 
-function Model({ model, at, speed, run }) {
+function Model({ model, color, at, speed, run }) {
   const [busy, setBusy] = useState(false);
   const act = (action, method = "POST") => async () => {
     setBusy(true);
@@ -60,7 +60,7 @@ function Model({ model, at, speed, run }) {
   const resident = model.state === "resident";
   return html`<li class="model" data-state=${model.state} data-id=${model.id}>
     <div class="name">
-      <i class=${resident ? "weights" : "none"} style=${{ "--hue": hue(model.id) }}></i>
+      <i class=${resident ? "weights" : "none"} style=${{ "--hue": color }}></i>
       <strong>${model.id}</strong>
       ${model.aliases.map((alias) => html`<span class="alias">${alias}</span>`)}
     </div>
@@ -74,7 +74,7 @@ function Model({ model, at, speed, run }) {
       ${resident && button("Unload", "unload", model.leases > 0)}
       ${(model.state === "on_disk" || model.state === "absent") && button("Load", "load")}
       ${model.state === "absent" && button("Pull", "pull")}
-      ${model.state === "on_disk" && model.id.includes("/") && html`<${Remove} busy=${busy} remove=${act("", "DELETE")} />`}
+      ${model.state === "on_disk" && model.source === "hub" && html`<${Remove} busy=${busy} remove=${act("", "DELETE")} />`}
     </div>
     ${model.download && html`<${Transfer} download=${model.download} rate=${speed?.rate ?? 0} />`}
   </li>`;

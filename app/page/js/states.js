@@ -9,9 +9,5 @@ export const STATES = {
   absent: { label: "not on this machine", order: 5 },
 };
 
-/** A model's colour in the memory bar and in the list, from its name: the same on every visit. */
-export function hue(id) {
-  let sum = 0;
-  for (const letter of id) sum = (sum * 31 + letter.codePointAt(0)) % 360;
-  return sum;
-}
+/** A model's colour in the memory bar and in the list, by its place among all: neighbours differ most. */
+export const hue = (id, models) => (212 + 137.5 * models.findIndex((model) => model.id === id)) % 360;

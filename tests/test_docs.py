@@ -1,0 +1,43 @@
+"""What the documents say is so: messages are the code's own, links lead somewhere, the tables of contents are whole."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+
+
+def spoken(path):
+    """The text of every string in a module, with its gaps as line ends."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(it.value if isinstance(it, ast.Constant) else "\n" for it in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_messages_in_troubleshooting_are_the_codes_own():
+    said = "\0".join(text for path in (ROOT / "app").rglob("*.py") for text in spoken(path))
+    rows = re.findall(
+        r"^\| (?!message|---)(.+?) \| [0-9]* ?\|", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) >= 25
+    for row in rows:
+        parts = [part.strip() for part in row.split("…") if len(part.strip()) > 3]
+        assert parts
+        assert [part for part in parts if part not in said] == [], row
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_table_of_contents_names_every_document():
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "README.md").read_text()))
+    assert {path.name for path in DOCS.glob("*.md")} - {"README.md"} == listed
