@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,11 @@ def test_links_lead_somewhere(page):
 def test_the_table_of_contents_names_every_document():
     listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "README.md").read_text()))
     assert {path.name for path in DOCS.glob("*.md")} - {"README.md"} == listed
+
+
+def test_the_wheel_carries_the_page_and_the_settings():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package, kept in patterns.items():
+        folder = ROOT / package.replace(".", "/")
+        files = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}}
+        assert files - {path for pattern in kept for path in folder.glob(pattern)} == set()
