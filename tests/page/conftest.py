@@ -1,5 +1,6 @@
 """A real browser on the page: Debian's chromium, or any Chrome with its driver, without a screen."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +37,8 @@ def chrome(tmp_path_factory) -> Iterator[Any]:
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chrome')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # OpenBLAS is not for browsers
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver, env=plain))
     try:
         yield browser
     finally:
