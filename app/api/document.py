@@ -38,6 +38,7 @@ WIRE = (
     ModelList,
     PullProgress,
 )
+STREAMED = ("/v1/completions", "/v1/chat/completions")
 TABLES = {"CompletionRequest": fields.COMPLETION, "ChatRequest": fields.CHAT}
 
 
@@ -63,7 +64,8 @@ def document(written: dict[str, Any]) -> dict[str, Any]:
     for name, table in TABLES.items():
         for field in table:
             schemas[name]["properties"][field.name].setdefault("description", field.note)
-    return {**written, "paths": _actions(written["paths"]), "components": {**written["components"], "schemas": schemas}}
+    paths = _streams(_actions(written["paths"]))
+    return {**written, "paths": paths, "components": {**written["components"], "schemas": schemas}}
 
 
 def _actions(paths: dict[str, Any]) -> dict[str, Any]:
@@ -75,6 +77,18 @@ def _actions(paths: dict[str, Any]) -> dict[str, Any]:
     for action, summary in ACTIONS.items():
         operation = {**post, "operationId": f"{post['operationId']}{action.title()}", "summary": summary}
         told[f"/admin/models/{{model}}/{action}"] = {"post": operation}
+    return told
+
+
+def _streams(paths: dict[str, Any]) -> dict[str, Any]:
+    """Answers that may be streamed, with both of their content types."""
+    told = dict(paths)
+    for path in STREAMED:
+        post = told[path]["post"]
+        answer = post["responses"]["200"]
+        content = {**answer["content"], "text/event-stream": {"schema": {"type": "string"}}}
+        responses = {**post["responses"], "200": {**answer, "content": content}}
+        told[path] = {**told[path], "post": {**post, "responses": responses}}
     return told
 
 

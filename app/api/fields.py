@@ -41,7 +41,7 @@ SHARED = (
 EXTENSIONS = (
     Field("top_k", "honoured", "Draw from the k likeliest tokens; 0 or -1 is off."),
     Field("min_p", "honoured", "Drop tokens below this share of the likeliest one's probability."),
-    Field("repetition_penalty", "honoured", "Divides the logits of tokens already seen, prompt included."),
+    Field("repetition_penalty", "honoured", "0.01 to 10: divides the logits of tokens already seen, prompt included."),
     Field("stop_token_ids", "honoured", "Token ids that end a choice."),
     Field("ignore_eos", "honoured", "Go on although the model would end its answer."),
     Field("min_tokens", "honoured", "No end before that many tokens."),

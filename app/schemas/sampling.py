@@ -25,7 +25,8 @@ class SamplingFields(Struct, kw_only=True):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     repetition_penalty: (
-        Annotated[float, Meta(gt=0, le=10, description="Divides (or multiplies, below 0) logits already seen.")] | None
+        Annotated[float, Meta(ge=0.01, le=10, description="Divides (or multiplies, below 0) logits already seen.")]
+        | None
     ) = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None

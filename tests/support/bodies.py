@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from math import nextafter
 from typing import Any
 
 import msgspec
@@ -76,7 +77,8 @@ class Bodies:
         low = schema.get("minimum", schema.get("exclusiveMinimum", -4))
         high = schema.get("maximum", low + 12)
         if self._rng.random() < 0.3:
-            return self._rng.choice((low, high))
+            edges = (low, high) if whole else (low, high, nextafter(low, high), nextafter(high, low))
+            return self._rng.choice(edges)
         return self._rng.randint(low, min(high, low + 400)) if whole else self._rng.uniform(low, high)
 
     def _object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
