@@ -52,6 +52,7 @@ def create_app(
         nonlocal resident
         configure_logging(settings.log_level, settings.log_format)
         async with AsyncExitStack() as stack:
+            stack.callback(front.close)
             if registry is None:
                 resident = await stack.enter_async_context(mlx_registry(settings, front.vitals.fail))
             yield

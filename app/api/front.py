@@ -9,6 +9,7 @@ from app.api.gate import Gate
 from app.api.journal import Journal, journaled
 from app.api.metrics import Metrics
 from app.api.observed import Told, observed
+from app.api.tracing import Tracer, tracer
 from app.api.vitals import Vitals
 from app.observability import ASGIApp
 from app.registry.registry import ModelRegistry
@@ -32,11 +33,11 @@ class Front:
         self.vitals = Vitals()
         self.access = Access(read_keys(settings), lambda model: registry().canonical(model))
         self.metrics = Metrics(resident, lambda: self.vitals.running)
+        self._tracer: Tracer | None = None
         self._told: tuple[Told, ...] = (self.metrics.observe,)
         if settings.tracing:
-            from app.api.tracing import tracer  # noqa: PLC0415  an extra, imported where it is wanted
-
-            self._told = (*self._told, tracer())
+            self._tracer = tracer()
+            self._told = (*self._told, self._tracer)
 
     def stand_before(self, app: Litestar) -> None:
         """Put everything before the application's own handler."""
@@ -54,3 +55,8 @@ class Front:
         registry = self._resident()
         if registry is not None:
             registry.reload(models)
+
+    def close(self) -> None:
+        """Send the traces that wait."""
+        if self._tracer is not None:
+            self._tracer.flush()

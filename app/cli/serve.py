@@ -54,6 +54,7 @@ def serve(config: str | None, **given: Given) -> None:
         drain=app.state.vitals.drain,
     )
     server.run(app, sock, settings, hooks)
+    server.leave_at_once()
 
 
 def reload(app: Any, models: Path) -> None:

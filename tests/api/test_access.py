@@ -5,10 +5,11 @@ from hashlib import sha256
 import pytest
 from msgspec import structs
 
-from app.api.access import Access, Usage
+from app.api.access import Access, Caller, Usage
 from app.api.hosts import Names, same_site
 from app.cli.key import entry, new_key
-from app.errors import QueueFull
+from app.errors import Forbidden, QueueFull
+from app.schemas.completions import CompletionRequest
 from app.settings import Settings
 from app.settings.keys import ApiKey, digest_of, read_keys
 from app.settings.problem import SettingsProblem
@@ -82,6 +83,15 @@ async def test_a_key_reaches_only_its_models_by_whatever_name(keyed):
     listed = await request(keyed, "GET", "/v1/models", None, bearer("sk-narrow"))
     assert [card["id"] for card in listed.json()["data"]] == ["org/other", "org/tiny"]
     assert (await request(keyed, "GET", "/v1/models/tiny", None, bearer("sk-narrow"))).status == 404
+
+
+def test_patterns_are_matched_with_the_id_behind_an_alias():
+    usage = Usage(ApiKey("k", b"", frozenset({"infer"}), ("org/*",)))
+    caller = Caller(usage, {"nick": "org/tiny", "org/fake": "other/large", None: "org/tiny"}.__getitem__)
+    for allowed in ("nick", None):
+        caller.check(CompletionRequest(model=allowed))
+    with pytest.raises(Forbidden):
+        caller.check(CompletionRequest(model="org/fake"))
 
 
 async def test_a_rate_is_kept_and_told_when_to_come_back(keyed):

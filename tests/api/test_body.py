@@ -1,7 +1,10 @@
+from time import perf_counter
+from typing import Any
+
 import msgspec
 import pytest
 
-from app.api.body import MAX_DEPTH, decode, depth
+from app.api.body import MAX_DEPTH, MAX_VALUES, decode, depth
 from app.errors import InvalidRequest
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest
@@ -102,3 +105,19 @@ def test_depth_ignores_what_stands_in_strings():
     assert depth(deep) == 2
     assert depth(b"[" * 40 + b"]" * 40 + b"{}" * 200) == 40
     assert depth(b"[" * 10) <= MAX_DEPTH
+
+
+def test_a_string_without_end_is_looked_at_once():
+    """Every quote of it could be taken for another beginning, which would make the time quadratic."""
+    body = b"{" * 65 + b'"' + b'\\"' * 200_000
+    began = perf_counter()
+    with pytest.raises(InvalidRequest):
+        decode(body, Any)
+    assert perf_counter() - began < 1
+
+
+def test_lists_may_have_only_so_many_elements():
+    decode(b"[" + b"0," * (MAX_VALUES - 1) + b"0]", Any)
+    decode(b'["' + b"," * (MAX_VALUES + 9) + b'"]', Any)
+    with pytest.raises(InvalidRequest, match="elements"):
+        decode(b"[" + b"0," * (MAX_VALUES + 1) + b"0]", Any)

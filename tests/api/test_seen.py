@@ -70,6 +70,27 @@ async def test_one_line_tells_of_a_request(serve):
     assert second["error"] == "model_not_found"
 
 
+async def test_a_failure_that_nobody_foresaw_is_logged_without_the_values_of_variables(serve):
+    stream = io.StringIO()
+    secret = "the-prompt-nobody-may-see"
+
+    class Broken(ScriptedStrategy):
+        async def run(self, lease, job):
+            held = secret
+            yield {}[len(held)]
+
+    app = serve(Broken())
+    configure_logging("info", "console", stream)
+    try:
+        answer = await request(app, "POST", "/v1/completions", ASK)
+    finally:
+        configure_logging("info", "console")
+    assert answer.status == 500
+    assert "KeyError" in stream.getvalue()
+    assert secret not in stream.getvalue()
+    assert "KeyError" not in answer.body.decode()
+
+
 async def test_metrics_count_requests_tokens_and_failures(serve):
     app = serve()
     for _ in range(3):

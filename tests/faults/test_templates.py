@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 from app.engine.mlx.template import Helpers
 from app.engine.mlx.tokenizer import MLXTokenizer
 from app.errors import InvalidRequest
-from tests.support.tiny import make_tiny
+from tests.support.tiny import make_tiny, tiny
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -88,6 +88,12 @@ def test_a_model_with_such_a_template_refuses_chats_and_no_more(tmp_path):
         tokenizer.render_chat(MESSAGES)
     assert refusal.value.code == "chat_template_error"
     assert tokenizer.encode("still fine")
+
+
+def test_every_template_goes_to_a_helper(monkeypatch):
+    tokenizer = MLXTokenizer.load(tiny(), None)
+    monkeypatch.setattr(Helpers, "render", lambda _self, _template, variables: f"helped {variables['messages']}")
+    assert tokenizer.render_chat(MESSAGES).startswith("helped")
 
 
 def test_rendering_takes_no_time_to_speak_of(helpers):
