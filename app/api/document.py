@@ -86,7 +86,7 @@ def _streams(paths: dict[str, Any]) -> dict[str, Any]:
     for path in STREAMED:
         post = told[path]["post"]
         answer = post["responses"]["200"]
-        content = {**answer["content"], "text/event-stream": {"schema": {"type": "string"}}}
+        content = {**answer["content"], "text/event-stream": {}}
         responses = {**post["responses"], "200": {**answer, "content": content}}
         told[path] = {**told[path], "post": {**post, "responses": responses}}
     return told
