@@ -19,7 +19,8 @@ def app(serve):
 @pytest.mark.parametrize(
     ("method", "url", "status", "code"),
     [
-        ("GET", "/", 404, "unknown_url"),
+        ("GET", "/nothing", 404, "unknown_url"),
+        ("POST", "/", 405, "method_not_allowed"),
         ("GET", "/v1", 404, "unknown_url"),
         ("POST", "/v2/completions", 404, "unknown_url"),
         ("GET", "/schema/swagger", 404, "unknown_url"),
@@ -59,8 +60,8 @@ async def test_a_wrong_method_is_told_the_right_ones(app, url, allowed):
         (b'{"messages":' + b"[" * 100_000, None),
         (b"{}", "messages"),
         (b'{"messages":[{"role":"user","content":"x"}],"temperature":"1"}', "temperature"),
-        (b'{"messages":[{"role":"user","content":"x"}],"tools":[]}', "tools"),
-        (b'{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}}', "response_format"),
+        (b'{"messages":[{"role":"user","content":"x"}],"tools":[{"type":"nonsense"}]}', "tools.0.type"),
+        (b'{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"nonsense"}}', "response_format.type"),
         (b'{"messages":[{"role":"user","content":"x"}],"stream_options":{}}', "stream_options"),
     ],
 )
