@@ -1,4 +1,4 @@
-import logging
+import io
 import tomllib
 from hashlib import sha256
 
@@ -9,6 +9,7 @@ from app.api.access import Access, Caller, Usage
 from app.api.hosts import Names, same_site
 from app.cli.key import entry, new_key
 from app.errors import Forbidden, QueueFull
+from app.observability import configure_logging
 from app.schemas.completions import CompletionRequest
 from app.settings import Settings
 from app.settings.keys import ApiKey, digest_of, read_keys
@@ -142,16 +143,18 @@ def test_keys_that_are_read_again_keep_what_they_have_used():
     assert access._usages[key.digest].running == 0
 
 
-async def test_neither_keys_nor_prompts_are_logged(keyed, caplog, capfd):
-    caplog.set_level(logging.DEBUG)
-    secret = "the-prompt-nobody-may-see"
-    for body in (ASK | {"prompt": secret}, ASK | {"prompt": secret, "stop": 5}, {"prompt": secret, "n": 999}):
-        await request(keyed, "POST", "/v1/completions", body, bearer("sk-root"))
-        await request(keyed, "POST", "/v1/completions", body, bearer("sk-wrong-key"))
-    shown = caplog.text + "".join(capfd.readouterr())
-    assert "request" in shown
+async def test_neither_keys_nor_prompts_are_logged(keyed):
+    stream, secret = io.StringIO(), "the-prompt-nobody-may-see"
+    configure_logging("debug", "json", stream)
+    try:
+        for body in (ASK | {"prompt": secret}, ASK | {"prompt": secret, "stop": 5}, {"prompt": secret, "n": 999}):
+            await request(keyed, "POST", "/v1/completions", body, bearer("sk-root"))
+            await request(keyed, "POST", "/v1/completions", body, bearer("sk-wrong-key"))
+    finally:
+        configure_logging("info", "console")
+    assert stream.getvalue().count('"event":"request"') == 6
     for word in (secret, "sk-root", "sk-wrong-key", sha256(b"sk-root").hexdigest()):
-        assert word not in shown
+        assert word not in stream.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from app.engine.mlx import template_helper
 
 SECONDS = 5.0
 """What a template may take; more than a thousand times what the slowest of real ones takes."""
+START_SECONDS = 30.0
+"""What a helper may take to start; far more than it does."""
 HELPERS = 4
 """Templates that are rendered at the same time."""
 BANNED_SECONDS = 60.0
@@ -76,7 +78,13 @@ class Helpers:
                 if helper.alive:
                     return helper
                 helper.end()
-        return _Helper()
+        helper = _Helper()
+        try:
+            helper.get_ready()
+        except (OSError, EOFError):  # TimeoutError is one
+            helper.end()
+            raise TemplateError("the process that renders it does not start") from None
+        return helper
 
     def _is_banned(self, template: str) -> bool:
         with self._lock:
@@ -105,6 +113,10 @@ class _Helper:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def get_ready(self) -> None:
+        """Wait until it takes messages; raises as :meth:`ask`."""
+        self._answer(time.monotonic() + START_SECONDS)
+
     def ask(self, message: bytes, seconds: float) -> dict[str, str]:
         """Raises TimeoutError, or OSError or EOFError if the process is gone."""
         deadline = time.monotonic() + seconds
@@ -114,6 +126,9 @@ class _Helper:
         left = memoryview(struct.pack(">I", len(message)) + message)
         while left:
             left = left[process.stdin.write(left) or 0 :]
+        return self._answer(deadline)
+
+    def _answer(self, deadline: float) -> dict[str, str]:
         size = struct.unpack(">I", self._read(4, deadline))[0]
         answer: dict[str, str] = json.loads(self._read(size, deadline))
         return answer

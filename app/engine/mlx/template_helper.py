@@ -5,7 +5,8 @@ can open no file and no connection, start nothing and take no more than ``MEMORY
 takes too long. Nothing of this package is imported here: the program is started by its path.
 
 A message is a length (4 bytes, big endian) and JSON: ``{"template", "variables"}`` in, ``{"text"}`` or ``{"refused"}``
-out. What templates may use beside Jinja's own is what ``transformers`` gives them.
+out; the first one out is empty and says that the process is ready. What templates may use beside Jinja's own is what
+``transformers`` gives them.
 """
 
 from __future__ import annotations
@@ -108,11 +109,16 @@ def main() -> None:
     for source in (WARM_UP, "{{ nothing.at.all }}", "{{ raise_exception('') }}", "{% broken"):
         render(OrderedDict(), made, {"template": source, "variables": {}})
     _confine()
+    _send({})
     while head := sys.stdin.buffer.read(4):
         asked = json.loads(sys.stdin.buffer.read(struct.unpack(">I", head)[0]))
-        answer = json.dumps(render(templates, made, asked)).encode()
-        sys.stdout.buffer.write(struct.pack(">I", len(answer)) + answer)
-        sys.stdout.buffer.flush()
+        _send(render(templates, made, asked))
+
+
+def _send(told: dict[str, str]) -> None:
+    answer = json.dumps(told).encode()
+    sys.stdout.buffer.write(struct.pack(">I", len(answer)) + answer)
+    sys.stdout.buffer.flush()
 
 
 def _confine() -> None:
