@@ -30,6 +30,8 @@ from app.schemas.sampling import Sampling
 BLOCK = 256
 """Tokens summed together, so that a draw looks through ``vocabulary / BLOCK + BLOCK`` numbers."""
 
+FEW = 4
+"""Where less than one in ``FEW`` tokens is allowed, they are gathered first."""
 MOST_THREADS = 4
 
 Floats = NDArray[np.float32]
@@ -68,10 +70,24 @@ def _draw_for(logits: Floats, weights: Floats, row: Row, mask: Mask | None) -> i
 
 
 def _draw_row(logits: Floats, weights: Floats, row: Row, mask: Mask | None) -> int:
+    """A token that ``mask`` allows; where it allows few, nothing is computed for the others."""
+    if mask is None:
+        return _draw_from(logits, weights, row)
+    allowed = guidance.unpacked(mask, logits.shape[0])
+    count = int(np.count_nonzero(allowed))
+    if count * FEW > logits.shape[0]:
+        held = np.where(allowed, logits, np.float32(-np.inf))
+        if np.isneginf(held.max()):
+            held[allowed] = guidance.LEAST
+        return _draw_from(held, weights, row)
+    places = np.flatnonzero(allowed)
+    few = np.maximum(logits[places], np.float32(guidance.LEAST))
+    return int(places[_draw_from(few, np.zeros((-(-count // BLOCK), BLOCK), dtype=np.float32), row)])
+
+
+def _draw_from(logits: Floats, weights: Floats, row: Row) -> int:
     """``weights`` is room for the row's weights, ``[blocks, BLOCK]``, zero behind the vocabulary."""
     sampling = row.request.sampling
-    if mask is not None:
-        logits = guidance.on_host(logits, mask)
     top = logits.max()
     if np.isnan(top) or np.isposinf(top):
         raise ArithmeticError("The logits are no numbers.")

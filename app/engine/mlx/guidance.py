@@ -39,8 +39,7 @@ def on_device(logits: mx.array, masks: list[tuple[int, Mask]]) -> mx.array:
     return logits
 
 
-def on_host(logits: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
-    """The same for one row, ``[vocabulary]``, with numpy."""
-    allowed: Allowed = np.unpackbits(mask.view(np.uint8), bitorder="little")[: logits.shape[0]].view(np.bool_)
-    masked: NDArray[np.float32] = np.where(allowed, np.maximum(logits, np.float32(LEAST)), np.float32(-np.inf))
-    return masked
+def unpacked(mask: Mask, vocabulary: int) -> Allowed:
+    """Whether each token may come, ``[vocabulary]``."""
+    allowed: Allowed = np.unpackbits(mask.view(np.uint8), bitorder="little")[:vocabulary].view(np.bool_)
+    return allowed
