@@ -48,6 +48,7 @@ class PromptQueue:
         self._batchable = KV.fresh(model).batchable
         self._few_shapes = bool(mx.cuda.is_available())
         self._waiting: deque[Waiting] = deque()
+        self._tried: Sequence[int] = ()
 
     @property
     def sequences(self) -> list[Waiting]:
@@ -73,7 +74,8 @@ class PromptQueue:
             return PrefillTask(work, [self._waiting.popleft()], [0])
         size = self._group_size(free_rows)
         shared = self._shared_beginning(size)
-        if shared:
+        if shared and shared != self._tried:
+            self._tried = shared  # once: the cache may have no room to keep it
             kv, known = self._prefixes.find([*shared, -1]) or (KV.fresh(self._model), 0)
             return PrefillTask(self._prefill([shared[known:]], [kv]), [], [], shared)
         group = [self._waiting.popleft() for _ in range(size)]
