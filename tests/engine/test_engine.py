@@ -9,6 +9,7 @@ from mlx_lm.utils import load_model
 
 from app.engine.base import Prefilled, Sequence, Token
 from app.engine.mlx.loader import MLXLoader
+from app.engine.mlx.prefix_cache import PrefixPool
 from app.errors import EngineFailed, ModelUnusable, Unavailable
 from app.schemas.sampling import Sampling
 from tests.support.tiny import make_tiny, tiny
@@ -149,6 +150,15 @@ async def test_prompts_that_arrive_together_share_their_beginning(engine):
     assert sum(event.cached_tokens >= 100 for event in prefilled.values()) >= 4
     for i, sequence in enumerate(sequences):
         assert ids(made[i, 0]) == greedy_reference(sequence.prompt, 6)
+
+
+async def test_a_shared_beginning_that_the_cache_has_no_room_for_holds_nobody_up(loader, monkeypatch):
+    monkeypatch.setattr(loader, "_prefixes", PrefixPool(0))
+    engine = await loader.load(tiny(), name="no-room")
+    begin = prompt(82, 40)
+    made, _ = await asyncio.wait_for(run(engine, *(Sequence((*begin, i, i), GREEDY, 4) for i in (7, 8, 9))), 60)
+    await engine.close()
+    assert ids(made[2, 0]) == greedy_reference((*begin, 9, 9), 4)
 
 
 async def test_a_reader_that_leaves_frees_its_rows_and_disturbs_nobody(engine):

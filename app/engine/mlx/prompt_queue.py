@@ -78,6 +78,7 @@ class PromptQueue:
             self._tried = shared  # once: the cache may have no room to keep it
             kv, known = self._prefixes.find([*shared, -1]) or (KV.fresh(self._model), 0)
             return PrefillTask(self._prefill([shared[known:]], [kv]), [], [], shared)
+        self._tried = ()
         group = [self._waiting.popleft() for _ in range(size)]
         found = [self._prefixes.find(it.request.prompt) or (KV.fresh(self._model), 0) for it in group]
         cached = [known for _, known in found]
