@@ -14,7 +14,7 @@ from app.api.render_completion import CompletionRenderer
 from app.api.sse import DONE
 from app.api.transcript import Head, Transcript
 from app.errors import EngineFailed
-from app.generation.events import Delta, Event, Finished, TokenLogprob
+from app.generation.events import Delta, Event, Finished, TokenLogprob, ToolCallArguments, ToolCallStarted
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest
 from tests.support.events import COMPLETED, STARTED, token, told
@@ -39,6 +39,19 @@ PLAIN: list[Event] = [
     Finished(1, "length"),
     COMPLETED,
 ]
+CALLING: list[Event] = [
+    STARTED,
+    Delta(0, "", reasoning="Which city?"),
+    Delta(0, "Let me look."),
+    ToolCallStarted(0, 0, "call_1", "get_weather"),
+    ToolCallArguments(0, 0, '{"city": '),
+    ToolCallArguments(0, 0, '"Paris"}'),
+    ToolCallStarted(0, 1, "call_2", "now"),
+    ToolCallArguments(0, 1, "{}"),
+    Finished(0, "tool_calls"),
+    COMPLETED,
+]
+FUNCTIONS = {"functions": [{"name": "get_weather"}]}
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 CASES: dict[str, tuple[str, dict[str, Any], list[Event]]] = {
     "completion": ("completion", {"n": 2}, PLAIN),
@@ -47,6 +60,8 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Event]]] = {
     "chat": ("chat", {"n": 2}, PLAIN),
     "chat_usage": ("chat", STREAM, [STARTED, *told(" Paris"), COMPLETED]),
     "chat_empty": ("chat", {}, [STARTED, Finished(0, "stop"), COMPLETED]),
+    "chat_calls": ("chat", {}, CALLING),
+    "chat_calls_legacy": ("chat", FUNCTIONS, [*CALLING[:2], *CALLING[3:6], *CALLING[8:]]),
     "chat_logprobs": ("chat", {"logprobs": True, "top_logprobs": 2}, SCORED),
 }
 

@@ -1,0 +1,71 @@
+"""What a tokenizer tells of its family's marks, and which special tokens are text."""
+
+import json
+import shutil
+
+import pytest
+from tokenizers import AddedToken, Tokenizer
+
+from app.engine.mlx.tokenizer import MLXTokenizer
+from tests.support.tiny import tiny
+
+QWEN = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
+    'Answer with <tool_call>{"name": ...}</tool_call>{% if false %}{{ tool_call.name }}{% endif %}<|im_end|>\n'
+    "{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+)
+LLAMA = '{% if tools %}{{ tools | tojson }} {"name": function name, "parameters": {}}{% endif %}{{ messages }}'
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    """The small tokenizer with more marks, some special and some not, and another chat template."""
+
+    def make(template, **marks):
+        directory = tmp_path / "model"
+        shutil.copytree(tiny(), directory, dirs_exist_ok=True)
+        made = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        made.add_tokens([AddedToken(mark, special=special, normalized=False) for mark, special in marks.items()])
+        made.save(str(directory / "tokenizer.json"))
+        config = json.loads((directory / "tokenizer_config.json").read_text()) | {"chat_template": template}
+        (directory / "tokenizer_config.json").write_text(json.dumps(config))
+        return MLXTokenizer.load(directory, None)
+
+    return make
+
+
+def test_a_family_is_known_by_its_template_and_its_tokens(tokenizer):
+    made = tokenizer(QWEN, **{"<think>": False, "</think>": False, "<tool_call>": False, "</tool_call>": False})
+    assert (made.thinking.start, made.thinking.end) == ("<think>", "</think>")
+    assert (made.call_format, made.call_marks.start) == ("json_tools", "<tool_call>")
+    assert made.template_takes_tools
+    [call] = made.parse_calls('{"name": "f", "arguments": {"a": "é"}}', [])
+    assert (call.name, call.arguments) == ("f", '{"a": "é"}')
+    with pytest.raises(ValueError, match="not a call"):
+        made.parse_calls("{", [])
+
+
+def test_llama_3_is_known_by_what_its_template_asks_for(tokenizer):
+    made = tokenizer(LLAMA)
+    assert (made.call_format, made.thinking, made.call_marks) == ("llama3_json", None, None)
+    assert made.template_takes_tools
+
+
+def test_a_plain_template_takes_no_tools(tokenizer):
+    made = tokenizer("{% for message in messages %}{{ message['content'] }}{% endfor %}")
+    assert (made.call_format, made.template_takes_tools) == (None, False)
+
+
+def test_special_tokens_are_text_only_where_they_are_kept(tokenizer):
+    made = tokenizer(QWEN, **{"[TOOL_CALLS]": True, "<tool_call>": False})
+    special, plain = made.added_id("[TOOL_CALLS]"), made.added_id("<tool_call>")
+    ids = [*made.encode("é is "), special, *made.encode("x"), plain, made.added_id("<|im_end|>"), *made.encode("y")]
+
+    def said(**keep):
+        detokenizer = made.detokenizer((5, special, 6), **keep)
+        return "".join(detokenizer.push(token) for token in ids) + detokenizer.finish()
+
+    assert said() == "é is x<tool_call>y"
+    assert said(keep=frozenset({special})) == "é is [TOOL_CALLS]x<tool_call>y"
+    assert made.added_id("no such token") is None
