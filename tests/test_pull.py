@@ -39,8 +39,9 @@ def test_pull_fetches_once_and_then_verifies(hub, tmp_path):
     for _ in range(2):
         out, err = (process := start(hub, tmp_path, "org/model")).communicate(timeout=60)
         assert (process.returncode, err) == (0, "")
-        place = out.strip().splitlines()[-1].removeprefix("org/model is complete in ")
-        assert {path.name for path in Path(place).iterdir()} == {"config.json", "model.safetensors"}
+        commit = out.strip().splitlines()[-1].removeprefix("org/model is complete, at commit ")
+        place = tmp_path / "hub" / "models--org--model" / "snapshots" / commit
+        assert {path.name for path in place.iterdir()} == {"config.json", "model.safetensors"}
     assert hub.count("model.safetensors") == 1
 
 
