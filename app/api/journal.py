@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from app.generation.events import Completed, Delta, Event, Started
+from app.generation.events import Completed, Delta, Event, Started, ToolCallStarted
 from app.observability import ASGIApp, Message, Receive, Scope, Send, request_id
 from app.registry.changes import Changes
 from app.schemas.admin import AdminRequest, Outcome
@@ -47,7 +47,7 @@ class Note:
         match event:
             case Started(model=model, prompt_tokens=tokens):
                 self._set(model=model, prompt_tokens=tokens, outcome="running")
-            case Delta() if self._entry.first_token_seconds is None:
+            case Delta() | ToolCallStarted() if self._entry.first_token_seconds is None:
                 self._set(first_token_seconds=self._seconds())
             case Completed(usage=usage):
                 self._set(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from time import perf_counter, time_ns
 from typing import Any, Literal
 
-from app.generation.events import Completed, Delta, Event, Started, Timings
+from app.generation.events import Completed, Delta, Event, Started, Timings, ToolCallArguments, ToolCallStarted
 from app.observability import request_id
 
 Outcome = Literal["answered", "refused", "failed", "left"]
@@ -45,7 +45,7 @@ class Record:
     def see(self, event: Event) -> None:
         """What the running job tells."""
         match event:
-            case Delta():
+            case Delta() | ToolCallStarted() | ToolCallArguments():
                 self._piece()
             case Started():
                 self.model, self.prompt_tokens, self.timings = event.model, event.prompt_tokens, event.timings
