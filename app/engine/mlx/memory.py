@@ -42,8 +42,7 @@ def limit(budget: int) -> None:
     """Hold MLX to ``budget`` bytes: allocations beyond it first wait for running work, then for freed memory.
 
     Buffers that MLX keeps for reuse are bounded by a thirty-second of it, and on a CPU, where making them anew costs
-    little, by ``CPU_CACHE``. On Metal the budget may be wired, so that
-    weights in use are never paged out.
+    little, by ``CPU_CACHE``. On Metal the budget may be wired, so that weights in use are never paged out.
     """
     mx.set_memory_limit(budget)
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
