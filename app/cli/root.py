@@ -1,41 +1,70 @@
-"""The command group, and what every command shares."""
+"""The command group: what every command is called and does, each one's module imported when it is run."""
+
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import rich_click as click
 
 from app import __version__
-from app.cli.chat import chat, complete
-from app.cli.completion import completion
-from app.cli.config import config
-from app.cli.doctor import doctor
-from app.cli.key import key
-from app.cli.models import list_, load, rm, show, unload
-from app.cli.ps import ps
-from app.cli.pull import pull
-from app.cli.serve import serve
-from app.cli.service import service
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Entry(NamedTuple):
+    """A command: ``module:attribute`` below ``app.cli``, and the first sentence of its help."""
+
+    where: str
+    summary: str
+
+
+COMMANDS = {
+    "serve": Entry("serve:serve", "Start the service."),
+    "pull": Entry("pull:pull", "Fetch a model from the hub, or bring it up to date."),
+    "list": Entry("models:list_", "List the models of the service, or of this machine where none runs."),
+    "show": Entry("models:show", "Show where a model stands, and what its files say of it."),
+    "ps": Entry("ps:ps", "Show the models in memory, who uses them, and what the memory budget is used for."),
+    "load": Entry("models:load", "Load a model into the memory of the service, downloading it first if need be."),
+    "unload": Entry("models:unload", "Take a model out of the memory of the service; refused while it is in use."),
+    "rm": Entry("models:rm", "Remove a hub model, all of its revisions, from disk."),
+    "chat": Entry("chat:chat", "Talk with a model."),
+    "complete": Entry("chat:complete", "Continue a text as it stands, without a chat template."),
+    "bench": Entry("bench:bench", "Measure how fast the service answers with a model."),
+    "config": Entry("config:config", "Look at the settings."),
+    "completion": Entry("completion:completion", "Print the completion script for a shell."),
+    "key": Entry("key:key", "Make an API key, show it once, and add its hash to a key file."),
+    "service": Entry("service:service", "Have launchd or systemd run the service for the user who is logged in."),
+    "doctor": Entry("doctor:doctor", "Look whether this machine can run the service; changes nothing."),
+}
+
+
+class LazyGroup(click.RichGroup):
+    """Shows the help of :data:`COMMANDS` without their modules, and imports the one that is called.
+
+    Importing them all takes longer than everything else that ``--help`` does.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name, entry in COMMANDS.items():
+            self.add_command(click.RichCommand(name, short_help=entry.summary), name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """In the order of the table, which is that of a first use."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the command before click looks for it."""
+        self.load(args[0])
+        return super().resolve_command(ctx, args)
+
+    def load(self, name: str) -> None:
+        """Put the command itself in the place that shows its help."""
+        if name in COMMANDS:
+            module, _, attribute = COMMANDS[name].where.partition(":")
+            self.commands[name] = getattr(import_module(f"app.cli.{module}"), attribute)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="switchyard")
 def switchyard() -> None:
     """Serve any MLX language model on Hugging Face to OpenAI clients, the model named per request."""
-
-
-for command in (
-    serve,
-    pull,
-    list_,
-    show,
-    ps,
-    load,
-    unload,
-    rm,
-    chat,
-    complete,
-    config,
-    completion,
-    key,
-    service,
-    doctor,
-):
-    switchyard.add_command(command)

@@ -96,8 +96,10 @@ class DecodeBatch:
         if self._sampler.in_step:
             mx.async_eval(logits)
             self._read(behind)
-            tokens = self._sampler.draw(logits)
-            self._queue(logits, tokens)
+            self._queue(logits, self._sampler.draw(logits))
+            if self._sampler.on_host:  # drawn already: told at once, and who has ended is not computed again
+                behind, self._ahead = self._ahead, None
+                self._read(behind)
         else:
             self._queue(logits, self._sampler.draw(logits))
             self._read(behind)

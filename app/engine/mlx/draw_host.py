@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from math import nextafter
 from types import MappingProxyType
 
 import mlx.core as mx
@@ -32,7 +33,7 @@ BLOCK = 256
 
 FEW = 4
 """Where less than one in ``FEW`` tokens is allowed, they are gathered first."""
-MOST_THREADS = 4
+HELPERS = min(3, (os.cpu_count() or 1) - 1)
 
 Floats = NDArray[np.float32]
 NO_MASKS: Mapping[Row, Mask] = MappingProxyType({})
@@ -42,21 +43,25 @@ def draw(logits: mx.array, rows: Sequence[Row], masks: Mapping[Row, Mask] = NO_M
     """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits. Waits for the logits."""
     values = np.asarray(logits)
 
-    def draw_some(places: range) -> list[int]:
-        weights = np.zeros((-(-values.shape[-1] // BLOCK), BLOCK), dtype=np.float32)
-        return [_draw_for(values[i], weights, rows[i], masks.get(rows[i])) for i in places]
+    tokens = np.zeros(len(rows), dtype=np.uint32)
 
-    shares = min(_helpers()[1], len(rows))
-    drawn = list(_helpers()[0].map(draw_some, [range(share, len(rows), shares) for share in range(shares)]))
-    tokens = [drawn[i % shares][i // shares] for i in range(len(rows))]
-    return mx.array(tokens, dtype=mx.uint32)
+    def draw_some(places: range) -> None:
+        weights = np.zeros((-(-values.shape[-1] // BLOCK), BLOCK), dtype=np.float32)
+        for i in places:
+            tokens[i] = _draw_for(values[i], weights, rows[i], masks.get(rows[i]))
+
+    shares = min(1 + HELPERS, len(rows))
+    helped = [_helpers().submit(draw_some, range(share, len(rows), shares)) for share in range(1, shares)]
+    draw_some(range(0, len(rows), shares))
+    for share in helped:
+        share.result()
+    return mx.array(tokens)
 
 
 @cache
-def _helpers() -> tuple[ThreadPoolExecutor, int]:
-    """Threads that share the rows of a step, and how many: numpy lets go of the interpreter while it computes."""
-    count = min(MOST_THREADS, os.cpu_count() or 1)
-    return ThreadPoolExecutor(count, thread_name_prefix="draw"), count
+def _helpers() -> ThreadPoolExecutor:
+    """Threads that share the rows of a step with the one that asks: numpy lets go of the interpreter meanwhile."""
+    return ThreadPoolExecutor(HELPERS, thread_name_prefix="draw")
 
 
 def _draw_for(logits: Floats, weights: Floats, row: Row, mask: Mask | None) -> int:
@@ -109,8 +114,8 @@ def _draw_from(logits: Floats, weights: Floats, row: Row) -> int:
 
 
 def _edges(weights: Floats) -> NDArray[np.float64]:
-    """The cumulative sum at the end of each block."""
-    return np.cumsum(weights @ np.ones(BLOCK, dtype=np.float32), dtype=np.float64)
+    """The cumulative sum at the end of each block. No BLAS here: its threads would spin beside the model's."""
+    return np.einsum("bt->b", weights).cumsum(dtype=np.float64)
 
 
 def _invert(weights: Floats, edges: NDArray[np.float64], uniform: float) -> int:
@@ -118,12 +123,12 @@ def _invert(weights: Floats, edges: NDArray[np.float64], uniform: float) -> int:
     target = uniform * edges[-1]
     block = _first_above(edges, target)
     start = edges[block - 1] if block else 0.0
-    return block * BLOCK + _first_above(np.cumsum(weights[block], dtype=np.float64), target - start)
+    return block * BLOCK + _first_above(weights[block].cumsum(dtype=np.float64), target - start)
 
 
 def _first_above(cumulative: NDArray[np.float64], target: float) -> int:
     """The first index whose cumulative sum is above ``target``, which rounding may have lifted to the very end."""
-    return int(np.searchsorted(cumulative, min(target, np.nextafter(cumulative[-1], 0)), side="right"))
+    return int(cumulative.searchsorted(min(target, nextafter(cumulative[-1], 0)), side="right"))
 
 
 def _allowed(live: Floats, weight: np.float32, total: float, sampling: Sampling) -> bool:
@@ -133,5 +138,5 @@ def _allowed(live: Floats, weight: np.float32, total: float, sampling: Sampling)
     above = live > weight
     if sampling.top_k and np.count_nonzero(above) >= sampling.top_k:
         return False
-    mass = float(np.dot(live, above))
+    mass = float(live[above].sum())
     return not mass or sampling.top_p >= 1 or mass < sampling.top_p * total  # top_p 0 leaves the likeliest

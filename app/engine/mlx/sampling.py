@@ -32,12 +32,13 @@ class Sampler:
         self._penalties = Penalties.build(rows, previous.penalties if previous is not None else None)
         self._sampled = [i for i, row in enumerate(rows) if row.request.sampling.temperature > 0]
         self._guided = [i for i, row in enumerate(rows) if row.guide is not None]
-        self._on_host: list[int] = []
+        self.on_host: list[int] = []
+        """The rows that numpy draws for, which on a CPU is faster than MLX; they wait for the logits."""
         if mx.default_device() == mx.Device(mx.cpu):
-            self._on_host = sorted({*self._sampled, *self._guided})
-        self.in_step = bool(self._on_host or self._guided)
+            self.on_host = sorted({*self._sampled, *self._guided})
+        self.in_step = bool(self.on_host or self._guided)
         """Whether the tokens before must be read before :meth:`draw` is called: what guided rows may say depends on
-        them, and on a CPU, where numpy draws faster than MLX can, :meth:`draw` waits for the logits anyway.
+        them, and for rows on the host :meth:`draw` waits for the logits anyway.
         """
 
     @property
@@ -54,9 +55,9 @@ class Sampler:
         if self._penalties is not None:
             logits = self._penalties.apply(logits)
         masks = guidance.held(self.rows) if self._guided else []
-        if self._on_host:
+        if self.on_host:
             by_row = {self.rows[i]: mask for i, mask in masks}
-            tokens = self._draw(logits, self._on_host, partial(draw_host.draw, masks=by_row))
+            tokens = self._draw(logits, self.on_host, partial(draw_host.draw, masks=by_row))
         else:
             tokens = self._draw(guidance.on_device(logits, masks), self._sampled, draw_device.draw)
         if self._penalties is not None:
