@@ -21,8 +21,12 @@ def chat(
     stream: bool = True,
     system: str | None = None,
     after: float = 0.0,
+    whole: bool = False,
 ) -> Ask:
-    """One chat request of ``tokens`` tokens: greedy, or at temperature 0.7 and top_p 0.9."""
+    """One chat request of ``tokens`` tokens: greedy, or at temperature 0.7 and top_p 0.9.
+
+    ``whole`` asks the service to go on after an end of text, as the yardstick does; mlx_lm.server does not know it.
+    """
     messages = [{"role": "user", "content": text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
@@ -30,6 +34,8 @@ def chat(
     body |= {"temperature": 0.7, "top_p": 0.9} if sampled else {"temperature": 0}
     if seed is not None:
         body["seed"] = seed
+    if whole:
+        body["ignore_eos"] = True
     if stream:
         body["stream_options"] = {"include_usage": True}
     return Ask("/v1/chat/completions", body, after)
@@ -40,12 +46,22 @@ def texts(rows: int, salt: object) -> list[str]:
     return [f"{salt}.{row}: Tell me in a few words about {WORDS[row % len(WORDS)]}." for row in range(rows)]
 
 
-def streams(model: str, rows: int, tokens: int, salt: object, *, sampled: bool = False, seeded: bool = False) -> Load:
+def streams(
+    model: str,
+    rows: int,
+    tokens: int,
+    salt: object,
+    *,
+    sampled: bool = False,
+    seeded: bool = False,
+    whole: bool = False,
+) -> Load:
     """``rows`` chat streams that all begin at once."""
-    asked = texts(rows, salt)
-    return Load(
-        0, [chat(model, text, tokens, sampled=sampled, seed=row if seeded else None) for row, text in enumerate(asked)]
-    )
+    asks = [
+        chat(model, text, tokens, sampled=sampled, seed=row if seeded else None, whole=whole)
+        for row, text in enumerate(texts(rows, salt))
+    ]
+    return Load(0, asks)
 
 
 def drive(load: Load) -> list[Answer]:

@@ -30,7 +30,8 @@ def _rows(
     server: Server, floor: Child, *, rounds: int, name: str, rows: int, tokens: int, greedy: bool
 ) -> Iterator[Line]:
     def ours(salt: str, *, sampled: bool) -> Figures:
-        return summary(server.drive(streams(server.model(name), rows, tokens, salt, sampled=sampled, seeded=sampled)))
+        load = streams(server.model(name), rows, tokens, salt, sampled=sampled, seeded=sampled, whole=True)
+        return summary(server.drive(load))
 
     floor.ask(kind="batch", texts=texts(rows, "warm"), tokens=4)
     ours("warm", sampled=True)
