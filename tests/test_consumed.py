@@ -102,7 +102,8 @@ DECODING: dict[str, Any] = {
 async def told(decoding: Decoding):
     engine = ScriptedEngine(says("abc", "xyz"))
     run = GenerationStrategy().run(Leased(engine).lease(), CompletionJob(decoding=decoding, prompts=("Hi",)))
-    _started, *events, completed = [event async for event in run]  # the first and the last also tell times
+    # the first and the last also tell times
+    _started, *events, completed = [event async for together in run for event in together]
     return events, completed.usage, engine.submitted
 
 

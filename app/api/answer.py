@@ -1,6 +1,6 @@
 """From a running job to an HTTP answer: one stream of events, sent as it comes or folded into one piece."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
 from time import time
@@ -17,7 +17,7 @@ from app.api.running import watched
 from app.api.sse import EventStream, Source
 from app.api.transcript import Head, Transcript
 from app.errors import EngineFailed
-from app.generation.events import Event, Started
+from app.generation.events import Event, Events, Started
 from app.observability import request_id
 from app.schemas.errors import ErrorBody
 
@@ -34,32 +34,33 @@ class Renderer(Protocol):
 
 async def answer(
     request: Request[Any, Any, Any],
-    events: AsyncGenerator[Event, None],
+    told: AsyncGenerator[Events, None],
     renderer: Callable[[Head], Renderer],
     *,
     stream: bool,
 ) -> Response[Any]:
     """Begin the job; what fails before that raises and keeps its HTTP status.
 
-    The response owns ``events`` from then on. If the client goes, at any time, the job is cancelled.
+    The response owns ``told`` from then on. If the client goes, at any time, the job is cancelled.
     """
     note = note_of(request.scope)
     state = request.app.state
-    events = watched(request.scope, events, state.vitals, state.request_timeout)
-    started = await while_connected(request.receive, anext(events))
+    told = watched(request.scope, told, state.vitals, state.request_timeout)
+    (started,) = await while_connected(request.receive, anext(told))
     if not isinstance(started, Started):
-        await events.aclose()
+        await told.aclose()
         raise EngineFailed("The answer did not begin; send the request again.")
     note.see(started)
-    told = renderer(Head(uuid4().hex, int(time()), started.model, started.fingerprint))
+    dialect = renderer(Head(uuid4().hex, int(time()), started.model, started.fingerprint))
     if stream:
-        return EventStream(Source(events, partial(_chunks, told, note), partial(_failure, request, note)))
-    return Response(told.whole(await while_connected(request.receive, _fold(events, note))))
+        return EventStream(Source(told, partial(_chunks, dialect, note), partial(_failure, request, note)))
+    return Response(dialect.whole(await while_connected(request.receive, _fold(told, note))))
 
 
-def _chunks(told: Renderer, note: Note, event: Event) -> list[Struct]:
-    note.see(event)
-    return told.chunks(event)
+def _chunks(dialect: Renderer, note: Note, events: Events) -> Iterator[Struct]:
+    for event in events:
+        note.see(event)
+        yield from dialect.chunks(event)
 
 
 def _failure(request: Request[Any, Any, Any], note: Note, error: Exception) -> ErrorBody:
@@ -68,10 +69,11 @@ def _failure(request: Request[Any, Any, Any], note: Note, error: Exception) -> E
     return body
 
 
-async def _fold(events: AsyncGenerator[Event, None], note: Note) -> Transcript:
+async def _fold(told: AsyncGenerator[Events, None], note: Note) -> Transcript:
     transcript = Transcript()
-    async with aclosing(events):
-        async for event in events:
-            note.see(event)
-            transcript.add(event)
+    async with aclosing(told):
+        async for events in told:
+            for event in events:
+                note.see(event)
+                transcript.add(event)
     return transcript

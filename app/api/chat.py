@@ -34,5 +34,5 @@ class ChatController(Controller):
     ) -> Response[Any]:
         """Answer through the model's own chat template; whole, or streamed as server-sent events."""
         job = translate.chat(data, registry.defaults(data.model), settings)
-        events = strategy.run(registry.lease(data.model, keep_alive=translate.keep_alive(data)), job)
-        return await answer(request, events, partial(ChatRenderer, data), stream=data.stream is True)
+        told = strategy.run(registry.lease(data.model, keep_alive=translate.keep_alive(data)), job)
+        return await answer(request, told, partial(ChatRenderer, data), stream=data.stream is True)

@@ -34,5 +34,5 @@ class CompletionsController(Controller):
     ) -> Response[Any]:
         """Continue each prompt as it stands, without a chat template; whole, or streamed as server-sent events."""
         job = translate.completion(data, registry.defaults(data.model), settings)
-        events = strategy.run(registry.lease(data.model, keep_alive=translate.keep_alive(data)), job)
-        return await answer(request, events, partial(CompletionRenderer, data), stream=data.stream is True)
+        told = strategy.run(registry.lease(data.model, keep_alive=translate.keep_alive(data)), job)
+        return await answer(request, told, partial(CompletionRenderer, data), stream=data.stream is True)

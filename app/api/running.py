@@ -8,25 +8,26 @@ from app.api.deadline import Deadline
 from app.api.record import record_of
 from app.api.vitals import Vitals
 from app.errors import SwitchyardError
-from app.generation.events import Event
+from app.generation.events import Events
 
 
 async def watched(
-    scope: Any, events: AsyncGenerator[Event, None], vitals: Vitals, seconds: float
-) -> AsyncGenerator[Event, None]:
-    """``events`` until they end, fail, take longer than ``seconds`` or the service stops."""
+    scope: Any, told: AsyncGenerator[Events, None], vitals: Vitals, seconds: float
+) -> AsyncGenerator[Events, None]:
+    """What is ``told`` until it ends, fails, takes longer than ``seconds`` or the service stops."""
     record, deadline = record_of(scope), Deadline(seconds)
     vitals.begin(deadline)
     try:
-        async with aclosing(events):
+        async with aclosing(told):
             with deadline:
                 while True:
                     try:
-                        event = await deadline.next(events)
+                        events = await deadline.next(told)
                     except StopAsyncIteration:
                         return
-                    record.see(event)
-                    yield event
+                    for event in events:
+                        record.see(event)
+                    yield events
     except SwitchyardError as failure:
         record.error = failure.code or type(failure).__name__
         raise

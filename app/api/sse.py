@@ -1,4 +1,4 @@
-"""Server-sent events: what is ready at once leaves in one write, silence is filled, a failure is one last frame.
+"""Server-sent events: what comes together leaves in one write, silence is filled, a failure is one last frame.
 
 Source of the framing: the HTML standard's section on server-sent events, and OpenAI's ``data: [DONE]`` ending.
 """
@@ -12,9 +12,9 @@ from litestar import Request, Response
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 from msgspec import Struct
+from msgspec.json import Encoder
 
 from app.api.connection import cancel_when_gone
-from app.api.outbox import Outbox
 from app.schemas.errors import ErrorBody
 
 DONE = b"data: [DONE]\n\n"
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Source(Struct, Generic[T], frozen=True):
-    """Where frames come from: the items, how one is rendered, how a failure is told."""
+    """Where frames come from: the items, the events that one is told by, how a failure is told."""
 
     items: AsyncGenerator[T, None]
     render: Callable[[T], Iterable[Struct]]
@@ -55,7 +55,11 @@ class EventStream(Response[Any]):
 
 
 class ASGIEventStream(ASGIResponse):
-    """Writes the frames. One task reads the source, another sends, a third watches the client."""
+    """Writes the frames of each item as soon as it comes, in the request's own task.
+
+    Two more tasks watch the client and the silence. A slow reader holds the source back: what it makes meanwhile comes
+    as one larger item.
+    """
 
     _should_set_content_length = False
 
@@ -63,7 +67,7 @@ class ASGIEventStream(ASGIResponse):
         super().__init__(headers=HEADERS, media_type="text/event-stream")
         self._source = source
         self._keep_alive = keep_alive
-        self._outbox = Outbox()
+        self._encoder = Encoder()
         self._quiet = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,32 +78,39 @@ class ASGIEventStream(ASGIResponse):
     async def send_body(self, send: Send, receive: Receive) -> None:
         """Write until the source ends or the client goes, whichever is first."""
         async with create_task_group() as group:
-            group.start_soon(self._fill)
-            group.start_soon(self._fill_silence)
+            group.start_soon(self._fill_silence, send)
             group.start_soon(cancel_when_gone, receive, group.cancel_scope)
-            more = True
-            while more:
-                frames, more = await self._outbox.take()
-                await send({"type": "http.response.body", "body": frames, "more_body": more})
+            await self._write(send)
             group.cancel_scope.cancel()
 
-    async def _fill(self) -> None:
-        """Source to outbox. After a failure there is no ``[DONE]``: the end of the stream must not look whole."""
-        try:
-            async for item in self._source.items:
-                self._quiet = False
-                for value in self._source.render(item):
-                    self._outbox.frame(value)
-                if self._outbox.full:
-                    await self._outbox.room()
-            self._outbox.put(DONE)
-        except Exception as error:  # noqa: BLE001  after the first byte every failure is a frame
-            self._outbox.frame(self._source.failure(error))
-        self._outbox.close()
+    async def _write(self, send: Send) -> None:
+        """After a failure there is no ``[DONE]``: the end of the stream must not look whole."""
+        while True:
+            more = True
+            try:
+                frames = self._frames(self._source.render(await anext(self._source.items)))
+            except StopAsyncIteration:
+                frames, more = DONE, False
+            except Exception as error:  # noqa: BLE001  after the first byte every failure is a frame
+                frames, more = self._frames([self._source.failure(error)]), False
+            self._quiet = False
+            if frames:
+                await send({"type": "http.response.body", "body": frames, "more_body": more})
+            if not more:
+                return
 
-    async def _fill_silence(self) -> None:
+    def _frames(self, values: Iterable[Struct]) -> bytes:
+        """Each value as one event; all of them or, if one cannot be encoded, none."""
+        frames = bytearray()
+        for value in values:
+            frames += b"data: "
+            self._encoder.encode_into(value, frames, -1)
+            frames += b"\n\n"
+        return bytes(frames)
+
+    async def _fill_silence(self, send: Send) -> None:
         while True:
             self._quiet = True
             await sleep(self._keep_alive)
             if self._quiet:
-                self._outbox.put(KEEP_ALIVE)
+                await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})

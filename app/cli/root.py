@@ -44,7 +44,7 @@ class LazyGroup(click.RichGroup):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         for name, entry in COMMANDS.items():
-            self.add_command(click.RichCommand(name, short_help=entry.summary), name)
+            self.add_command(click.RichCommand(name=name, short_help=entry.summary), name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         """In the order of the table, which is that of a first use."""

@@ -4,6 +4,7 @@ Order: one :class:`Started`, then :class:`Delta` and :class:`Finished` per choic
 :class:`Completed`. A failure is an exception out of the iterator, never an event.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -100,3 +101,6 @@ class Completed(Struct, frozen=True):
 
 
 Event = Started | Delta | ToolCallStarted | ToolCallArguments | Finished | Completed
+
+Events = Sequence[Event]
+"""What is told at the same time; at least one."""

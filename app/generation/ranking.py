@@ -4,35 +4,35 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
 
-from app.generation.events import Completed, Delta, Event, Finished, Started, ToolCallArguments, ToolCallStarted
+from app.generation.events import Completed, Delta, Event, Events, Finished, Started
 from app.generation.job import Decoding
 from app.generation.outbox import ChoiceEvent
 
 
-async def best(events: AsyncIterator[Event], decoding: Decoding) -> AsyncGenerator[Event, None]:
+async def best(told: AsyncIterator[Events], decoding: Decoding) -> AsyncGenerator[Events, None]:
     """The events of each prompt's ``n`` choices of highest mean log probability, renumbered, after all have ended.
 
     Log probabilities that were only needed for ranking are left out.
     """
-    told: dict[int, list[ChoiceEvent]] = {}
+    pieces: dict[int, list[ChoiceEvent]] = {}
     ends: list[Finished] = []
-    async for event in events:
-        match event:
-            case Delta() | ToolCallStarted() | ToolCallArguments():
-                told.setdefault(event.index, []).append(event)
-            case Finished():
+    async for events in told:
+        for event in events:
+            if isinstance(event, Finished):
                 ends.append(event)
-            case Started() | Completed():
-                yield event
+            elif not isinstance(event, Started | Completed):
+                pieces.setdefault(event.index, []).append(event)
+    chosen: list[Event] = []
     ends.sort(key=lambda end: (end.index // decoding.best_of, -end.mean_logprob, end.index))
     for place, end in enumerate(ends):
         prompt, rank = divmod(place, decoding.best_of)
         if rank >= decoding.n:
             continue
         index = prompt * decoding.n + rank
-        for piece in told.get(end.index, ()):
+        for piece in pieces.get(end.index, ()):
             if isinstance(piece, Delta) and decoding.logprobs is None:
-                yield Delta(index, piece.text, (), piece.reasoning)
+                chosen.append(Delta(index, piece.text, (), piece.reasoning))
             else:
-                yield msgspec.structs.replace(piece, index=index)
-        yield msgspec.structs.replace(end, index=index)
+                chosen.append(msgspec.structs.replace(piece, index=index))
+        chosen.append(msgspec.structs.replace(end, index=index))
+    yield chosen

@@ -7,7 +7,7 @@ from typing import TypeGuard, assert_never
 
 from app.engine.base import Engine, PendingLease, Prefilled, Sequence, Token, TokenStream
 from app.generation import chat, completion, limits
-from app.generation.events import Completed, Delta, Event, Finished, Started, Timings
+from app.generation.events import Completed, Delta, Event, Events, Finished, Started, Timings
 from app.generation.job import ChatJob, CompletionJob, Job
 from app.generation.length import check_length
 from app.generation.plan import Plan
@@ -19,10 +19,11 @@ from app.generation.tally import Tally
 class GenerationStrategy:
     """Stateless; one serves all requests."""
 
-    async def run(self, lease: PendingLease, job: Job) -> AsyncGenerator[Event, None]:
-        """Generate: nothing is taken before the first event is asked for, everything is given back with the last.
+    async def run(self, lease: PendingLease, job: Job) -> AsyncGenerator[Events, None]:
+        """Generate: nothing is taken before the first events are asked for, everything is given back with the last.
 
-        What is the request's fault is raised before :class:`Started`. Whoever iterates must close the iterator.
+        What is the request's fault is raised before :class:`Started`, which comes alone. :class:`Completed` comes with
+        the last of the answer. Whoever iterates must close the iterator.
         """
         asked = perf_counter()
         async with lease as held:
@@ -33,17 +34,21 @@ class GenerationStrategy:
             await reservation.begin()
             tally = Tally(sequences)
             waited = Timings(max(0.0, perf_counter() - asked - held.load_seconds), held.load_seconds)
-            yield Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited)
+            yield (Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited),)
             stream = held.engine.generate(sequences)
+            last: Events = ()
             try:
                 async with aclosing(
                     _events(held.engine, job, plan, sequences, stream, tally=tally, reservation=reservation)
-                ) as events:
-                    async for event in best(events, job.decoding) if job.decoding.ranked else events:
-                        yield event
+                ) as told:
+                    async for events in best(told, job.decoding) if job.decoding.ranked else told:
+                        if tally.complete:
+                            last = (*last, *events)
+                        else:
+                            yield events
             finally:
                 stream.close()
-            yield Completed(tally.usage(), tally.timings(waited))
+            yield (*last, Completed(tally.usage(), tally.timings(waited)))
 
 
 async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...], Plan]:
@@ -92,7 +97,7 @@ async def _events(
     *,
     tally: Tally,
     reservation: Reservation,
-) -> AsyncGenerator[Event, None]:
+) -> AsyncGenerator[Events, None]:
     """Tokens to deltas: one delta per choice for all that came together."""
     rows = job.decoding.best_of
     choices = {
@@ -100,25 +105,29 @@ async def _events(
     }
     async for items in stream:
         arrived: dict[tuple[int, int], list[Token]] = {}
+        events: list[Event] = []
+        growing = []
         for item in items:
             if isinstance(item, Token):
                 arrived.setdefault((item.sequence, item.row), []).append(item)
                 continue
             tally.prefilled(item)
-            for event in _prompt_events(engine, job, sequences[item.sequence], item):
-                yield event
+            events += _prompt_events(engine, job, sequences[item.sequence], item)
         for key, tokens in arrived.items():
             choice = choices[key]
             if choice.ended:
                 continue
-            for told in choice.push(tokens):
-                yield told
+            events += choice.push(tokens)
             if choice.finished is not None:
                 stream.cancel(*key)
                 tally.finished(choice)
-                yield Finished(choice.index, choice.finished, choice.logprob / max(1, choice.tokens))
+                events.append(Finished(choice.index, choice.finished, choice.logprob / max(1, choice.tokens)))
             else:
-                await reservation.cover(key, choice.tokens)
+                growing.append(key)
+        if events:
+            yield events
+        for key in growing:
+            await reservation.cover(key, choices[key].tokens)
 
 
 def _prompt_events(engine: Engine, job: Job, sequence: Sequence, prefilled: Prefilled) -> list[Event]:

@@ -13,6 +13,8 @@ class Tally:
 
     def __init__(self, sequences: tuple[Sequence, ...]) -> None:
         self.prompt_tokens = sum(len(sequence.prompt) for sequence in sequences)
+        self._prompts = len(sequences)
+        self._choices = sum(sequence.rows for sequence in sequences if sequence.max_tokens)
         self._cached = 0
         self._generated = 0
         self._thought = 0
@@ -20,13 +22,20 @@ class Tally:
 
     def prefilled(self, event: Prefilled) -> None:
         """Note how much of a prompt was cached, and that it is computed now."""
+        self._prompts -= 1
         self._cached += event.cached_tokens
         self._computed = perf_counter()
 
     def finished(self, choice: Choice) -> None:
         """Note what a choice generated."""
+        self._choices -= 1
         self._generated += choice.tokens
         self._thought += choice.reasoning_tokens
+
+    @property
+    def complete(self) -> bool:
+        """Whether every prompt is computed and every choice has ended."""
+        return not self._prompts and not self._choices
 
     def usage(self) -> Usage:
         """The counts so far."""

@@ -1,5 +1,6 @@
 """What goes over the wire, compared byte by byte with files that a person can read."""
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,9 @@ import msgspec
 import pytest
 
 from app.api.answer import Renderer
-from app.api.outbox import Outbox
 from app.api.render_chat import ChatRenderer
 from app.api.render_completion import CompletionRenderer
-from app.api.sse import DONE
+from app.api.sse import DONE, ASGIEventStream, Source
 from app.api.transcript import Head, Transcript
 from app.errors import EngineFailed
 from app.generation.events import Delta, Event, Finished, TokenLogprob, ToolCallArguments, ToolCallStarted
@@ -74,15 +74,18 @@ def renderer(kind: str, fields: dict[str, Any]) -> Renderer:
 
 
 async def stream(kind: str, fields: dict[str, Any], events: list[Event]) -> bytes:
-    outbox, told_by = Outbox(), renderer(kind, fields)
-    for event in events:
-        for chunk in told_by.chunks(event):
-            outbox.frame(chunk)
-    outbox.put(DONE)
-    outbox.close()
-    frames, more = await outbox.take()
-    assert not more
-    return frames
+    told_by, written = renderer(kind, fields), []
+
+    async def items():
+        yield events
+
+    async def write(message):
+        written.append(message.get("body", b""))
+
+    source = Source(items(), lambda told: [chunk for event in told for chunk in told_by.chunks(event)], str)
+    await ASGIEventStream(source, keep_alive=9)({"type": "http"}, asyncio.Event().wait, write)
+    assert written[-2:] == [b"".join(written[:-1]), DONE]  # what is told together is written together
+    return b"".join(written)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -53,7 +53,7 @@ def chat(*messages, **decoding):
 
 async def run(job, engine):
     held = Leased(engine)
-    events = [event async for event in GenerationStrategy().run(held.lease(), job)]
+    events = [event async for together in GenerationStrategy().run(held.lease(), job) for event in together]
     assert not held.open
     assert not engine.streams
     return events, held
@@ -244,6 +244,12 @@ async def test_a_model_without_a_template_points_to_completions():
         await run(chat(UserMessage("hi")), engine)
 
 
+async def test_the_end_is_told_together():
+    run = GenerationStrategy().run(Leased(ScriptedEngine(says("ab"))).lease(), completion())
+    *_, last = [events async for events in run]
+    assert [type(event) for event in last[-2:]] == [Finished, Completed]
+
+
 async def test_nothing_is_taken_before_the_first_event_is_asked_for():
     held = Leased(ScriptedEngine())
     events = GenerationStrategy().run(held.lease(), completion())
@@ -254,9 +260,9 @@ async def test_nothing_is_taken_before_the_first_event_is_asked_for():
 async def test_a_reader_that_leaves_frees_rows_and_lease():
     engine = ScriptedEngine(says("a long answer"))
     held = Leased(engine)
-    async with aclosing(GenerationStrategy().run(held.lease(), completion())) as events:
-        async for event in events:
-            if isinstance(event, Delta):
+    async with aclosing(GenerationStrategy().run(held.lease(), completion())) as told:
+        async for events in told:
+            if isinstance(events[0], Delta):
                 break
     assert not engine.streams
     assert not held.open
@@ -265,10 +271,11 @@ async def test_a_reader_that_leaves_frees_rows_and_lease():
 async def test_an_engine_failure_reaches_the_reader_and_everything_is_given_back():
     engine = ScriptedEngine(says("abc"))
     held = Leased(engine)
-    events = GenerationStrategy().run(held.lease(), completion())
-    assert isinstance(await anext(events), Started)
+    told = GenerationStrategy().run(held.lease(), completion())
+    (started,) = await anext(told)
+    assert isinstance(started, Started)
     engine.fail()
     with pytest.raises(EngineFailed):
-        await anext(events)
+        await anext(told)
     assert not held.open
-    assert not any(isinstance(event, Completed) for event in [event async for event in events])
+    assert not any(isinstance(event, Completed) for event in [event async for events in told for event in events])

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from app.engine.base import PendingLease
-from app.generation.events import Alternative, Completed, Delta, Event, Finished, Started, Timings, TokenLogprob
+from app.generation.events import Alternative, Completed, Delta, Event, Events, Finished, Started, Timings, TokenLogprob
 from app.generation.job import Job
 from app.generation.strategy import GenerationStrategy
 from app.schemas.usage import PromptTokensDetails, Usage
 
-Step = Event | Exception | asyncio.Event
+Step = Event | list[Event] | Exception | asyncio.Event
 
 STARTED = Started("org/tiny", "fp_test", 3)
 COMPLETED = Completed(Usage(3, 4, 7, PromptTokensDetails(2)), Timings(0.1, 0.2, 0.3, 0.4))
@@ -29,7 +29,10 @@ def told(*texts: str, index: int = 0) -> list[Event]:
 
 
 class ScriptedStrategy(GenerationStrategy):
-    """Tells ``steps``: events are yielded, exceptions raised, flags awaited. ``open`` counts what is not closed yet."""
+    """Tells ``steps``: events are yielded, those of a list together, exceptions raised, flags awaited.
+
+    ``open`` counts what is not closed yet.
+    """
 
     def __init__(self, *steps: Step, on_open: Callable[[], None] = lambda: None) -> None:
         self.steps = steps
@@ -38,7 +41,7 @@ class ScriptedStrategy(GenerationStrategy):
         self.cancelled = 0
         self._on_open = on_open
 
-    async def run(self, lease: PendingLease, job: Job) -> AsyncGenerator[Event, None]:
+    async def run(self, lease: PendingLease, job: Job) -> AsyncGenerator[Events, None]:
         self.jobs.append(job)
         self.open += 1
         self._on_open()
@@ -49,7 +52,7 @@ class ScriptedStrategy(GenerationStrategy):
                 if isinstance(step, asyncio.Event):
                     await step.wait()
                 else:
-                    yield step
+                    yield step if isinstance(step, list) else (step,)
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise

@@ -27,6 +27,11 @@ from app.errors import EngineFailed, SwitchyardError, Unavailable
 OUT_OF_MEMORY = re.compile(r"out of memory|insufficient memory|unable to allocate|malloc|cudamalloc", re.IGNORECASE)
 """What Metal, CUDA and the CPU allocator say when there is none left."""
 
+TELLING_SECONDS = 0.0003
+"""What each stream is allowed at least between two tokens that it is told. Telling one takes the event loop about 50 us
+in which no graph can be built, so many streams of a fast model are told of two tokens at once rather than slowed down.
+"""
+
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +54,8 @@ class ModelBatch:
         self._batches: list[DecodeBatch] = []
         self._batchable = KV.fresh(model).batchable
         self._outgoing: dict[MLXTokenStream, tuple[list[Prefilled | Token], list[Row]]] = {}
+        self._handed_over = 0.0
+        self._urgent = False
 
     def submit(self, sequences: list[Waiting]) -> None:
         """Queue sequences, first come first served."""
@@ -70,7 +77,8 @@ class ModelBatch:
             log.exception("a prompt could not be computed")
             self._fail_prompts(self._named(failure))
         self._step_decode(timed=not sliced)
-        self._flush()
+        if self._urgent or time.perf_counter() - self._handed_over > TELLING_SECONDS * len(self._outgoing):
+            self._flush()
         return bool(self._batches or self._task or self._queue.sequences)
 
     def fail(self, failure: SwitchyardError) -> None:
@@ -186,10 +194,13 @@ class ModelBatch:
         items, finished = self._outgoing.setdefault(stream, ([], []))
         items.append(item)
         finished += ended
+        self._urgent |= bool(ended) or isinstance(item, Prefilled)
 
     def _flush(self) -> None:
+        """Hand over what was reported."""
         if self._outgoing:
             outgoing, self._outgoing = self._outgoing, {}
+            self._handed_over, self._urgent = time.perf_counter(), False
             self._thread.notify(partial(_deliver, outgoing))
 
 

@@ -115,7 +115,8 @@ def _draw_from(logits: Floats, weights: Floats, row: Row) -> int:
 
 def _edges(weights: Floats) -> NDArray[np.float64]:
     """The cumulative sum at the end of each block. No BLAS here: its threads would spin beside the model's."""
-    return np.einsum("bt->b", weights).cumsum(dtype=np.float64)
+    sums: Floats = np.einsum("bt->b", weights)
+    return sums.cumsum(dtype=np.float64)
 
 
 def _invert(weights: Floats, edges: NDArray[np.float64], uniform: float) -> int:
