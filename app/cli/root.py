@@ -31,7 +31,9 @@ COMMANDS = {
     "completion": Entry("completion:completion", "Print the completion script for a shell."),
     "key": Entry("key:key", "Make an API key, show it once, and add its hash to a key file."),
     "service": Entry("service:service", "Have launchd or systemd run the service for the user who is logged in."),
-    "doctor": Entry("doctor:doctor", "Look whether this machine can run the service; changes nothing."),
+    "doctor": Entry(
+        "doctor:doctor", "Look whether this machine can run the service: backend, memory, keys, port, disk, hub."
+    ),
 }
 
 
