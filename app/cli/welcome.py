@@ -19,13 +19,15 @@ def welcome(version: str, url: str, settings: Settings) -> str:
     header = " -H 'Authorization: Bearer YOUR_KEY'" if keyed else ""
     return f"""Switchyard {version} serves {url}
 
+Open it in a browser, or ask it from a program:
+
   curl {url}/v1/completions{header} -H 'Content-Type: application/json' \\
-    -d '{{"model": "{model}", "prompt": "The capital of France is", "max_tokens": 8}}'
+    -d '{{"model": "{model}", "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}}'
 
   from openai import OpenAI
   client = OpenAI(base_url="{url}/v1", api_key="{key}")
   messages = [{{"role": "user", "content": "What is the capital of France?"}}]
-  answer = client.chat.completions.create(model="{model}", messages=messages)
+  answer = client.chat.completions.create(model="{model}", messages=messages, temperature=0)
   print(answer.choices[0].message.content)
 
 Ctrl-C stops it.

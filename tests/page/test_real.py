@@ -35,8 +35,7 @@ def page(chrome, url):
 
 
 def test_a_streamed_answer_appears_word_by_word(page):
-    page.js("document.querySelector('input[type=number]').focus()")
-    page.all("input[type=number]")[0].send_keys("0")
+    page.until(lambda: page.all("input[type=number]")[0].get_property("value") == "0", "it draws from all words")
     page.record(".said")
     page.ask("What is the capital of France?")
     figures = page.answered()

@@ -3,7 +3,7 @@ import { Copy } from "./copy.js";
 import { Form } from "./form.js";
 import { html, useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from "./html.js";
 import { key } from "./net.js";
-import { EMPTY, body, curl, python } from "./request.js";
+import { EMPTY, body, curl, filled, python } from "./request.js";
 import { Session } from "./session.js";
 import { Turn } from "./turn.js";
 
@@ -12,7 +12,8 @@ const NEAR_END = 80;
 export function Playground({ live }) {
   const [, redraw] = useReducer((count) => count + 1, 0);
   const session = useMemo(() => new Session(() => redraw()), []);
-  const [form, setForm] = useState(EMPTY);
+  const [entered, setForm] = useState(EMPTY);
+  const form = filled(entered, live);
   const [draft, setDraft] = useState("");
   const change = (part) => setForm((before) => ({ ...before, ...part }));
   const send = () => {
@@ -29,7 +30,7 @@ export function Playground({ live }) {
     </section>
     <aside aria-label="Settings of the request">
       <details class="fold" open=${useWide()}>
-        <summary>${form.model || live.service?.default_model || "Model"} and settings</summary>
+        <summary>Settings · ${form.model || live.service?.default_model || "model"}</summary>
         <${Form} form=${form} change=${change} live=${live} />
         <${Tools} form=${form} draft=${draft} session=${session} clear=${() => session.clear()} />
       </details>
@@ -75,14 +76,17 @@ function Turns({ turns, form, live, again }) {
 }
 
 function Welcome({ form, live }) {
-  const model = form.model || live.service?.default_model || "the default model";
+  const asked = form.model || live.service?.default_model;
+  const state = live.models.find((it) => it.id === asked || it.aliases.includes(asked))?.state;
+  const model = asked || "the default model";
   return html`<div class="welcome">
     <img src="page/icon.svg" alt="" width="56" height="56" />
     <h1>${form.mode === "chat" ? "Ask something" : "Begin a text"}</h1>
     <p>
       <strong>${model}</strong>${" "}
-      ${form.mode === "chat" ? "answers through its own chat template." : "continues your text as it stands, without a chat template."}
+      ${form.mode === "chat" ? "answers." : "continues your text as it stands, without a chat template."}
     </p>
+    ${state === "on_disk" && html`<p>It is loaded with the first question, which takes some seconds.</p>`}
   </div>`;
 }
 

@@ -16,6 +16,13 @@ const EXTRA = new Set(["top_k", "min_p", "repetition_penalty"]); // not among th
 
 export const EMPTY = { model: "", mode: "chat", system: "", stop: "", format: "text", schema: "", tools: "" };
 
+/** The form, with a temperature of 0 for the small embedded model where none was entered: drawn freely it rambles. */
+export function filled(form, live) {
+  const id = form.model.trim() || live.service?.default_model;
+  const model = live.models.find((it) => it.id === id || it.aliases.includes(id));
+  return model?.source === "embedded" && form.temperature === undefined ? { ...form, temperature: "0" } : form;
+}
+
 /** The body; raises an Error with a sentence if a JSON field does not hold JSON. */
 export function body(form, turns, prompt) {
   const made = {};
