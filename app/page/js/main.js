@@ -20,10 +20,10 @@ function useHash() {
 function Gauge({ memory }) {
   if (!memory) return null;
   const used = memory.weights + memory.kv + memory.prefix_caches;
-  const share = memory.limit ? Math.min(1, used / memory.limit) : 0;
-  return html`<a class="gauge" href="#machine" title="Memory: ${bytes(used)} of ${bytes(memory.limit)} in use">
+  const share = memory.budget ? Math.min(1, used / memory.budget) : 0;
+  return html`<a class="gauge" href="#machine" title="Memory: ${bytes(used)} of ${bytes(memory.budget)} in use">
     <span class="track"><span class="fill" style=${{ width: `${100 * share}%` }}></span></span>
-    <span class="wide">${bytes(used)} of ${bytes(memory.limit)}</span>
+    <span class="wide">${bytes(used)} of ${bytes(memory.budget)}</span>
   </a>`;
 }
 

@@ -28,7 +28,7 @@ export function Memory({ memory, models }) {
     </div>
     <ul class="legend">
       ${parts.map((part) => html`<li><i class=${part.kind} style=${{ "--hue": part.hue ?? 0 }}></i>${part.name} <b>${bytes(part.size)}</b></li>`)}
-      <li><i class="margin"></i>Margin <b>${bytes(memory.margin)}</b></li>
+      <li><i class="margin"></i>Margin for scratch space <b>${bytes(memory.margin)}</b></li>
     </ul>
     <p class="muted small">
       Measured: ${bytes(memory.active)} in live arrays, ${bytes(memory.pool)} kept for reuse, ${bytes(memory.process)} in the

@@ -12,8 +12,9 @@ export function Requests({ requests }) {
     <h2 id="requests-title">Recent requests</h2>
     ${requests.length === 0
       ? html`<p class="muted">None yet. What is asked and answered is not kept, only how it went.</p>`
-      : html`<div class="scroll"><table>
-          <thead><tr><th>Time</th><th>Model</th><th>Outcome</th><th class="number">Tokens</th><th class="number">First</th>
+      : html`<div class="scroll"><table class="requests">
+          <thead><tr><th>Time</th><th>Model</th><th>Outcome</th><th class="number" title="Of the prompt + of the answer">Tokens</th>
+            <th class="number" title="Until the first token">First</th>
             <th class="number">Tokens/s</th><th class="number">Took</th></tr></thead>
           <tbody>${requests.map((it) => html`<${Row} key=${it.id + it.at} it=${it} />`)}</tbody>
         </table></div>`}
@@ -29,9 +30,9 @@ function Row({ it }) {
     <td><span class="id">${it.model ?? "default"}</span> <span class="muted small">${NAMES[it.path] ?? it.path}</span></td>
     <td><span class="chip ${it.outcome}">${WORDS[it.outcome]}${it.status >= 400 ? ` ${it.status}` : ""}</span>
       ${it.message && html`<div class="muted small message">${it.message}</div>`}</td>
-    <td class="number">${it.prompt_tokens || it.completion_tokens ? `${it.prompt_tokens} + ${it.completion_tokens}` : ""}</td>
-    <td class="number">${it.first_token_seconds === null ? "" : span(it.first_token_seconds)}</td>
-    <td class="number">${rate === null ? "" : rate.toFixed(rate < 10 ? 1 : 0)}</td>
-    <td class="number">${ended ? span(it.seconds) : ""}</td>
+    <td class="number" data-label="tokens">${it.prompt_tokens || it.completion_tokens ? `${it.prompt_tokens} + ${it.completion_tokens}` : ""}</td>
+    <td class="number" data-label="first">${it.first_token_seconds === null ? "" : span(it.first_token_seconds)}</td>
+    <td class="number" data-label="tokens/s">${rate === null ? "" : rate.toFixed(rate < 10 ? 1 : 0)}</td>
+    <td class="number" data-label="took">${ended ? span(it.seconds) : ""}</td>
   </tr>`;
 }

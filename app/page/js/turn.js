@@ -6,7 +6,7 @@ import { rendered } from "./markdown.js";
 import { figures } from "./session.js";
 
 const REASONS = {
-  length: "Cut at the token limit.",
+  length: "Cut at the token limit; Max tokens sets it.",
   stopped: "Stopped.",
   content_filter: "Ended by the content filter.",
   tool_calls: "Asks for a tool.",
@@ -93,7 +93,7 @@ function useSeconds(began) {
 function Figures({ turn, again }) {
   const { prompt, cached, tokens, first, rate } = figures(turn);
   const parts = [
-    tokens !== undefined && `${prompt.toLocaleString("en")} + ${count(tokens, "token")}${cached ? `, ${cached} from the cache` : ""}`,
+    tokens !== undefined && `${count(prompt, "token")} in${cached ? `, ${cached.toLocaleString("en")} of them cached` : ""} · ${tokens.toLocaleString("en")} out`,
     first !== null && `first after ${span(first)}`,
     rate !== null && `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`,
     REASONS[turn.reason],
