@@ -7,8 +7,8 @@ import structlog
 from app.api.record import Record
 from app.observability import HEADER, ASGIApp, Message, Receive, Scope, Send, request_id
 
-QUIET = ("/health", "/metrics")
-"""Asked for by machines all the time: logged at debug."""
+QUIET = ("/health", "/metrics", "/page/")
+"""Asked for by machines all the time, or dozens together by every visit of the page: logged at debug."""
 
 Told = Callable[[Record], None]
 
