@@ -1,0 +1,129 @@
+"""How thoughts, tool calls and JSON look, on a service whose model thinks first and then calls a function."""
+
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+
+from app.engine.text import Marks
+from app.main import create_app
+from app.settings import Settings
+from tests.page.browser import Keys, Page
+from tests.support.house import scripted_memory, scripted_registry
+from tests.support.live import live
+from tests.support.scripted import BOS, ByteTokenizer, ScriptedLoader, says
+
+THOUGHT = "I must look at <b>two</b> rivers."
+ARGUMENTS = {"city": "Paris", "rivers": ["Seine", "<i>Bièvre</i>"]}
+CALL = f"<tool_call>\n{json.dumps({'name': 'get_weather', 'arguments': ARGUMENTS})}\n</tool_call>"
+SECOND = '<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+    for name in ("get_weather", "get_time")
+]
+ANSWERS = {
+    "weather": f"<think>\n{THOUGHT}\n</think>\n\n{CALL}\n{SECOND}",
+    "rivers": f"<think>\n{THOUGHT}\n</think>\n\nThe **Seine** it is.",
+    "list": '[{"city":"Paris"},{"city":"Rome"}]',
+    "broken": '{"city":"Par',
+}
+STEP = 0.006
+"""Seconds a byte: slow enough to be watched."""
+
+
+class SlowLoader(ScriptedLoader):
+    async def load(self, path, *, name, quantize=None):
+        engine = await super().load(path, name=name, quantize=quantize)
+        engine.step_seconds = STEP
+        return engine
+
+
+def script(sequence, row):
+    asked = bytes(token for token in sequence.prompt if token < BOS).decode()
+    return says(max(ANSWERS.items(), key=lambda it: asked.rfind(it[0]))[1])(sequence, row)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    root = tmp_path_factory.mktemp("page")
+    tokenizer = ByteTokenizer(
+        template_takes_tools=True, call_format="json_tools", thinking=Marks("<think>", "</think>")
+    )
+
+    @asynccontextmanager
+    async def make():
+        loader = SlowLoader(scripted_memory(), script=script, tokenizer=tokenizer)
+        async with scripted_registry(loader, root) as registry:
+            yield create_app(Settings(default_model="tiny"), registry=registry)
+
+    with live(make) as url:
+        yield url
+
+
+@pytest.fixture
+def page(chrome, url):
+    page = Page(chrome, url)
+    yield page
+    assert page.complaints() == []
+    page.close()
+
+
+def test_tool_calls_are_shown_each_with_its_arguments_laid_out(page):
+    page.one(".settings summary").click()
+    page.one("textarea[placeholder*=function]").send_keys(json.dumps(TOOLS))
+    page.ask("weather")
+    assert "Asks for a tool." in page.answered()
+    first, second = page.all(".call")
+    assert [call.find_element("css selector", "strong").text for call in (first, second)] == ["get_weather", "get_time"]
+    assert first.find_element("css selector", "pre").text == json.dumps(ARGUMENTS, indent=2, ensure_ascii=False)
+    assert second.find_element("css selector", "pre").text == "{}"
+    assert "tool_call" not in page.text(".said")
+    assert page.js("return document.querySelectorAll('.call pre *').length") == 0
+
+
+def test_what_is_no_list_of_tools_is_said_before_anything_is_sent(page):
+    page.one(".settings summary").click()
+    page.one("textarea[placeholder*=function]").send_keys("[{")
+    page.ask("weather")
+    page.says(".turn .failure", "The list of tools is not valid JSON")
+    page.answered()
+
+
+def test_thoughts_are_open_while_they_come_and_folded_after(page):
+    page.ask("rivers")
+    page.until(lambda: page.text(".thoughts[open] summary") == "Thinking…", "no thoughts are seen coming")
+    page.answered()
+    assert page.text(".thoughts summary") == "Thoughts"
+    assert page.all(".thoughts .text") == []
+    assert page.text(".thoughts .text") == THOUGHT
+    assert page.one(".said").text == "The Seine it is."
+
+
+def test_thoughts_are_unfolded_by_the_keyboard_and_stay_so(page):
+    page.ask("rivers")
+    page.answered()
+    for _ in range(8):
+        page.browser.switch_to.active_element.send_keys(Keys.SHIFT, Keys.TAB)
+        if page.js("return document.activeElement.matches('.thoughts summary')"):
+            break
+    page.browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert page.one(".thoughts .text").text == THOUGHT
+    page.ask("list")
+    page.until(lambda: len(page.all(".figures")) == 2, "the second question is not answered")
+    assert page.one(".thoughts .text").text == THOUGHT
+    page.one(".thoughts summary").send_keys(Keys.SPACE)
+    page.until(lambda: not page.all(".thoughts .text"), "the thoughts do not fold again")
+
+
+def test_json_is_laid_out_once_it_is_whole(page):
+    page.record(".said")
+    page.ask("list")
+    page.answered()
+    assert page.one(".said pre").text == json.dumps([{"city": "Paris"}, {"city": "Rome"}], indent=2)
+    assert any(text.strip() == '[{"city":"Paris"},' for text in page.recorded()), page.recorded()
+
+
+def test_json_that_was_cut_is_shown_as_it_came(page):
+    page.ask("broken")
+    page.answered()
+    assert page.one(".said").text == ANSWERS["broken"]
