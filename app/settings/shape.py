@@ -99,7 +99,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 2.0
     max_choices: Annotated[Count, Meta(description="Largest n and best_of that a request may ask for.")] = 16
     max_batch_rows: Annotated[Count, Meta(description="Sequences of one model that are generated together.")] = 64
-    prefill_slice: Annotated[Count, Meta(description="Prompt tokens computed between two decode steps.")] = 512
+    prefill_slice: Annotated[
+        Annotated[int, Meta(ge=0)],
+        Meta(description="Most prompt tokens computed between two decode steps; 0: 2048 on CUDA, 512 elsewhere."),
+    ] = 0
     prefix_cache: Annotated[Size, Meta(description="Bytes that prefix caches may hold, inside the memory budget.")] = (
         1 << 30
     )

@@ -28,6 +28,10 @@ from app.engine.mlx.tokenizer_cache import TokenizerCache
 from app.engine.mlx.weights import Loaded, load_in_steps, warm_pages
 from app.errors import ModelUnusable
 
+SLICE, CUDA_SLICE = 512, 2048
+"""Most prompt tokens computed at once while rows decode, where the settings say nothing. On CUDA a slice of 512 is over
+before its graph is built; its time is bounded by :mod:`app.engine.mlx.pace` anyway.
+"""
 DEFAULT_CONTEXT = 4096
 """For configurations that do not say how long their context is."""
 
@@ -35,7 +39,7 @@ DEFAULT_CONTEXT = 4096
 class MLXLoader:
     """Implements :class:`app.engine.base.EngineLoader`: every model on one MLX thread.
 
-    What is quantised on load is kept below ``cache``.
+    ``slice_tokens`` 0 leaves the size of a slice to the device. What is quantised on load is kept below ``cache``.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class MLXLoader:
     ) -> None:
         self._thread = thread
         self._max_rows = max_rows
-        self._slice_tokens = slice_tokens
+        self._slice_tokens = slice_tokens or (CUDA_SLICE if mx.cuda.is_available() else SLICE)
         self._prefixes = prefixes
         self._tokenizers = TokenizerCache()
         self._aside = Aside()
