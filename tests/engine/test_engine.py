@@ -8,6 +8,7 @@ import pytest
 from mlx_lm.utils import load_model
 
 from app.engine.base import Prefilled, Sequence, Token
+from app.engine.mlx import batch
 from app.engine.mlx.loader import MLXLoader
 from app.engine.mlx.prefix_cache import PrefixPool
 from app.errors import EngineFailed, ModelUnusable, Unavailable
@@ -51,6 +52,18 @@ async def test_greedy_text_is_the_models_own(engine):
     made, _ = await run(engine, Sequence(prompt(1, 20), GREEDY, max_tokens=12))
     assert ids(made[0, 0]) == greedy_reference(prompt(1, 20), 12)
     assert [token.finish for token in made[0, 0]] == [None] * 11 + ["length"]
+
+
+@pytest.mark.parametrize(("seconds", "fewest", "most"), [(0, 12, 13), (60, 2, 2)])
+async def test_streams_of_a_fast_model_are_told_of_several_tokens_at_once(engine, monkeypatch, seconds, fewest, most):
+    monkeypatch.setattr(batch, "TELLING_SECONDS", seconds)
+    stream = engine.generate([Sequence(prompt(4, 20), GREEDY, max_tokens=12)])
+    told = []
+    monkeypatch.setattr(stream, "deliver", lambda *given: (told.append(given[0]), type(stream).deliver(stream, *given)))
+    made = [item async for items in stream for item in items]
+    assert isinstance(made[0], Prefilled)  # at once, as is the end
+    assert ids(made[1:]) == greedy_reference(prompt(4, 20), 12)
+    assert fewest <= len(told) <= most
 
 
 async def test_sixteen_at_once_make_the_texts_of_one_by_one(engine):
