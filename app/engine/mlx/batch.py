@@ -47,7 +47,7 @@ class ModelBatch:
         self._thread = thread
         self._model = model
         self._max_rows = max_rows
-        self._pace = Pace(slice_tokens)
+        self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
         self._prefixes = prefixes
         self._queue = PromptQueue(model, prefixes, group_tokens=slice_tokens)
         self._task: PrefillTask | None = None

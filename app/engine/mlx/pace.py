@@ -5,7 +5,7 @@ from __future__ import annotations
 LONE_SLICE = 2048
 """Prompt tokens computed at once while nothing decodes."""
 SHORTEST_SLICE = 16
-SLICE_SECONDS = 0.05
+SLICE_SECONDS = 0.04
 STEPS = 1.5
 """A slice may take ``SLICE_SECONDS`` or as long as this many decode steps, whichever is longer."""
 FORGET = 1.02
@@ -15,11 +15,13 @@ FORGET = 1.02
 class Pace:
     """Measures prefill and decode, and sizes the next slice so that running streams hardly notice it.
 
-    ``most`` bounds the tokens of a slice while rows decode. The best time of each size counts, not the latest: the
-    first slice of a new shape may be spent on building kernels, which says nothing of the next.
+    ``most`` bounds the tokens of a slice while rows decode. Where times are ``steady`` the latest slice says how long
+    the next one takes: it lies as deep in the prompt. Where they are not, on CUDA, the best time of each size counts:
+    the first slice of a new shape is spent on planning, which says nothing of the next.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, steady: bool) -> None:
+        self._steady = steady
         self._sizes = [SHORTEST_SLICE << i for i in range(16) if SHORTEST_SLICE << i <= max(most, SHORTEST_SLICE)]
         self._best: dict[int, float] = {}
         self._step_seconds = 0.0
@@ -29,7 +31,7 @@ class Pace:
         if tokens:
             size = max((size for size in self._sizes if size <= tokens), default=SHORTEST_SLICE)
             time = seconds * size / max(tokens, size)
-            self._best = {known: best * FORGET for known, best in self._best.items()}
+            self._best = {} if self._steady else {known: best * FORGET for known, best in self._best.items()}
             self._best[size] = min(time, self._best.get(size, time))
 
     def decoded(self, seconds: float) -> None:
@@ -44,5 +46,6 @@ class Pace:
         return max((size for size in self._sizes if self._expected(size) <= room), default=SHORTEST_SLICE)
 
     def _expected(self, size: int) -> float:
-        """No longer than a larger slice took, nor than smaller ones in a row would take."""
-        return min((best * max(1, size / known) for known, best in self._best.items()), default=0.0)
+        """The latest slice's time by tokens; else no longer than a larger slice took, or smaller ones in a row."""
+        least = 0 if self._steady else 1
+        return min((best * max(least, size / known) for known, best in self._best.items()), default=0.0)
