@@ -7,10 +7,13 @@ its answer, and takes a head of any length. A request with both Content-Length a
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
+import structlog
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from app.observability import HEADER
 from app.settings import Settings
 
 MAX_HEAD = 64 * 1024
@@ -117,10 +120,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _refuse(self, status: int, message: str, header: bytes = b"") -> None:
+        """Answer what never becomes a request; it has an id and a log line all the same."""
+        name = uuid4().hex
+        structlog.get_logger("switchyard").info(
+            "request", status=status, outcome="refused", error=message, request_id=name
+        )
         kind = "server_error" if status >= 500 else "invalid_request_error"
         body = b'{"error":{"message":"%s","type":"%s","param":null,"code":null}}' % (message.encode(), kind.encode())
-        head = b"content-type: application/json\r\nconnection: close\r\n%scontent-length: %d\r\n\r\n"
-        self.transport.write(STATUS_LINE[status] + head % (header, len(body)) + body)
+        head = b"content-type: application/json\r\nconnection: close\r\n%s: %s\r\n%scontent-length: %d\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head % (HEADER, name.encode(), header, len(body)) + body)
         self.transport.close()
         self.loop.call_later(1.0, self.transport.abort)
 

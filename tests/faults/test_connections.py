@@ -1,5 +1,6 @@
 """Clients that are slow, silent, greedy or crafty, each on a bare connection."""
 
+import re
 import socket
 import time
 
@@ -42,6 +43,7 @@ def test_a_head_that_trickles_in_is_given_up(hasty):
             except OSError:
                 break
         assert received.startswith(b"HTTP/1.1 408 ")
+        assert re.search(rb"\r\nx-request-id: [0-9a-f]{32}\r\n", received), "told like any other answer"
         assert time.perf_counter() - began < 3
 
 
