@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.page.browser import Page
+
 CHROMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless=new",
@@ -43,3 +45,12 @@ def chrome(tmp_path_factory) -> Iterator[Any]:
         yield browser
     finally:
         browser.quit()
+
+
+@pytest.fixture
+def page(chrome: Any, url: str) -> Iterator[Page]:
+    """The page of the module's own service at ``url``; nothing may have been wrong with it when the test ends."""
+    page = Page(chrome, url)
+    yield page
+    assert page.complaints() == []
+    page.close()

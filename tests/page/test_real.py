@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 
-from tests.page.browser import Page
 from tests.support.hub import Faults, LocalHub
 from tests.support.process import service
 from tests.support.tiny import make_tiny
@@ -24,14 +23,6 @@ def url(chrome, hub, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with service(HF_HOME=str(home), HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0") as running:
         yield running.url
-
-
-@pytest.fixture
-def page(chrome, url):
-    page = Page(chrome, url)
-    yield page
-    assert page.complaints() == []
-    page.close()
 
 
 def test_a_streamed_answer_appears_word_by_word(page):

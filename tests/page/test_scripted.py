@@ -38,14 +38,6 @@ def url(tmp_path_factory):
         yield url
 
 
-@pytest.fixture
-def page(chrome, url):
-    page = Page(chrome, url)
-    yield page
-    assert page.complaints() == []
-    page.close()
-
-
 def test_what_a_model_writes_is_shown_and_never_run(page):
     page.ask("hostile")
     page.answered()

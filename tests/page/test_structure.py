@@ -8,7 +8,7 @@ import pytest
 from app.engine.text import Marks
 from app.main import create_app
 from app.settings import Settings
-from tests.page.browser import Keys, Page
+from tests.page.browser import Keys
 from tests.support.house import scripted_memory, scripted_registry
 from tests.support.live import live
 from tests.support.scripted import BOS, ByteTokenizer, ScriptedLoader, says
@@ -58,14 +58,6 @@ def url(tmp_path_factory):
 
     with live(make) as url:
         yield url
-
-
-@pytest.fixture
-def page(chrome, url):
-    page = Page(chrome, url)
-    yield page
-    assert page.complaints() == []
-    page.close()
 
 
 def test_tool_calls_are_shown_each_with_its_arguments_laid_out(page):

@@ -20,6 +20,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import load_config, load_model, quantize_model, save_config
 
 from app.engine.mlx.aside import Aside
+from app.engine.mlx.disk import sync
 from app.engine.mlx.memory import release
 
 GROUP = 64
@@ -82,7 +83,7 @@ def _write(path: Path, bits: int, part: Path, aside: Aside) -> Generator[None, N
             shutil.copyfile(file, part / file.name)
     save_config(config, part / "config.json")
     for file in (*part.iterdir(), part):
-        _sync(file)
+        sync(file)
         yield
 
 
@@ -92,7 +93,7 @@ def _rename(part: Path, target: Path) -> None:
     except OSError:
         if not target.is_dir():  # else another process was first
             raise
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _key(path: Path, bits: int) -> str:
@@ -106,11 +107,3 @@ def _sweep(cache: Path) -> None:
     for part in cache.glob(".*.part"):
         if time.time() - part.stat().st_mtime > ABANDONED:
             shutil.rmtree(part, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from uuid import uuid4
 import mlx.core as mx
 import msgspec
 
+from app.engine.mlx.disk import sync
 from app.engine.mlx.gguf_tokenizer import GGUFTokenizer
 from app.errors import ModelNotFound, ModelUnusable
 
@@ -67,7 +68,7 @@ def ensure_smollm2(cache_dir: Path, *, dense: bool | None = None) -> Path:
             aside.mkdir()
             _convert(gguf, aside, dense=dense)
             aside.rename(target)
-            _sync(cache_dir)
+            sync(cache_dir)
     finally:
         os.close(descriptor)
     return target
@@ -109,7 +110,7 @@ def _convert(gguf: Path, directory: Path, *, dense: bool) -> None:
     for name, content in files.items():
         (directory / name).write_bytes(content)
     for path in (*directory.iterdir(), directory):
-        _sync(path)
+        sync(path)
 
 
 def _renamed(name: str) -> str:
@@ -168,11 +169,3 @@ def _config(meta: dict[str, Any], *, dense: bool) -> dict[str, Any]:
         embedding = {"group_size": _GROUP, "bits": _EMBEDDING_BITS}
         config["quantization"] = {"group_size": _GROUP, "bits": _BITS, _EMBEDDING: embedding}
     return config
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
