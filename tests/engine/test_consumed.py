@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from msgspec.structs import fields
 
-from app.engine.mlx.sampling import Sampler
+from app.engine.mlx.logits_processor import LogitsProcessor
+from app.engine.mlx.step import DeviceStep, HostStep
 from app.schemas.sampling import Sampling
 from tests.engine.test_sampling import VOCABULARY, row
 
@@ -22,17 +23,22 @@ TELLING = {
 }
 
 
-@pytest.fixture(params=["host", "device"])
+@pytest.fixture(params=[HostStep, DeviceStep])
 def says(request):
     """200 tokens drawn one after the other."""
     logits = np.random.default_rng(8).normal(0, 1, (1, VOCABULARY)).astype(np.float32)
     logits[0, [1, 2, 3]] = 7  # 1 and 2 stand in the prompt
 
     def draw(**sampling):
-        sampler = Sampler([row(**{"seed": 5, **sampling})])
-        if request.param == "device":
-            sampler._on_host = []
-        return [sampler.draw(mx.array(logits)).item() for _ in range(200)]
+        rows = [row(**{"seed": 5, **sampling})]
+        processor = LogitsProcessor(rows)
+
+        def token() -> int:
+            step = request.param(rows, mx.array(logits), processor.process(mx.array(logits)))
+            processor.count(step.tokens)
+            return step.read()[0][0]
+
+        return [token() for _ in range(200)]
 
     return draw
 

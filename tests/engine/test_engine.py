@@ -213,7 +213,7 @@ async def test_more_rows_than_fit_wait_their_turn(engine):
 
 async def test_a_failure_in_the_engine_ends_its_requests_and_not_the_service(loader, tmp_path, monkeypatch):
     engine = await loader.load(make_tiny(tmp_path / "broken", seed=9), name="broken")
-    monkeypatch.setattr("app.engine.mlx.sampling.Sampler.draw", lambda *_: 1 / 0)
+    monkeypatch.setattr("app.engine.mlx.logits_processor.LogitsProcessor.process", lambda *_: 1 / 0)
     with pytest.raises(EngineFailed):
         await run(engine, Sequence((5, 6), GREEDY, max_tokens=3))
     monkeypatch.undo()

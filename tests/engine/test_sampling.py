@@ -6,8 +6,9 @@ import pytest
 
 from app.engine.base import Sequence
 from app.engine.mlx import draw_device, draw_host
+from app.engine.mlx.logits_processor import LogitsProcessor
 from app.engine.mlx.rows import Row
-from app.engine.mlx.sampling import Sampler
+from app.engine.mlx.step import DeviceStep, HostStep
 from app.engine.mlx.stream import MLXTokenStream
 from app.schemas.sampling import Sampling
 
@@ -97,48 +98,63 @@ def test_a_temperature_near_0_is_greedy(draw, temperature):
     assert drawn.tolist() == mx.argmax(logits, axis=-1).tolist()
 
 
-def sampler(*rows):
-    return Sampler(list(rows))
+@pytest.fixture(params=[HostStep, DeviceStep])
+def says(request):
+    """One step's tokens, drawn by the host or by the device."""
+
+    def step(rows, logits, processor=None):
+        processor = processor or LogitsProcessor(rows)
+        made = request.param(rows, logits, processor.process(logits))
+        processor.count(made.tokens)
+        return made.read()[0]
+
+    return step
 
 
-def test_temperature_zero_takes_the_likeliest_beside_sampled_rows():
+def test_temperature_zero_takes_the_likeliest_beside_sampled_rows(says):
     logits = mx.array(np.random.default_rng(4).normal(0, 1, (3, VOCABULARY)), dtype=mx.float32)
-    tokens = sampler(row(temperature=0), row(seed=1), row(temperature=0)).draw(logits).tolist()
+    tokens = says([row(temperature=0), row(seed=1), row(temperature=0)], logits)
     likeliest = mx.argmax(logits, axis=-1).tolist()
     assert (tokens[0], tokens[2]) == (likeliest[0], likeliest[2])
 
 
-def test_a_bias_of_100_forces_and_of_minus_100_bans():
+def test_a_bias_of_100_forces_and_of_minus_100_bans(says):
     logits = mx.zeros((2, VOCABULARY)).at[:, 3].add(50.0)
-    tokens = sampler(
-        row(temperature=0, logit_bias=((3, -100.0), (4, 1.0))), row(temperature=1, logit_bias=((9, 100.0),))
-    ).draw(logits)
-    assert tokens.tolist() == [4, 9]
+    rows = [row(temperature=0, logit_bias=((3, -100.0), (4, 1.0))), row(temperature=1, logit_bias=((9, 100.0),))]
+    assert says(rows, logits) == [4, 9]
 
 
-def test_penalties_follow_openai_and_move_on_with_their_rows():
+def test_penalties_follow_openai_and_move_on_with_their_rows(says):
     logits = mx.zeros((2, 6)).at[:, mx.array([1, 2, 3])].add(mx.array([2.0, 1.9, 1.0]))
     plain, penalised = row(temperature=0), row(temperature=0, frequency_penalty=0.5, presence_penalty=0.4)
-    first = sampler(plain, penalised)
+    first = LogitsProcessor([plain, penalised])
     # 1 costs 0.4 + 0.5 after its first appearance, then 2 leads at 1.9, then 1 again at 1.1, 3 at 1.0 is last.
-    assert [first.draw(logits).tolist()[1] for _ in range(3)] == [1, 2, 1]
-    second = Sampler([penalised], first)
+    assert [says([plain, penalised], logits, first)[1] for _ in range(3)] == [1, 2, 1]
+    second = LogitsProcessor([penalised], first)
     # now 1 stands at 2.0 - 0.4 - 1.0 = 0.6, 2 at 1.9 - 0.9 = 1.0, 3 at 1.0: the first of the two equals
-    assert second.draw(logits[1:]).item() in (2, 3)
-    assert second.draw(logits[1:]).item() in (2, 3)
-    assert second.draw(logits[1:]).item() == 1
+    assert says([penalised], logits[1:], second)[0] in (2, 3)
+    assert says([penalised], logits[1:], second)[0] in (2, 3)
+    assert says([penalised], logits[1:], second) == [1]
 
 
-def test_the_repetition_penalty_counts_the_prompt():
+def test_the_repetition_penalty_counts_the_prompt(says):
     logits = mx.array([[0.0, 4.0, 3.9, 3.0, -1.0]])
-    it = sampler(row(temperature=0, repetition_penalty=1.5))
-    assert it.draw(logits).item() == 3, "1 and 2 stand in the prompt and are divided"
+    told = says([row(temperature=0, repetition_penalty=1.5)], logits)
+    assert told == [3], "1 and 2 stand in the prompt and are divided"
 
 
-def test_stop_tokens_are_not_drawn_before_min_tokens():
+def test_stop_tokens_are_not_drawn_before_min_tokens(says):
     request = Sequence((1,), Sampling(temperature=0), max_tokens=9, stop_ids=frozenset({2}), min_tokens=1)
     it = Row(MLXTokenStream(), 0, 0, request)
     logits = mx.array([[0.0, 1.0, 5.0]])
-    assert Sampler([it]).draw(logits).item() == 1
+    assert says([it], logits) == [1]
     it.queued = 1
-    assert Sampler([it]).draw(logits).item() == 2
+    assert says([it], logits) == [2]
+
+
+def test_what_is_built_on_a_step_before_it_is_read_holds_its_tokens():
+    logits = mx.array(np.random.default_rng(4).normal(0, 1, (3, VOCABULARY)), dtype=mx.float32)
+    step = HostStep([row(seed=seed) for seed in range(3)], logits, logits)
+    built = step.tokens[1:] + 1
+    tokens, _ = step.read()
+    assert built.tolist() == [token + 1 for token in tokens[1:]]

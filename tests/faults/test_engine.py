@@ -86,7 +86,7 @@ async def test_memory_that_runs_out_is_a_503_after_which_it_goes_on(engine, monk
         raise RuntimeError("[METAL] Command buffer execution failed: Insufficient Memory")
 
     cleared = []
-    monkeypatch.setattr("app.engine.mlx.sampling.Sampler.draw", draw)
+    monkeypatch.setattr("app.engine.mlx.logits_processor.LogitsProcessor.process", draw)
     monkeypatch.setattr(mx, "clear_cache", lambda: cleared.append(1))
     with pytest.raises(Unavailable) as failure:
         await tokens(engine.generate((sequence(SAMPLED),)))

@@ -77,8 +77,7 @@ class ModelBatch:
             log.exception("a prompt could not be computed")
             self._fail_prompts(self._named(failure))
         self._step_decode(timed=not sliced)
-        if self._urgent or time.perf_counter() - self._handed_over > TELLING_SECONDS * len(self._outgoing):
-            self._flush()
+        self._tell()
         return bool(self._batches or self._task or self._queue.sequences)
 
     def fail(self, failure: SwitchyardError) -> None:
@@ -170,11 +169,11 @@ class ModelBatch:
         inputs = [row.request.prompt[-1] for row in rows]
         if self._batchable:
             if not self._batches:
-                self._batches.append(DecodeBatch(self._model, self._report_token, self._fail_row))
+                self._batches.append(DecodeBatch(self._model, self._report_token, self._fail_row, self._tell))
             self._batches[0].join(rows, task.work.kv.select(places), inputs)
             return
         for row, token in zip(rows, inputs, strict=True):
-            batch = DecodeBatch(self._model, self._report_token, self._fail_row)
+            batch = DecodeBatch(self._model, self._report_token, self._fail_row, self._tell)
             batch.join([row], task.work.kv.copy(), [token])
             self._batches.append(batch)
 
@@ -195,6 +194,12 @@ class ModelBatch:
         items.append(item)
         finished += ended
         self._urgent |= bool(ended) or isinstance(item, Prefilled)
+
+    def _tell(self) -> None:
+        """Hand over what was reported, at once: what is queued next may keep this thread for the rest of the step."""
+        if self._urgent or time.perf_counter() - self._handed_over > TELLING_SECONDS * len(self._outgoing):
+            self._flush()
+            self._thread.flush()
 
     def _flush(self) -> None:
         """Hand over what was reported."""

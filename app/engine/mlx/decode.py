@@ -4,49 +4,45 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import mlx.core as mx
 
 from app.engine.base import FinishReason, Token
 from app.engine.mlx.kv import KV
-from app.engine.mlx.logprobs import RowScores
+from app.engine.mlx.logits_processor import LogitsProcessor
 from app.engine.mlx.rows import ROW_FAILED, Row
-from app.engine.mlx.sampling import Sampler
+from app.engine.mlx.step import DeviceStep, HostStep, Step
 from app.errors import EngineFailed, SwitchyardError
 
 Report = Callable[[Row, Token], None]
 Fail = Callable[[Row, SwitchyardError], None]
 
 
-class _Step:
-    """One step on its way: the rows it was for and their tokens, not yet read."""
-
-    def __init__(self, rows: list[Row], tokens: mx.array, scores: RowScores) -> None:
-        self.rows = rows
-        self.tokens = tokens
-        self.scores = scores
-
-
 class DecodeBatch:
     """Rows that share one KV cache. MLX thread only.
 
-    The device is kept one step ahead: step N+1 is queued before step N's tokens are read, so that reading, reporting
-    and the event loop's work all happen while it computes. A row that ends with a stop token has therefore been
-    computed once too often, which is dropped; one that ends by length has not. A batch whose draws need the tokens
-    before reads them between the two: the forward pass is queued, and while it computes they are read and reported and
-    what guided rows may say next is worked out.
+    The device is kept one step ahead. On Metal and CUDA step N+1 is queued before step N's tokens are read, so that
+    reading, reporting and the event loop's work all happen while it computes; where a row is guided, the forward pass
+    is queued, the tokens before are read and what may come next is worked out, and then the draw is queued. On a CPU
+    step N+1's graph is built while step N computes, and queued when N's tokens are drawn. A row that ends with a stop
+    token has therefore been computed once too often, which is dropped; one that ends by length has not.
+
+    ``report`` and ``fail`` are called for rows, ``told`` after all of a step.
     """
 
-    def __init__(self, model: Any, report: Report, fail: Fail) -> None:
+    def __init__(self, model: Any, report: Report, fail: Fail, told: Callable[[], None]) -> None:
         self._model = model
         self._report = report
         self._fail = fail
+        self._told = told
+        self._on_host = mx.default_device() == mx.Device(mx.cpu)
         self._rows: list[Row] = []
         self._kv: KV | None = None
         self._inputs: mx.array | None = None
-        self._sampler: Sampler | None = None
-        self._ahead: _Step | None = None
+        self._processor: LogitsProcessor | None = None
+        self._unread: list[Step] = []
 
     @property
     def rows(self) -> int:
@@ -56,12 +52,13 @@ class DecodeBatch:
     @property
     def unfinished(self) -> set[Row]:
         """Rows whose last token is not reported yet."""
-        return {row for row in self._rows + (self._ahead.rows if self._ahead else []) if not row.done}
+        steps = (step.rows for step in self._unread)
+        return {row for row in chain(self._rows, *steps) if not row.done}
 
     @property
     def busy(self) -> bool:
         """Whether a step or a read is still owed."""
-        return bool(self._rows) or self._ahead is not None
+        return bool(self._rows or self._unread)
 
     @property
     def kv_bytes(self) -> int:
@@ -71,53 +68,52 @@ class DecodeBatch:
     def join(self, rows: list[Row], kv: KV, inputs: list[int]) -> None:
         """Add rows whose prompts are in ``kv`` but for their last token, ``inputs``."""
         added = mx.array(inputs, dtype=mx.uint32)
-        sampler = Sampler(self._rows + rows, self._sampler)  # first: what fails here has changed nothing yet
+        processor = LogitsProcessor(
+            self._rows + rows, self._processor
+        )  # first: what fails here has changed nothing yet
         if self._kv is None or self._inputs is None:
             self._kv, self._inputs = kv, added
         else:
             self._kv, self._inputs = self._kv.join(kv), mx.concatenate([self._inputs, added])
-        self._rows, self._sampler = self._rows + rows, sampler
+        self._rows, self._processor = self._rows + rows, processor
 
     def abandon(self) -> set[Row]:
         """Let everything go; the rows that have not ended."""
         rows = self.unfinished
-        self._rows, self._ahead = [], None
-        self._kv = self._inputs = self._sampler = None
+        self._rows, self._unread = [], []
+        self._kv = self._inputs = self._processor = None
         return rows
 
     def step(self) -> None:
-        """Queue the next token of every row, then report the tokens of the step before."""
+        """Queue the next token of every row and report the tokens of the step before."""
         self._drop_finished()
-        behind, self._ahead = self._ahead, None
-        if self._kv is None or self._inputs is None or self._sampler is None:
-            self._read(behind)
+        if self._kv is None or self._inputs is None or self._processor is None:
+            self._read(keep=0)
             return
         logits = self._model(self._inputs[:, None], cache=self._kv.layers)[:, -1].astype(mx.float32)
-        if self._sampler.in_step:
-            mx.async_eval(logits)
-            self._read(behind)
-            self._queue(logits, self._sampler.draw(logits))
-            if self._sampler.on_host:  # drawn already: told at once, and who has ended is not computed again
-                behind, self._ahead = self._ahead, None
-                self._read(behind)
+        processed = self._processor.process(logits)
+        if self._on_host:
+            self._read(keep=0)
+            self._unread.append(HostStep(self._rows, logits, processed))
         else:
-            self._queue(logits, self._sampler.draw(logits))
-            self._read(behind)
-
-    def _queue(self, logits: mx.array, tokens: mx.array) -> None:
-        scores = RowScores(self._rows, logits, tokens)
-        mx.async_eval(tokens, *scores.arrays)
-        self._ahead = _Step(self._rows, tokens, scores)
-        self._inputs = tokens
+            if any(row.guide is not None for row in self._rows):
+                mx.async_eval(processed)
+                self._read(keep=0)
+            self._unread.append(DeviceStep(self._rows, logits, processed))
+        self._inputs = self._unread[-1].tokens
+        self._processor.count(self._inputs)
         for row in self._rows:
             row.queued += 1
+        self._read(keep=1)
 
-    def _read(self, step: _Step | None) -> None:
-        """Report what ``step`` made; waits for the device."""
-        if step is None:
-            return
-        tokens: list[int] = step.tokens.tolist()
-        scores = step.scores.read()
+    def _read(self, *, keep: int) -> None:
+        """Wait for all steps but the last ``keep``, and report what they made."""
+        while len(self._unread) > keep:
+            self._report_step(self._unread[0])
+            del self._unread[0]
+
+    def _report_step(self, step: Step) -> None:
+        tokens, scores = step.read()
         for i, (row, token) in enumerate(zip(step.rows, tokens, strict=True)):
             if row.done or row.cancelled:
                 continue
@@ -131,6 +127,7 @@ class DecodeBatch:
             row.done = finish is not None
             logprob, top = scores.get(i, (None, ()))
             self._report(row, Token(row.sequence, row.index, token, logprob, top, finish))
+        self._told()
 
     def _drop_finished(self) -> None:
         keep = [i for i, row in enumerate(self._rows) if not row.over]
@@ -138,11 +135,11 @@ class DecodeBatch:
             return
         self._rows = [self._rows[i] for i in keep]
         if not keep or self._kv is None or self._inputs is None:
-            self._kv = self._inputs = self._sampler = None
+            self._kv = self._inputs = self._processor = None
             return
         self._kv = self._kv.row(keep[0]) if len(keep) == 1 and self._kv.merged else self._kv.select(keep)
         self._inputs = self._inputs[mx.array(keep)]
-        self._sampler = Sampler(self._rows, self._sampler)
+        self._processor = LogitsProcessor(self._rows, self._processor)
 
 
 def _advance(row: Row, token: int) -> SwitchyardError | None:

@@ -23,6 +23,17 @@ BLOCK = 256
 
 def draw(logits: mx.array, rows: Sequence[Row]) -> mx.array:
     """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits; nothing is evaluated here."""
+    sampled = [i for i, row in enumerate(rows) if row.request.sampling.temperature > 0]
+    if len(sampled) == len(rows):
+        return _sample(logits, rows)
+    tokens = mx.argmax(logits, axis=-1)
+    if sampled:
+        index = mx.array(sampled)
+        tokens[index] = _sample(logits[index], [rows[i] for i in sampled])
+    return tokens
+
+
+def _sample(logits: mx.array, rows: Sequence[Row]) -> mx.array:
     samplings = [row.request.sampling for row in rows]
     cuts_mass = any(s.top_p < 1 or s.min_p for s in samplings)
     cuts_count = any(s.top_k for s in samplings)

@@ -36,26 +36,28 @@ FEW = 4
 HELPERS = min(3, (os.cpu_count() or 1) - 1)
 
 Floats = NDArray[np.float32]
+Tokens = NDArray[np.uint32]
 NO_MASKS: Mapping[Row, Mask] = MappingProxyType({})
 
 
-def draw(logits: mx.array, rows: Sequence[Row], masks: Mapping[Row, Mask] = NO_MASKS) -> mx.array:
+def draw(logits: mx.array, rows: Sequence[Row], masks: Mapping[Row, Mask] = NO_MASKS) -> Tokens:
     """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits. Waits for the logits."""
     values = np.asarray(logits)
-
     tokens = np.zeros(len(rows), dtype=np.uint32)
 
-    def draw_some(places: range) -> None:
+    def draw_some(places: Sequence[int]) -> None:
         weights = np.zeros((-(-values.shape[-1] // BLOCK), BLOCK), dtype=np.float32)
         for i in places:
             tokens[i] = _draw_for(values[i], weights, rows[i], masks.get(rows[i]))
 
-    shares = min(1 + HELPERS, len(rows))
-    helped = [_helpers().submit(draw_some, range(share, len(rows), shares)) for share in range(1, shares)]
-    draw_some(range(0, len(rows), shares))
+    sampled = [i for i, row in enumerate(rows) if row.request.sampling.temperature]
+    greedy = [i for i, row in enumerate(rows) if not row.request.sampling.temperature]  # done before a helper wakes up
+    shares = max(1, min(1 + HELPERS, len(sampled)))
+    helped = [_helpers().submit(draw_some, sampled[share::shares]) for share in range(1, shares)]
+    draw_some(greedy + sampled[::shares])
     for share in helped:
         share.result()
-    return mx.array(tokens)
+    return tokens
 
 
 @cache
@@ -93,11 +95,12 @@ def _draw_row(logits: Floats, weights: Floats, row: Row, mask: Mask | None) -> i
 def _draw_from(logits: Floats, weights: Floats, row: Row) -> int:
     """``weights`` is room for the row's weights, ``[blocks, BLOCK]``, zero behind the vocabulary."""
     sampling = row.request.sampling
-    top = logits.max()
+    likeliest = int(logits.argmax())
+    top = logits[likeliest]
     if np.isnan(top) or np.isposinf(top):
         raise ArithmeticError("The logits are no numbers.")
     if not sampling.temperature or np.isneginf(top):  # the second: biases have banned every token
-        return int(np.argmax(logits))
+        return likeliest
     live = weights.reshape(-1)[: logits.shape[0]]
     np.subtract(logits, top, out=live)
     live *= np.float32(1 / sampling.temperature)

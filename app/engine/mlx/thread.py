@@ -128,7 +128,7 @@ class MLXThread:
         self._busy_since = time.monotonic()
         if call is not None:
             call()
-        self._flush()
+        self.flush()
         self._busy_since = 0.0
         return call is not None
 
@@ -137,10 +137,11 @@ class MLXThread:
             self._busy_since = time.monotonic()
             if not worker.step():
                 self.remove(worker)
-        self._flush()
+        self.flush()
         self._busy_since = 0.0
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Run on the event loop what was notified so far. MLX thread."""
         if self._outbox and not self._loop.is_closed():
             outbox, self._outbox = self._outbox, []
             self._loop.call_soon_threadsafe(_run_all, outbox)
