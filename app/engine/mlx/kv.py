@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import CacheList, KVCache, can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
+
+from app.engine.mlx.quantised_kv import QuantisedKVCache, quantise_layers
 
 
 class KV:
@@ -23,9 +25,15 @@ class KV:
         self.merged = merged
 
     @classmethod
-    def fresh(cls, model: Any) -> KV:
-        """An empty cache for one row."""
-        return cls(make_prompt_cache(model), 1, merged=False)
+    def fresh(cls, model: Any, bits: int | None = None) -> KV:
+        """An empty cache for one row, in ``bits`` bits per value where a layer's cache is plain; None: as computed."""
+        layers = make_prompt_cache(model)
+        return cls(layers if bits is None else quantise_layers(layers, bits), 1, merged=False)
+
+    @property
+    def quantised_layers(self) -> int:
+        """How many layers hold their keys and values in few bits."""
+        return sum(isinstance(layer, QuantisedKVCache) for layer in self.layers)
 
     @property
     def batchable(self) -> bool:
@@ -45,7 +53,7 @@ class KV:
     @property
     def plain(self) -> bool:
         """Whether every layer simply appends: what stands behind a row's end can be taken off without a trace."""
-        return all(type(layer) is KVCache for layer in self.layers)
+        return all(type(part) is KVCache for part in _parts(self.layers))
 
     @property
     def trimmable(self) -> bool:
@@ -59,7 +67,7 @@ class KV:
 
     def bytes_per_token(self) -> int:
         """Bytes that one token of one row takes, by the shapes ``[rows, heads, allocated tokens, head size]``."""
-        return sum(_bytes_per_token(layer) for layer in self.layers) // self.rows
+        return sum(_bytes_per_token(part) for part in _parts(self.layers)) // self.rows
 
     def select(self, rows: Sequence[int]) -> KV:
         """Keep these rows, in this order; a row named twice is copied. The receiver must not be used afterwards."""
@@ -89,11 +97,9 @@ class KV:
 
     def compact(self) -> None:
         """Let go of the room that was allocated ahead of use."""
-        for layer in self.layers:
-            if isinstance(layer, KVCache) and layer.keys is not None and layer.values is not None:
-                layer.keys, layer.values = (
-                    mx.contiguous(a[..., : layer.offset, :]) for a in (layer.keys, layer.values)
-                )
+        for part in _parts(self.layers):
+            if isinstance(part, KVCache) and part.keys is not None and part.values is not None:
+                part.keys, part.values = (mx.contiguous(a[..., : part.offset, :]) for a in (part.keys, part.values))
         mx.eval(self.arrays)
 
     def copy(self) -> KV:
@@ -107,11 +113,15 @@ def merge(rows: Sequence[KV]) -> KV:
     return KV([column[0].merge(list(column)) for column in columns], len(rows), merged=True)
 
 
-def _bytes_per_token(layer: Any) -> int:
-    if isinstance(layer, CacheList):
-        return sum(_bytes_per_token(inner) for inner in layer.caches)
-    keys = getattr(layer, "keys", None)
-    if keys is None:
-        return 0
-    allocated = (keys[0] if isinstance(keys, tuple) else keys).shape[2]
-    return int(-(-layer.nbytes // allocated))
+def _parts(layers: Iterable[Any]) -> Iterator[Any]:
+    """The caches of all layers, with those that a layer holds several of taken apart."""
+    for layer in layers:
+        if isinstance(layer, CacheList):
+            yield from _parts(layer.caches)
+        else:
+            yield layer
+
+
+def _bytes_per_token(part: Any) -> int:
+    keys = getattr(part, "keys", None)
+    return 0 if keys is None else int(-(-part.nbytes // keys.shape[2]))
