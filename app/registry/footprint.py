@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from app.engine.options import kv_group
 from app.registry.hub import Tensor, tensors_of, weights
 
 _ALLOWANCE_TOKENS = 1024
@@ -45,16 +46,16 @@ class _Nested(Struct, frozen=True):
     text_config: _Shape
 
 
-def footprint(path: Path, *, half_bytes: int = 2, quantize: int | None = None) -> Footprint:
+def footprint(path: Path, *, half_bytes: int = 2, quantize: int | None = None, kv_bits: int | None = None) -> Footprint:
     """Read a model directory. Raises :class:`app.errors.ModelUnusable` for missing or truncated weights.
 
     A value of 16 bits takes ``half_bytes`` in memory. ``quantize`` is in bits per weight; a checkpoint that is
-    quantised already stays as it is.
+    quantised already stays as it is. ``kv_bits`` is in bits per value of the KV cache.
     """
     tensors = weights(path)
     bits = None if any(name.endswith(".scales") for name in tensors) else quantize
     held = sum(_held(tensor, half_bytes, bits) for tensor in tensors.values())
-    return Footprint(path, held, kv_bytes_per_token(path, half_bytes) * _ALLOWANCE_TOKENS)
+    return Footprint(path, held, kv_bytes_per_token(path, half_bytes, kv_bits) * _ALLOWANCE_TOKENS)
 
 
 def adapter_footprint(path: Path, *, half_bytes: int = 2) -> Footprint:
@@ -72,8 +73,8 @@ def _held(tensor: Tensor, half_bytes: int, bits: int | None) -> int:
     return tensor.nbytes * half_bytes // 2 if tensor.dtype in _HALVES else tensor.nbytes
 
 
-def kv_bytes_per_token(path: Path, half_bytes: int = 2) -> int:
-    """Keys and values of one token, all layers, in values of 16 bits; 0 if config.json does not say.
+def kv_bytes_per_token(path: Path, half_bytes: int = 2, kv_bits: int | None = None) -> int:
+    """Keys and values of one token, all layers, in values of 16 bits or ``kv_bits``; 0 if config.json does not say.
 
     An estimate for the time before the model is loaded: a loaded engine states its own.
     """
@@ -88,7 +89,15 @@ def kv_bytes_per_token(path: Path, half_bytes: int = 2) -> int:
     width = shape.head_dim
     if width is None:
         width = 0 if shape.hidden_size is None else shape.hidden_size // shape.num_attention_heads
-    return 2 * half_bytes * shape.num_hidden_layers * heads * width
+    return 2 * shape.num_hidden_layers * heads * _head_bytes(width, half_bytes, kv_bits)
+
+
+def _head_bytes(width: int, half_bytes: int, kv_bits: int | None) -> int:
+    """Keys of one head and token; in few bits each group of them has a scale and a bias besides."""
+    group = kv_group(width)
+    if kv_bits is None or group is None:
+        return half_bytes * width
+    return width * kv_bits // 8 + 2 * half_bytes * (width // group)
 
 
 def _decode(config: bytes) -> _Shape | None:

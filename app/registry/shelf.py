@@ -48,7 +48,10 @@ class Shelf:
                 path = source.path
             case HubRepo():
                 path = await self._from_hub(source)
-        return await asyncio.to_thread(footprint, path, half_bytes=self._half_bytes, quantize=source.entry.quantize)
+        entry = source.entry
+        return await asyncio.to_thread(
+            footprint, path, half_bytes=self._half_bytes, quantize=entry.quantize, kv_bits=entry.kv_bits
+        )
 
     async def _from_hub(self, source: HubRepo) -> Path:
         path = await self._hub.local(source.repo, source.revision)
