@@ -21,6 +21,7 @@ from app.api.feed import Feed
 from app.api.front import Front
 from app.api.journal import Journal
 from app.engine.base import Engine, EngineLoader, PrefixPool
+from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.watchdog import watch
 from app.errors import EngineFailed, Unavailable
 from app.generation.strategy import GenerationStrategy
@@ -122,13 +123,13 @@ class LazyLoader:
         self._loader: asyncio.Future[EngineLoader] | None = None
         self._pool: PrefixPool | None = None
 
-    async def load(self, path: Path, *, name: str, quantize: int | None = None) -> Engine:
+    async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> Engine:
         """See :class:`app.engine.base.EngineLoader`."""
-        return await (await self._imported()).load(path, name=name, quantize=quantize)
+        return await (await self._imported()).load(path, name=name, options=options)
 
-    async def adapt(self, base: Engine, path: Path, *, name: str) -> Engine:
+    async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> Engine:
         """See :class:`app.engine.base.EngineLoader`."""
-        return await (await self._imported()).adapt(base, path, name=name)
+        return await (await self._imported()).adapt(base, path, name=name, options=options)
 
     async def _imported(self) -> EngineLoader:
         if self._loader is None:

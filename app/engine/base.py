@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from app.engine.grammar import Grammar, Thoughts
+from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.text import Tokenizer
 from app.engine.work import Work
 from app.schemas.sampling import Sampling
@@ -129,15 +130,16 @@ class Engine(Protocol):
 class EngineLoader(Protocol):
     """Makes engines out of model directories."""
 
-    async def load(self, path: Path, *, name: str, quantize: int | None = None) -> Engine:
+    async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> Engine:
         """Load weights and tokenizer. Raises :class:`app.errors.ModelUnusable` for what can never load.
 
-        ``quantize`` is in bits per weight, for a checkpoint that is not quantised; the result is kept on disk.
+        A checkpoint that is quantised already is not quantised again; the result of quantising one is kept on disk.
         """
 
-    async def adapt(self, base: Engine, path: Path, *, name: str) -> Engine:
+    async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> Engine:
         """A resident ``base`` with the LoRA adapter at ``path``; they share weights, and ``nbytes`` are its own.
 
+        The weights are the base's, so ``options.quantize`` says nothing here; the KV cache is the adapter's own.
         The base must outlive it. Raises as :meth:`load` does.
         """
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from app.engine.base import Engine, EngineLoader
+from app.engine.options import LoadOptions
 from app.errors import EngineFailed, SwitchyardError
 from app.registry.footprint import Footprint
 from app.registry.lease import ModelLease
@@ -98,9 +99,11 @@ class Lifecycle:
             self._changed(slot)
 
     async def _engine(self, slot: Slot, path: Path) -> Engine:
+        entry = slot.source.entry
+        options = LoadOptions(quantize=entry.quantize, kv_bits=entry.kv_bits)
         if slot.base is not None:
-            return await self._loader.adapt(slot.base.engine, path, name=slot.model)
-        return await self._loader.load(path, name=slot.model, quantize=slot.source.entry.quantize)
+            return await self._loader.adapt(slot.base.engine, path, name=slot.model, options=options)
+        return await self._loader.load(path, name=slot.model, options=options)
 
     async def _run_close(self, slot: Slot, engine: Engine) -> None:
         try:

@@ -29,8 +29,8 @@ STEP = 0.01
 class SlowLoader(ScriptedLoader):
     """Its engines take ``STEP`` seconds for a prompt, and for each token."""
 
-    async def load(self, path, *, name, quantize=None) -> ScriptedEngine:
-        engine = await super().load(path, name=name, quantize=quantize)
+    async def load(self, path, **given) -> ScriptedEngine:
+        engine = await super().load(path, **given)
         engine.step_seconds = STEP
         return engine
 

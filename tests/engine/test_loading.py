@@ -10,6 +10,7 @@ from app.engine.base import Sequence, Token
 from app.engine.mlx.loader import MLXLoader
 from app.engine.mlx.memory import release
 from app.engine.mlx.prefix_cache import PrefixPool
+from app.engine.options import LoadOptions
 from app.errors import ModelUnusable
 from app.registry.footprint import footprint
 from app.schemas.sampling import Sampling
@@ -88,7 +89,7 @@ async def test_an_adapter_of_another_shape_is_refused(making, adapter, tmp_path)
 
 async def test_quantising_on_load_is_kept_and_counted(making, tmp_path):
     dense = make_tiny(tmp_path / "dense", seed=2, width=128)
-    engine = await making.load(dense, name="dense", quantize=4)
+    engine = await making.load(dense, name="dense", options=LoadOptions(quantize=4))
     (kept,) = (tmp_path / "cache").iterdir()
     assert json.loads((kept / "config.json").read_text())["quantization"]["bits"] == 4
     assert engine.nbytes == footprint(dense, quantize=4).weights
@@ -96,11 +97,11 @@ async def test_quantising_on_load_is_kept_and_counted(making, tmp_path):
     first = await said(engine)
     await engine.close()
     written = {file.name: file.stat().st_mtime_ns for file in kept.iterdir()}
-    again = await making.load(dense, name="dense", quantize=4)
+    again = await making.load(dense, name="dense", options=LoadOptions(quantize=4))
     assert {file.name: file.stat().st_mtime_ns for file in kept.iterdir()} == written
     assert await said(again) == first
     await again.close()
-    made = await making.load(kept, name="kept", quantize=8)
+    made = await making.load(kept, name="kept", options=LoadOptions(quantize=8))
     assert made.nbytes == engine.nbytes, "what is quantised already stays as it is"
     await made.close()
 
@@ -111,5 +112,5 @@ async def test_a_quantisation_that_fails_leaves_nothing(making, tmp_path, monkey
 
     monkeypatch.setattr(mx, "save_safetensors", full)
     with pytest.raises(ModelUnusable, match="No space left"):
-        await making.load(tiny(), name="tiny", quantize=4)
+        await making.load(tiny(), name="tiny", options=LoadOptions(quantize=4))
     assert list((tmp_path / "cache").iterdir()) == []

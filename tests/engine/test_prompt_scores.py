@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mlx_lm.utils import load_model
 
+from app.engine.mlx.kv import KV
 from app.engine.mlx.prefill import SCORE_BYTES, ScoringPrefill
 from tests.support.tiny import tiny
 
@@ -17,7 +18,7 @@ def model():
 
 
 def score(model, prompt, top, slice_tokens=2048):
-    work = ScoringPrefill(model, prompt, top)
+    work = ScoringPrefill(model, prompt, top, KV.fresh(model))
     while work.left:
         work.step(slice_tokens)
     return work.scores()

@@ -32,8 +32,8 @@ STEP = 0.01
 
 
 class SlowLoader(ScriptedLoader):
-    async def load(self, path, *, name, quantize=None):
-        engine = await super().load(path, name=name, quantize=quantize)
+    async def load(self, path, **given):
+        engine = await super().load(path, **given)
         engine.step_seconds = STEP
         return engine
 

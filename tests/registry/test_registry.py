@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from app.engine.options import LoadOptions
 from app.errors import Conflict, InvalidRequest, ModelNotFound, ModelUnusable
 from app.registry.budget import Budget, preflight
 from app.registry.catalog import Catalog
@@ -246,6 +247,29 @@ def test_what_exceeds_the_budget_is_refused_before_it_is_fetched():
 )
 def test_kv_bytes_follow_from_the_configuration(tmp_path, config, expected):
     assert kv_bytes_per_token(write_model(tmp_path / "m", config=config)) == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "bits", "head_bytes"),
+    [(64, 4, 32 + 4), (128, 8, 128 + 8), (96, 4, 48 + 12), (32, 3, 12 + 4), (16, 4, 32), (64, None, 128)],
+)
+def test_a_kv_cache_of_few_bits_counts_packed(tmp_path, width, bits, head_bytes):
+    """A scale and a bias of two bytes each for 64 values, or for 32; a head that neither divides stays as it is."""
+    model = write_model(tmp_path / "m", config={**CONFIG, "head_dim": width})
+    assert kv_bytes_per_token(model, kv_bits=bits) == KV // 32 * head_bytes
+
+
+async def test_what_an_entry_says_counts_before_the_load_and_reaches_the_loader(tmp_path):
+    models = {"tiny-a": ModelEntry(quantize=8, kv_bits=4)}
+    root = tmp_path / "root"
+    for name in ("tiny-a", "tiny-b"):
+        write_model(root / name, config={**CONFIG, "head_dim": 64})
+    async with opened(tmp_path, models=models) as (registry, loader):
+        await registry.load("tiny-a")
+        await registry.load("tiny-b")
+        assert loader.options == {"tiny-a": LoadOptions(quantize=8, kv_bits=4), "tiny-b": LoadOptions()}
+        needed = {slot.model: slot.footprint.allowance for slot in registry._dispatcher.slots.values()}
+        assert needed == {"tiny-a": ALLOWANCE // 32 * 36, "tiny-b": ALLOWANCE // 32 * 128}
 
 
 def test_a_broken_configuration_promises_nothing(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 
 from app.engine.base import Engine, Prefilled, PromptScore, Sequence, Token, TopLogprob
 from app.engine.grammar import Grammar
+from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.text import Detokenizer, Marks, ParsedCall, Tokenizer
 from app.engine.work import Work
 from app.errors import EngineFailed, InvalidRequest, SwitchyardError
@@ -273,7 +274,7 @@ class ScriptedLoader:
     ``sizes`` gives bytes by model name (100 where it says nothing), ``seconds`` how long a load takes,
     ``failures`` the errors that the next loads of a model raise, one after the other, and ``gate``, when cleared,
     holds every load. ``diary`` lists ``("load" | "loaded" | "failed" | "closed", name)``, ``engines`` the latest
-    engine by name.
+    engine by name, ``options`` what it was loaded with.
     """
 
     def __init__(
@@ -298,9 +299,11 @@ class ScriptedLoader:
         self.gate.set()
         self.diary: list[tuple[str, str]] = []
         self.engines: dict[str, ScriptedEngine] = {}
+        self.options: dict[str, LoadOptions] = {}
         self.closed = False
 
-    async def load(self, path: Path, *, name: str, quantize: int | None = None) -> ScriptedEngine:
+    async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ScriptedEngine:
+        self.options[name] = options
         self.diary.append(("load", name))
         await asyncio.sleep(self.seconds.get(name, self.default_seconds))
         await self.gate.wait()
@@ -319,9 +322,9 @@ class ScriptedLoader:
         self.engines[name] = engine
         return engine
 
-    async def adapt(self, base: Engine, path: Path, *, name: str) -> ScriptedEngine:
+    async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ScriptedEngine:
         """An engine of its own."""
-        return await self.load(path, name=name)
+        return await self.load(path, name=name, options=options)
 
     async def close(self) -> None:
         self.closed = True

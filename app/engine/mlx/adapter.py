@@ -13,16 +13,16 @@ from mlx_lm.tuner.utils import load_adapters
 
 from app.engine.mlx.aside import Aside
 from app.engine.mlx.memory import half_bytes
-from app.engine.mlx.weights import Loaded
+from app.engine.mlx.weights import Loaded, measured
 
 HALVES = (mx.float16, mx.bfloat16)
 
 
-def adapt(base: Loaded, path: Path, aside: Aside) -> Generator[None, None, Loaded]:
+def adapt(base: Loaded, path: Path, aside: Aside, kv_bits: int | None = None) -> Generator[None, None, Loaded]:
     """``base`` with mlx-lm's adapter at ``path`` (adapters.safetensors, adapter_config.json). MLX thread.
 
     The base's arrays are shared and never written; ``nbytes`` counts the adapter's own alone. Raises ValueError or
-    KeyError for an adapter that does not fit the base.
+    KeyError for an adapter that does not fit the base, and what :func:`app.engine.mlx.weights.measured` does.
     """
     shared = {id(array): array for _, array in tree_flatten(base.model.parameters())}
     with mx.stream(aside.stream):
@@ -34,7 +34,8 @@ def adapt(base: Loaded, path: Path, aside: Aside) -> Generator[None, None, Loade
     model.eval()
     own = [array for _, array in _own(model, shared)]
     yield from aside.evaluate(own)
-    return Loaded(model, sum(array.nbytes for array in own), base.kv_bytes_per_token, base.vocabulary)
+    yield
+    return (yield from measured(model, sum(array.nbytes for array in own), kv_bits))
 
 
 def _own(model: Any, shared: dict[int, Any]) -> list[tuple[str, Any]]:

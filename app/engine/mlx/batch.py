@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import mlx.core as mx
 
@@ -21,6 +20,7 @@ from app.engine.mlx.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
+from app.engine.mlx.weights import Loaded
 from app.engine.work import Work
 from app.errors import EngineFailed, SwitchyardError, Unavailable
 
@@ -42,17 +42,18 @@ class ModelBatch:
     """
 
     def __init__(
-        self, thread: MLXThread, model: Any, prefixes: PrefixCache, *, max_rows: int, slice_tokens: int
+        self, thread: MLXThread, loaded: Loaded, prefixes: PrefixCache, *, max_rows: int, slice_tokens: int
     ) -> None:
+        fresh = partial(KV.fresh, loaded.model, loaded.kv_bits)
         self._thread = thread
-        self._model = model
+        self._model = loaded.model
         self._max_rows = max_rows
         self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
         self._prefixes = prefixes
-        self._queue = PromptQueue(model, prefixes, group_tokens=slice_tokens)
+        self._queue = PromptQueue(loaded.model, fresh, prefixes, group_tokens=slice_tokens)
         self._task: PrefillTask | None = None
         self._batches: list[DecodeBatch] = []
-        self._batchable = KV.fresh(model).batchable
+        self._batchable = fresh().batchable
         self._outgoing: dict[MLXTokenStream, tuple[list[Prefilled | Token], list[Row]]] = {}
         self._handed_over = 0.0
         self._urgent = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import Coroutine
 from importlib.metadata import version
 from pathlib import Path
@@ -19,13 +20,15 @@ from app.engine.mlx.aside import Aside
 from app.engine.mlx.batch import ModelBatch
 from app.engine.mlx.engine import MLXEngine
 from app.engine.mlx.grammar import GrammarCompiler
+from app.engine.mlx.kv import KV
 from app.engine.mlx.memory import release
 from app.engine.mlx.prefix_cache import PrefixCache, PrefixPool
 from app.engine.mlx.quantise import cache_home, quantised
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
 from app.engine.mlx.tokenizer_cache import TokenizerCache
-from app.engine.mlx.weights import Loaded, load_in_steps, warm_pages
+from app.engine.mlx.weights import KVBitsRefused, Loaded, load_in_steps, warm_pages
+from app.engine.options import AS_IT_IS, LoadOptions
 from app.errors import ModelUnusable
 
 SLICE, CUDA_SLICE = 512, 2048
@@ -34,6 +37,8 @@ before its graph is built; its time is bounded by :mod:`app.engine.mlx.pace` any
 """
 DEFAULT_CONTEXT = 4096
 """For configurations that do not say how long their context is."""
+
+log = logging.getLogger(__name__)
 
 
 class MLXLoader:
@@ -59,34 +64,35 @@ class MLXLoader:
         self._aside = Aside()
         self._cache = cache_home() / "quantised" if cache is None else cache
 
-    async def load(self, path: Path, *, name: str, quantize: int | None = None) -> MLXEngine:
+    async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
-        return await self._named(self._load(path, quantize), name, path)
+        return await self._named(self._load(path, name, options), name, path)
 
-    async def adapt(self, base: Engine, path: Path, *, name: str) -> MLXEngine:
+    async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """An engine of its own over the base's arrays."""
         resident: Any = base
         if not isinstance(resident, MLXEngine):
             raise TypeError("An adapter's base is an engine of this loader.")
-        return await self._named(self._adapt(resident, path), name, path)
+        return await self._named(self._adapt(resident, path, name, options), name, path)
 
-    async def _load(self, path: Path, quantize: int | None) -> MLXEngine:
-        if quantize is not None:
-            path = await self._thread.run_in_steps(quantised(path, quantize, self._cache, self._aside))
+    async def _load(self, path: Path, name: str, options: LoadOptions) -> MLXEngine:
+        if options.quantize is not None:
+            path = await self._thread.run_in_steps(quantised(path, options.quantize, self._cache, self._aside))
         config = await asyncio.to_thread(load_config, path)
         tokenizer = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
         await asyncio.to_thread(warm_pages, path)
-        weights = self._thread.run_in_steps(load_in_steps(path, self._aside))
+        weights = self._thread.run_in_steps(load_in_steps(path, self._aside, options.kv_bits))
         await asyncio.gather(weights, tokenizer, return_exceptions=True)
         loaded, read = weights.result(), tokenizer.result()
-        length, fingerprint = _context_length(config), _fingerprint(path, config)
-        return await self._thread.call(lambda: self._engine(loaded, read, length, fingerprint))
+        length, fingerprint = _context_length(config), _fingerprint(path, config, options)
+        return await self._thread.call(lambda: self._engine(name, loaded, read, length, fingerprint))
 
-    async def _adapt(self, base: MLXEngine, path: Path) -> MLXEngine:
+    async def _adapt(self, base: MLXEngine, path: Path, name: str, options: LoadOptions) -> MLXEngine:
         config = json.loads(await asyncio.to_thread((path / "adapter_config.json").read_text))
-        loaded = await self._thread.run_in_steps(adapt(base.loaded, path, self._aside))
-        fingerprint = _fingerprint(path, {"base": base.fingerprint, "adapter": config})
-        return await self._thread.call(lambda: self._engine(loaded, base.tokenizer, base.context_length, fingerprint))
+        loaded = await self._thread.run_in_steps(adapt(base.loaded, path, self._aside, options.kv_bits))
+        fingerprint = _fingerprint(path, {"base": base.fingerprint, "adapter": config}, options)
+        length, tokenizer = base.context_length, base.tokenizer
+        return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint))
 
     async def _named(self, loading: Coroutine[None, None, MLXEngine], name: str, path: Path) -> MLXEngine:
         """Whatever goes wrong, told with the model's name and without its place."""
@@ -94,21 +100,29 @@ class MLXLoader:
             return await loading
         except (ValueError, TypeError, KeyError, OSError, RuntimeError, AttributeError, IndexError) as failure:
             await self._thread.call(release)
+            advice = "Name another one or repair it"
+            if isinstance(failure, KVBitsRefused):
+                advice = "Take kv_bits out of its entry in models.toml, or name another one"
             raise ModelUnusable(
-                f"The model '{name}' cannot be loaded: {_reason(failure, path)}. Name another one or repair it.",
-                param="model",
+                f"The model '{name}' cannot be loaded: {_reason(failure, path)}. {advice}.", param="model"
             ) from failure
 
     async def close(self) -> None:
         """End the MLX thread."""
         await self._thread.close()
 
-    def _engine(self, loaded: Loaded, tokenizer: MLXTokenizer, context_length: int, fingerprint: str) -> MLXEngine:
+    def _engine(
+        self, name: str, loaded: Loaded, tokenizer: MLXTokenizer, context_length: int, fingerprint: str
+    ) -> MLXEngine:
+        if loaded.kv_bits is not None:
+            kv = KV.fresh(loaded.model, loaded.kv_bits)
+            told = "%s holds the KV cache of %d of its %d layers in %d bits per value; any others stay as they are"
+            log.info(told, name, kv.quantised_layers, len(kv.layers), loaded.kv_bits)
         return MLXEngine(
             self._thread,
             ModelBatch(
                 self._thread,
-                loaded.model,
+                loaded,
                 PrefixCache(self._prefixes),
                 max_rows=self._max_rows,
                 slice_tokens=self._slice_tokens,
@@ -130,10 +144,11 @@ def _context_length(config: dict[str, Any]) -> int:
     return DEFAULT_CONTEXT
 
 
-def _fingerprint(path: Path, config: dict[str, Any]) -> str:
-    """Changes with the weights' files, the configuration and the engine's versions."""
+def _fingerprint(path: Path, config: dict[str, Any], options: LoadOptions) -> str:
+    """Changes with the weights' files, the configuration, the engine's versions and what was made of it on load."""
     files = sorted((f.name, f.stat().st_size) for f in path.glob("*.safetensors"))
-    told = json.dumps([files, config, version("mlx"), version("mlx-lm"), str(mx.default_device())], default=str)
+    made = [version("mlx"), version("mlx-lm"), str(mx.default_device()), options.kv_bits]
+    told = json.dumps([files, config, *made], default=str)
     return "fp_" + hashlib.sha256(told.encode()).hexdigest()[:12]
 
 

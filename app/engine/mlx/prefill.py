@@ -73,14 +73,14 @@ class Prefill:
 
 
 class ScoringPrefill:
-    """One prompt, with the log probability of each of its tokens. MLX thread only.
+    """One prompt, with the log probability of each of its tokens, computed into an empty cache. MLX thread only.
 
     A slice's logits are reduced to scores before the next slice is computed, so a long prompt never needs a
     ``[tokens, vocabulary]`` matrix.
     """
 
-    def __init__(self, model: Any, prompt: Sequence[int], top: int) -> None:
-        self.kv = KV.fresh(model)
+    def __init__(self, model: Any, prompt: Sequence[int], top: int, kv: KV) -> None:
+        self.kv = kv
         self._model = model
         self._top = top
         self._prompt = mx.array(list(prompt), dtype=mx.uint32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -38,14 +38,16 @@ class PrefillTask:
 class PromptQueue:
     """First come, first served; short prompts are computed together, shared beginnings once. MLX thread only.
 
-    ``group_tokens`` bounds the padded tokens of prompts that are computed together.
+    ``fresh`` gives an empty cache for one row; ``group_tokens`` bounds the padded tokens of prompts that are computed
+    together.
     """
 
-    def __init__(self, model: Any, prefixes: PrefixCache, *, group_tokens: int) -> None:
+    def __init__(self, model: Any, fresh: Callable[[], KV], prefixes: PrefixCache, *, group_tokens: int) -> None:
         self._model = model
+        self._fresh = fresh
         self._prefixes = prefixes
         self._group_tokens = group_tokens
-        self._batchable = KV.fresh(model).batchable
+        self._batchable = fresh().batchable
         self._few_shapes = bool(mx.cuda.is_available())
         self._waiting: deque[Waiting] = deque()
         self._tried: Sequence[int] = ()
@@ -70,17 +72,17 @@ class PromptQueue:
             return None
         first = self._waiting[0].request
         if first.prompt_logprobs is not None:
-            work = ScoringPrefill(self._model, first.prompt, first.prompt_logprobs)
+            work = ScoringPrefill(self._model, first.prompt, first.prompt_logprobs, self._fresh())
             return PrefillTask(work, [self._waiting.popleft()], [0])
         size = self._group_size(free_rows)
         shared = self._shared_beginning(size)
         if shared and shared != self._tried:
             self._tried = shared  # once: the cache may have no room to keep it
-            kv, known = self._prefixes.find([*shared, -1]) or (KV.fresh(self._model), 0)
+            kv, known = self._prefixes.find([*shared, -1]) or (self._fresh(), 0)
             return PrefillTask(self._prefill([shared[known:]], [kv]), [], [], shared)
         self._tried = ()
         group = [self._waiting.popleft() for _ in range(size)]
-        found = [self._prefixes.find(it.request.prompt) or (KV.fresh(self._model), 0) for it in group]
+        found = [self._prefixes.find(it.request.prompt) or (self._fresh(), 0) for it in group]
         cached = [known for _, known in found]
         prompts = [it.request.prompt[known:-1] for it, known in zip(group, cached, strict=True)]
         return PrefillTask(self._prefill(prompts, [kv for kv, _ in found]), group, cached)

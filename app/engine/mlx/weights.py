@@ -19,13 +19,21 @@ PAGE = 8 << 20
 """Bytes read at once when the system's page cache is warmed."""
 
 
+class KVBitsRefused(ValueError):
+    """A model that runs, but not with a KV cache of few bits."""
+
+
 class Loaded(Struct, frozen=True):
-    """A resident model and what was measured of it: KV cache bytes of one token, width of the logits."""
+    """A resident model and what was measured of it: KV cache bytes of one token, width of the logits.
+
+    ``kv_bits`` are the bits per value of its KV caches, where these are quantised.
+    """
 
     model: Any
     nbytes: int
     kv_bytes_per_token: int
     vocabulary: int
+    kv_bits: int | None = None
 
 
 def warm_pages(path: Path) -> None:
@@ -37,8 +45,11 @@ def warm_pages(path: Path) -> None:
                 pass
 
 
-def load_in_steps(path: Path, aside: Aside) -> Generator[None, None, Loaded]:
-    """Build the model lazily, then evaluate its weights beside what runs, then run it once. MLX thread."""
+def load_in_steps(path: Path, aside: Aside, kv_bits: int | None = None) -> Generator[None, None, Loaded]:
+    """Build the model lazily, then evaluate its weights beside what runs, then run it once. MLX thread.
+
+    Raises as :func:`measured` does.
+    """
     with mx.stream(aside.stream):
         model, _ = load_model(path, lazy=True)
     yield
@@ -48,9 +59,25 @@ def load_in_steps(path: Path, aside: Aside) -> Generator[None, None, Loaded]:
     arrays = [array for _, array in tree_flatten(model.parameters())]
     yield from aside.evaluate(arrays)
     yield
-    kv = KV.fresh(model)
-    vocabulary = yield from _warm_up(model, kv)
-    return Loaded(model, sum(array.nbytes for array in arrays), kv.bytes_per_token(), vocabulary)
+    return (yield from measured(model, sum(array.nbytes for array in arrays), kv_bits))
+
+
+def measured(model: Any, nbytes: int, kv_bits: int | None) -> Generator[None, None, Loaded]:
+    """Run a model of ``nbytes`` once, to warm it up and to see what it takes. MLX thread.
+
+    Raises :class:`KVBitsRefused` for one that runs only without ``kv_bits``.
+    """
+    kv = KV.fresh(model, kv_bits)
+    try:
+        if kv_bits is not None and not kv.quantised_layers:
+            raise ValueError("none of its layers keeps all keys and values")
+        vocabulary = yield from _warm_up(model, kv)
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as failure:
+        if kv_bits is None:
+            raise
+        yield from _warm_up(model, KV.fresh(model))  # what is wrong without kv_bits as well is told as what it is
+        raise KVBitsRefused(f"kv_bits = {kv_bits} does not suit it: {failure}") from failure
+    return Loaded(model, nbytes, kv.bytes_per_token(), vocabulary, kv_bits)
 
 
 def _warm_up(model: Any, kv: KV) -> Generator[None, None, int]:
