@@ -23,7 +23,7 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``models.toml`` says of one model; every field may be left out.
 
     The sampling fields stand in for what a request leaves out. ``keep_alive`` is in seconds (0: unload after the
-    answer, negative: stay); ``quantize`` in bits per weight.
+    answer, negative: stay); ``quantize`` is in bits per weight, ``kv_bits`` in bits per value of the KV cache.
     """
 
     aliases: Annotated[tuple[Name, ...], Meta(description="Other names that clients may ask for.")] = ()
@@ -44,7 +44,13 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Name | None, Meta(description="LoRA adapter: a directory below a model root, by its relative path.")
     ] = None
     draft_model: Annotated[Name | None, Meta(description="Model that drafts tokens for speculative decoding.")] = None
-    kv_bits: Annotated[Literal[2, 3, 4, 5, 6, 8] | None, Meta(description="Bits per value of the KV cache.")] = None
+    kv_bits: Annotated[
+        Literal[2, 3, 4, 5, 6, 8] | None,
+        Meta(
+            description="Bits per value to quantise the KV cache to: longer contexts in the same memory, "
+            "for slower and less exact answers."
+        ),
+    ] = None
     temperature: Annotated[
         Annotated[float, Meta(ge=0, le=2)] | None, Meta(description="Where a request names none.")
     ] = None
