@@ -35,14 +35,17 @@ class Line(msgspec.Struct, kw_only=True):
 
 
 class Runs:
-    """Every round of every contender, in the order in which they took turns."""
+    """Every round of every contender, in the order in which they took turns; standard error tells each as it ends."""
 
     def __init__(self, rounds: int, contenders: dict[str, Callable[[int], Figures]]) -> None:
         self.figures: dict[str, list[Figures]] = {name: [] for name in contenders}
         for number in range(rounds):
             order = list(contenders)
             for name in order if number % 2 == 0 else reversed(order):
-                self.figures[name].append(contenders[name](number))
+                figures = contenders[name](number)
+                self.figures[name].append(figures)
+                told = ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items())
+                print(f"  round {number + 1}, {name}: {told}", file=sys.stderr, flush=True)
 
     def median(self, name: str, figure: str) -> float:
         """The middle one of the rounds."""

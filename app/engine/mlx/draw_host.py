@@ -34,7 +34,8 @@ RUN = 4
 """Rows computed together: fewer turns with the interpreter's lock, and their numbers still fit into a core's cache."""
 FEW = 4
 """Where less than one in ``FEW`` tokens is allowed, they are gathered first."""
-HELPERS = min(3, (os.cpu_count() or 1) - 1)
+HELPERS = min(3, (os.cpu_count() or 1) // 2 - 1)
+"""Threads that help, 0 on two cores: there they would take the turns of the event loop, and of BLAS's own."""
 
 Tokens = NDArray[np.uint32]
 NO_MASKS: Mapping[Row, Mask] = MappingProxyType({})
