@@ -4,18 +4,15 @@ MLX's exponential takes 24 ns an element on a CPU where numpy's takes 2, and a n
 each token weighs is in :mod:`app.engine.mlx.weighing`.
 
 Truncation needs no sort: a token is drawn from the whole distribution and kept if it lies in the allowed set, which
-asks only for the mass (top_p), the count (top_k) or the maximum (min_p) above it. The allowed set holds
-the likeliest tokens, so a refused token also rules out every token that is not likelier, and the next draw is from what
-is left. Conditioning a draw on being accepted gives exactly the truncated, renormalised distribution.
+asks only for the mass (top_p), the count (top_k) or the maximum (min_p) above it. The allowed set holds the likeliest
+tokens, so a refused token also rules out every token that is not likelier, and the next draw is from what is left.
+Conditioning a draw on being accepted gives exactly the truncated, renormalised distribution.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import groupby
 from math import isfinite
 from types import MappingProxyType
@@ -31,11 +28,9 @@ from app.engine.mlx.weighing import COLD, Floats, Weights, room
 from app.errors import EngineFailed
 
 RUN = 4
-"""Rows computed together: fewer turns with the interpreter's lock, and their numbers still fit into a core's cache."""
+"""Rows computed together: fewer calls than one by one, and less to fetch from beyond a core's cache than all at once."""
 FEW = 4
 """Where less than one in ``FEW`` tokens is allowed, they are gathered first."""
-HELPERS = min(3, (os.cpu_count() or 1) // 2 - 1)
-"""Threads that help, 0 on two cores: there they would take the turns of the event loop, and of BLAS's own."""
 
 Tokens = NDArray[np.uint32]
 NO_MASKS: Mapping[Row, Mask] = MappingProxyType({})
@@ -45,38 +40,23 @@ def draw(logits: mx.array, rows: Sequence[Row], masks: Mapping[Row, Mask] = NO_M
     """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits. Waits for the logits."""
     values = np.asarray(logits)
     tokens = np.zeros(len(rows), dtype=np.uint32)
-
-    def draw_some(runs: Sequence[range]) -> None:
-        for run in runs:
-            tokens[run.start : run.stop] = _draw_run(values[run.start : run.stop], rows[run.start : run.stop], masks)
-
     greedy = [not (row.request.sampling.temperature or row in masks) for row in rows]
     for i, row in enumerate(rows):
         if greedy[i]:
             tokens[i] = _likeliest(values[i], row)
-    runs = list(_runs(greedy))
-    shares = max(1, min(1 + HELPERS, len(runs)))
-    helped = [_helpers().submit(draw_some, runs[share::shares]) for share in range(1, shares)]
-    draw_some(runs[::shares])
-    for share in helped:
-        share.result()
+    for run in _runs(greedy):
+        tokens[run] = _draw_run(values[run], rows[run], masks)
     return tokens
 
 
-def _runs(greedy: Sequence[bool]) -> Iterator[range]:
+def _runs(greedy: Sequence[bool]) -> Iterator[slice]:
     """The other rows, neighbours together."""
     start = 0
     for is_greedy, same in groupby(greedy):
         stop = start + len(list(same))
         if not is_greedy:
-            yield from (range(first, min(first + RUN, stop)) for first in range(start, stop, RUN))
+            yield from (slice(first, min(first + RUN, stop)) for first in range(start, stop, RUN))
         start = stop
-
-
-@cache
-def _helpers() -> ThreadPoolExecutor:
-    """Threads that share the rows of a step with the one that asks: numpy lets go of the interpreter meanwhile."""
-    return ThreadPoolExecutor(HELPERS, thread_name_prefix="draw")
 
 
 def _likeliest(logits: Floats, row: Row) -> int:
