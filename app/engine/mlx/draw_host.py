@@ -28,7 +28,7 @@ from app.engine.mlx.weighing import COLD, Floats, Weights, room
 from app.errors import EngineFailed
 
 RUN = 4
-"""Rows computed together: fewer calls than one by one, and less to fetch from beyond a core's cache than all at once."""
+"""Rows computed together: fewer calls than one by one, and less memory to go through than all at once."""
 FEW = 4
 """Where less than one in ``FEW`` tokens is allowed, they are gathered first."""
 
