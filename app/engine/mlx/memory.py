@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 from pathlib import Path
 
 import mlx.core as mx
 import psutil
 
 CPU_CACHE = 128 << 20
+OWN_PAGES = 64 << 10
+"""Blocks of at least these bytes shall have pages of their own, so that freeing them frees memory."""
+M_MMAP_THRESHOLD = -3
+"""The option's number in glibc's malloc.h."""
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says a container's limit: cgroup v2, then v1."""
 
@@ -47,8 +53,22 @@ def limit(budget: int) -> None:
     mx.set_memory_limit(budget)
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     mx.set_cache_limit(min(budget // 32, CPU_CACHE) if on_cpu else budget // 32)
+    if on_cpu:
+        _keep_blocks_apart()
     if mx.metal.is_available():
         mx.set_wired_limit(min(budget, int(mx.device_info()["max_recommended_working_set_size"])))
+
+
+def _keep_blocks_apart() -> None:
+    """Fix the size from which glibc gives a block pages of its own.
+
+    Left alone it rises to the largest block ever freed, arrays of ever new sizes then share its heaps with everything
+    else, and the gaps between them stay with the process for good. Other systems' allocators have no such option.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(M_MMAP_THRESHOLD, OWN_PAGES)
 
 
 def release() -> None:

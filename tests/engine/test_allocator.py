@@ -1,0 +1,30 @@
+"""On a Linux CPU freed arrays are freed memory, whatever lies between them."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import numpy, psutil
+from app.engine.mlx.memory import limit
+
+limit(1 << 30)
+held = lambda: psutil.Process().memory_info().rss
+before = held()
+arrays, between = [], []
+for _ in range(500):
+    arrays.append(numpy.ones(100_000, dtype=numpy.uint8))
+    between.append(numpy.ones(2_000, dtype=numpy.uint8))
+full = held() - before
+del arrays
+print(full, held() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's option")
+def test_arrays_that_are_freed_go_back_to_the_system():
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    full, left = map(int, ran.stdout.split())
+    assert full > 45_000_000
+    assert left < 10_000_000
