@@ -164,8 +164,8 @@ def test_the_process_restarts_once_with_openblas_and_keeps_it_from_its_children(
         pytest.skip("needs OpenBLAS and the CPU backend")
     program = tmp_path / "program.py"
     program.write_text(
-        "import os\nfrom pathlib import Path\nfrom app.cli.native import openblas_advice\n"
-        "print('start', flush=True)\nassert openblas_advice() is None\n"
+        "import os\nfrom pathlib import Path\nfrom app.cli.native import openblas_advice, prefer_openblas\n"
+        "print('start', flush=True)\nprefer_openblas()\nassert openblas_advice() is None\n"
         "print('openblas' in Path('/proc/self/maps').read_text(), os.environ.get('LD_PRELOAD'))\n"
     )
     environ = {name: value for name, value in PLAIN.items() if name != "LD_PRELOAD"} | {"PYTHONPATH": str(ROOT)}

@@ -73,21 +73,28 @@ def _from_linker_cache() -> Path | None:
     return None
 
 
-def openblas_advice() -> str | None:
-    """Restart this process with OpenBLAS in front where that helps; where it is missing, what the person can do.
+def prefer_openblas() -> None:
+    """Restart this process with OpenBLAS in front where that helps; returns in the restarted process, too.
 
-    Returns in the restarted process, too. Call it before anything imports mlx, and before sockets or threads exist.
+    Call it before anything imports mlx, and before sockets or threads exist.
     """
     if _RESTARTED in os.environ:
         _forget_preload()
-        return None
+        return
     preload = os.environ.get("LD_PRELOAD", "")
-    if sys.platform != "linux" or backend() != "cpu" or "blas" in preload:
-        return None
-    library = openblas()
-    if library is not None:
+    if _lacks_blas() and (library := openblas()) is not None:
         _restart(library, preload)
-    return f"without OpenBLAS matrix products are 10 times slower here; to get it: {how_to_install()}"
+
+
+def openblas_advice() -> str | None:
+    """What the person can do where OpenBLAS would help and is missing."""
+    if _lacks_blas() and openblas() is None:
+        return f"without OpenBLAS matrix products are 10 times slower here; to get it: {how_to_install()}"
+    return None
+
+
+def _lacks_blas() -> bool:
+    return sys.platform == "linux" and backend() == "cpu" and "blas" not in os.environ.get("LD_PRELOAD", "")
 
 
 def _restart(library: Path, preload: str) -> NoReturn:
