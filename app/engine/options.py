@@ -1,16 +1,31 @@
 """How a model is loaded, as its entry in ``models.toml`` says."""
 
+from pathlib import Path
+
 from msgspec import Struct
 
 KV_GROUPS = (64, 32)
 """Values of one head that may share a scale and a bias in a quantised KV cache, the wanted number first."""
 
 
+class DraftOptions(Struct, frozen=True, kw_only=True):
+    """The model that drafts: its name, its directory, and how its own entry says that it is loaded."""
+
+    name: str
+    path: Path
+    quantize: int | None = None
+    kv_bits: int | None = None
+
+
 class LoadOptions(Struct, frozen=True, kw_only=True):
-    """``quantize`` is in bits per weight, ``kv_bits`` in bits per value of the KV cache; None leaves things be."""
+    """``quantize`` is in bits per weight, ``kv_bits`` in bits per value of the KV cache; None leaves things be.
+
+    ``draft`` proposes tokens for speculative decoding and belongs to the engine from the load on; None: nobody does.
+    """
 
     quantize: int | None = None
     kv_bits: int | None = None
+    draft: DraftOptions | None = None
 
 
 AS_IT_IS = LoadOptions()

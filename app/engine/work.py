@@ -4,7 +4,12 @@ from msgspec import Struct
 
 
 class Work(Struct, frozen=True):
-    """What an engine has to do: rows that decode, and prompt tokens that are not computed yet."""
+    """What an engine has to do: rows that decode, and prompt tokens that are not computed yet.
+
+    ``proposed`` are the tokens that its draft model has proposed since the load, ``accepted`` those that were kept.
+    """
 
     rows: int
     waiting_tokens: int
+    proposed: int = 0
+    accepted: int = 0

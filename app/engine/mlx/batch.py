@@ -13,11 +13,13 @@ import mlx.core as mx
 
 from app.engine.base import Prefilled, Token
 from app.engine.mlx.decode import DecodeBatch
+from app.engine.mlx.draft import Draft
 from app.engine.mlx.kv import KV
 from app.engine.mlx.pace import Pace
-from app.engine.mlx.prefix_cache import WORTH_KEEPING, PrefixCache
+from app.engine.mlx.prefix_cache import WORTH_KEEPING, PrefixCache, PrefixPool
 from app.engine.mlx.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.rows import Row, Waiting
+from app.engine.mlx.speculation import Speculation
 from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.weights import Loaded
@@ -39,18 +41,27 @@ class ModelBatch:
     """A worker of the MLX thread: each step is at most one prefill slice and one decode step of every row.
 
     ``max_rows`` bounds the rows that decode together, ``slice_tokens`` the prompt tokens between two decode steps.
+    With a ``draft`` a row that nothing runs beside is speculated for.
     """
 
     def __init__(
-        self, thread: MLXThread, loaded: Loaded, prefixes: PrefixCache, *, max_rows: int, slice_tokens: int
+        self,
+        thread: MLXThread,
+        loaded: Loaded,
+        pool: PrefixPool,
+        *,
+        max_rows: int,
+        slice_tokens: int,
+        draft: Draft | None = None,
     ) -> None:
         fresh = partial(KV.fresh, loaded.model, loaded.kv_bits)
         self._thread = thread
         self._model = loaded.model
         self._max_rows = max_rows
         self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
-        self._prefixes = prefixes
-        self._queue = PromptQueue(loaded.model, fresh, prefixes, group_tokens=slice_tokens)
+        self._prefixes = PrefixCache(pool)
+        self._speculation = None if draft is None else Speculation(draft, PrefixCache(pool), slice_tokens=slice_tokens)
+        self._queue = PromptQueue(loaded.model, fresh, self._prefixes, group_tokens=slice_tokens)
         self._task: PrefillTask | None = None
         self._batches: list[DecodeBatch] = []
         self._batchable = fresh().batchable
@@ -67,7 +78,13 @@ class ModelBatch:
         """What there is to do. Any thread: it reads, and may be a step late."""
         task = self._task
         waiting = sum(len(it.request.prompt) for it in self._queue.sequences)
-        return Work(sum(batch.rows for batch in self._batches), waiting + (task.work.left if task else 0))
+        drafted = self._speculation
+        return Work(
+            sum(batch.rows for batch in self._batches),
+            waiting + (task.work.left if task else 0),
+            drafted.proposed if drafted else 0,
+            drafted.accepted if drafted else 0,
+        )
 
     def step(self) -> bool:
         """One prefill slice, one decode step; False when every row has ended."""
@@ -89,7 +106,7 @@ class ModelBatch:
         self._queue.clear()
         self._task = None
         self._batches = []
-        self._prefixes.clear()
+        self._forget()
         for stream in streams:
             self._thread.notify(partial(stream.fail, failure))
 
@@ -121,15 +138,19 @@ class ModelBatch:
     def _step_decode(self, *, timed: bool) -> None:
         """One token for every row; a batch that fails ends its own rows."""
         started = time.perf_counter()
+        alone = len(self._batches) == 1 and self._task is None and not self._queue.sequences
+        speculation = self._speculation if alone else None
         for batch in self._batches:
             try:
-                batch.step()
+                batch.step(speculation)
             except Exception as failure:
                 log.exception("generation failed")
                 self._end(batch.abandon(), self._named(failure))
-        if timed and self._batches:
+        if timed and self._batches and speculation is None:
             self._pace.decoded(time.perf_counter() - started)
         self._batches = [batch for batch in self._batches if batch.busy]
+        if self._speculation is not None:
+            self._speculation.rest()
 
     def _end(self, rows: Iterable[Row], failure: SwitchyardError) -> None:
         """End rows, and with them what they belong to, after what was reported of them."""
@@ -145,12 +166,18 @@ class ModelBatch:
         if isinstance(failure, SwitchyardError):
             return failure
         if isinstance(failure, MemoryError) or OUT_OF_MEMORY.search(str(failure)):
-            self._prefixes.clear()
+            self._forget()
             gc.collect()
             mx.clear_cache()
             message = "The machine ran out of memory while generating; send the request again."
             return Unavailable(message, code="out_of_memory", retry_after=1)
         return EngineFailed("Generation failed inside the engine; send the request again.")
+
+    def _forget(self) -> None:
+        """Let go of what is kept for prompts to come, and of what the draft has computed."""
+        self._prefixes.clear()
+        if self._speculation is not None:
+            self._speculation.forget()
 
     def _finish(self, task: PrefillTask) -> None:
         """Keep what later prompts may share, report the computed prompts and let their rows decode."""

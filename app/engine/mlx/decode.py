@@ -12,8 +12,11 @@ import mlx.core as mx
 from app.engine.base import FinishReason, Token
 from app.engine.mlx.kv import KV
 from app.engine.mlx.logits_processor import LogitsProcessor
+from app.engine.mlx.logprobs import Score
 from app.engine.mlx.rows import ROW_FAILED, Row
+from app.engine.mlx.speculation import Speculation
 from app.engine.mlx.step import DeviceStep, HostStep, Step
+from app.engine.mlx.verification import draws
 from app.errors import EngineFailed, SwitchyardError
 
 Report = Callable[[Row, Token], None]
@@ -28,6 +31,9 @@ class DecodeBatch:
     is queued, the tokens before are read and what may come next is worked out, and then the draw is queued. On a CPU
     step N+1's graph is built while step N computes, and queued when N's tokens are drawn. A row that ends with a stop
     token has therefore been computed once too often, which is dropped; one that ends by length has not.
+
+    A lone row may be speculated for (:mod:`app.engine.mlx.speculation`): then a step is a round of draft and
+    verification, makes one token or more, and nothing is queued ahead of it.
 
     ``report`` and ``fail`` are called for rows, ``told`` after all of a step.
     """
@@ -84,9 +90,24 @@ class DecodeBatch:
         self._kv = self._inputs = self._processor = None
         return rows
 
-    def step(self) -> None:
-        """Queue the next token of every row and report the tokens of the step before."""
+    def step(self, speculation: Speculation | None = None) -> None:
+        """Queue the next token of every row and report the tokens of the step before.
+
+        With ``speculation``, which is for a batch that has nothing beside it, a lone row may make several at once.
+        """
         self._drop_finished()
+        if speculation is None or len(self._rows) != 1:
+            self._decode()
+        elif speculation.ready(self._rows[0]):
+            self._speculate(self._rows[0], speculation)
+        else:
+            started, steady = speculation.clock(), bool(self._unread)
+            self._decode()
+            if steady:
+                speculation.stepped(speculation.clock() - started)
+            speculation.catch_up(self._rows[0])
+
+    def _decode(self) -> None:
         if self._kv is None or self._inputs is None or self._processor is None:
             self._read(keep=0)
             return
@@ -112,22 +133,52 @@ class DecodeBatch:
             self._report_step(self._unread[0])
             del self._unread[0]
 
+    def _speculate(self, row: Row, speculation: Speculation) -> None:
+        """Let the draft propose, compute the logits behind every proposal at once, and draw for as long as it agrees.
+
+        What is drawn at a place counts whether it was proposed or not, so there is always one token.
+        """
+        self._read(keep=0)
+        if row.over or self._kv is None or self._inputs is None or self._processor is None:
+            return
+        if self._kv.merged:
+            self._kv = self._kv.row(0)
+        started = speculation.clock()
+        proposals = speculation.propose(row)
+        inputs = mx.concatenate([self._inputs, *proposals])
+        logits = self._model(inputs[None], cache=self._kv.layers)[0].astype(mx.float32)
+        made = accepted = 0
+        for token, score in draws(row, logits, self._processor, on_host=self._on_host):
+            self._report_token(row, token, score)
+            agrees = made < len(proposals) and token == proposals[made].item()
+            made += 1
+            accepted += agrees
+            self._inputs = mx.array([token], dtype=mx.uint32)
+            if row.over or not agrees:
+                break
+        self._kv.trim(len(proposals) + 1 - made)
+        speculation.verified(row, len(proposals), accepted, speculation.clock() - started)
+        self._told()
+
     def _report_step(self, step: Step) -> None:
         tokens, scores = step.read()
         for i, (row, token) in enumerate(zip(step.rows, tokens, strict=True)):
-            if row.done or row.cancelled:
-                continue
-            failure = _advance(row, token)
-            if failure is not None:
-                row.done = True
-                self._fail(row, failure)
-                continue
-            row.reported += 1
-            finish = _finish(row, token)
-            row.done = finish is not None
-            logprob, top = scores.get(i, (None, ()))
-            self._report(row, Token(row.sequence, row.index, token, logprob, top, finish))
+            self._report_token(row, token, scores.get(i))
         self._told()
+
+    def _report_token(self, row: Row, token: int, score: Score | None) -> None:
+        if row.done or row.cancelled:
+            return
+        failure = _advance(row, token)
+        if failure is not None:
+            row.done = True
+            self._fail(row, failure)
+            return
+        row.said.append(token)
+        finish = _finish(row, token)
+        row.done = finish is not None
+        logprob, top = score or (None, ())
+        self._report(row, Token(row.sequence, row.index, token, logprob, top, finish))
 
     def _drop_finished(self) -> None:
         keep = [i for i, row in enumerate(self._rows) if not row.over]
@@ -157,4 +208,4 @@ def _advance(row: Row, token: int) -> SwitchyardError | None:
 def _finish(row: Row, token: int) -> FinishReason | None:
     if token in row.request.stop_ids or (row.guide is not None and row.guide.complete):
         return "stop"
-    return "length" if row.reported >= row.request.max_tokens else None
+    return "length" if len(row.said) >= row.request.max_tokens else None

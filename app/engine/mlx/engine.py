@@ -8,6 +8,7 @@ from typing import Any
 from app.engine.base import Sequence
 from app.engine.grammar import Grammar
 from app.engine.mlx.batch import ModelBatch
+from app.engine.mlx.draft import Draft
 from app.engine.mlx.grammar import GrammarCompiler
 from app.engine.mlx.guide import Guide
 from app.engine.mlx.memory import release
@@ -33,6 +34,7 @@ class MLXEngine:
         loaded: Loaded,
         context_length: int,
         fingerprint: str,
+        draft: Draft | None = None,
     ) -> None:
         self._thread = thread
         self._batch: ModelBatch | None = batch
@@ -40,8 +42,9 @@ class MLXEngine:
         self._loaded: Loaded | None = loaded
         self.tokenizer = tokenizer
         self.context_length = context_length
-        self.nbytes = loaded.nbytes
-        self.kv_bytes_per_token = loaded.kv_bytes_per_token
+        held = (loaded,) if draft is None else (loaded, draft.loaded)
+        self.nbytes = sum(it.nbytes for it in held)
+        self.kv_bytes_per_token = sum(it.kv_bytes_per_token for it in held)
         self.fingerprint = fingerprint
 
     async def prepare(self, grammar: Grammar) -> None:

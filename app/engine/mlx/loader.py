@@ -18,17 +18,18 @@ from app.engine.base import Engine
 from app.engine.mlx.adapter import adapt
 from app.engine.mlx.aside import Aside
 from app.engine.mlx.batch import ModelBatch
+from app.engine.mlx.draft import Draft, DraftRefused, check_pair, common_vocabulary
 from app.engine.mlx.engine import MLXEngine
 from app.engine.mlx.grammar import GrammarCompiler
 from app.engine.mlx.kv import KV
 from app.engine.mlx.memory import release
-from app.engine.mlx.prefix_cache import PrefixCache, PrefixPool
+from app.engine.mlx.prefix_cache import PrefixPool
 from app.engine.mlx.quantise import cache_home, quantised
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
 from app.engine.mlx.tokenizer_cache import TokenizerCache
 from app.engine.mlx.weights import KVBitsRefused, Loaded, load_in_steps, warm_pages
-from app.engine.options import AS_IT_IS, LoadOptions
+from app.engine.options import AS_IT_IS, DraftOptions, LoadOptions
 from app.errors import ModelUnusable
 
 SLICE, CUDA_SLICE = 512, 2048
@@ -37,6 +38,9 @@ before its graph is built; its time is bounded by :mod:`app.engine.mlx.pace` any
 """
 DEFAULT_CONTEXT = 4096
 """For configurations that do not say how long their context is."""
+
+UNLOADABLE = (ValueError, TypeError, KeyError, OSError, RuntimeError, AttributeError, IndexError)
+"""What mlx-lm raises for files that it cannot make a model of."""
 
 log = logging.getLogger(__name__)
 
@@ -79,30 +83,52 @@ class MLXLoader:
         if options.quantize is not None:
             path = await self._thread.run_in_steps(quantised(path, options.quantize, self._cache, self._aside))
         config = await asyncio.to_thread(load_config, path)
-        tokenizer = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
+        reading = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
+        draft = None if options.draft is None else await self._draft(options.draft, await reading)
         await asyncio.to_thread(warm_pages, path)
         weights = self._thread.run_in_steps(load_in_steps(path, self._aside, options.kv_bits))
-        await asyncio.gather(weights, tokenizer, return_exceptions=True)
-        loaded, read = weights.result(), tokenizer.result()
+        await asyncio.gather(weights, reading, return_exceptions=True)
+        loaded, tokenizer = weights.result(), reading.result()
         length, fingerprint = _context_length(config), _fingerprint(path, config, options)
-        return await self._thread.call(lambda: self._engine(name, loaded, read, length, fingerprint))
+        return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))
 
     async def _adapt(self, base: MLXEngine, path: Path, name: str, options: LoadOptions) -> MLXEngine:
         config = json.loads(await asyncio.to_thread((path / "adapter_config.json").read_text))
+        tokenizer, length = base.tokenizer, base.context_length
+        draft = None if options.draft is None else await self._draft(options.draft, tokenizer)
         loaded = await self._thread.run_in_steps(adapt(base.loaded, path, self._aside, options.kv_bits))
         fingerprint = _fingerprint(path, {"base": base.fingerprint, "adapter": config}, options)
-        length, tokenizer = base.context_length, base.tokenizer
-        return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint))
+        return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))
+
+    async def _draft(self, draft: DraftOptions, target: MLXTokenizer) -> Draft:
+        """The weights of the model that drafts, once its tokens are known to be those of ``target``."""
+        path = draft.path
+        try:
+            if draft.quantize is not None:
+                path = await self._thread.run_in_steps(quantised(path, draft.quantize, self._cache, self._aside))
+            config = await asyncio.to_thread(load_config, path)
+            tokenizer = await self._tokenizers.load(path, config.get("eos_token_id"))
+            vocabulary = await asyncio.to_thread(common_vocabulary, target, tokenizer, draft.name)
+            await asyncio.to_thread(warm_pages, path)
+            loaded = await self._thread.run_in_steps(load_in_steps(path, self._aside, draft.kv_bits))
+        except DraftRefused:
+            raise
+        except UNLOADABLE as failure:
+            why = _reason(failure, draft.path)
+            raise DraftRefused(f"draft_model = '{draft.name}' cannot be loaded: {why}") from failure
+        return Draft(draft.name, loaded, vocabulary, _context_length(config))
 
     async def _named(self, loading: Coroutine[None, None, MLXEngine], name: str, path: Path) -> MLXEngine:
         """Whatever goes wrong, told with the model's name and without its place."""
         try:
             return await loading
-        except (ValueError, TypeError, KeyError, OSError, RuntimeError, AttributeError, IndexError) as failure:
+        except UNLOADABLE as failure:
             await self._thread.call(release)
             advice = "Name another one or repair it"
             if isinstance(failure, KVBitsRefused):
                 advice = "Take kv_bits out of its entry in models.toml, or name another one"
+            if isinstance(failure, DraftRefused):
+                advice = "Take draft_model out of its entry in models.toml, or name another draft there"
             raise ModelUnusable(
                 f"The model '{name}' cannot be loaded: {_reason(failure, path)}. {advice}.", param="model"
             ) from failure
@@ -112,8 +138,17 @@ class MLXLoader:
         await self._thread.close()
 
     def _engine(
-        self, name: str, loaded: Loaded, tokenizer: MLXTokenizer, context_length: int, fingerprint: str
+        self,
+        name: str,
+        loaded: Loaded,
+        tokenizer: MLXTokenizer,
+        context_length: int,
+        fingerprint: str,
+        *,
+        draft: Draft | None,
     ) -> MLXEngine:
+        if draft is not None:
+            check_pair(loaded, draft)
         if loaded.kv_bits is not None:
             kv = KV.fresh(loaded.model, loaded.kv_bits)
             told = "%s holds the KV cache of %d of its %d layers in %d bits per value; any others stay as they are"
@@ -123,15 +158,17 @@ class MLXLoader:
             ModelBatch(
                 self._thread,
                 loaded,
-                PrefixCache(self._prefixes),
+                self._prefixes,
                 max_rows=self._max_rows,
                 slice_tokens=self._slice_tokens,
+                draft=draft,
             ),
             tokenizer,
             GrammarCompiler(tokenizer.serialized, vocabulary=loaded.vocabulary, eos_ids=tokenizer.eos_ids),
             loaded=loaded,
             context_length=context_length,
             fingerprint=fingerprint,
+            draft=draft,
         )
 
 
@@ -145,11 +182,19 @@ def _context_length(config: dict[str, Any]) -> int:
 
 
 def _fingerprint(path: Path, config: dict[str, Any], options: LoadOptions) -> str:
-    """Changes with the weights' files, the configuration, the engine's versions and what was made of it on load."""
-    files = sorted((f.name, f.stat().st_size) for f in path.glob("*.safetensors"))
-    made = [version("mlx"), version("mlx-lm"), str(mx.default_device()), options.kv_bits]
-    told = json.dumps([files, config, *made], default=str)
+    """Changes with the weights' files, the configuration, the engine's versions and what was made of it on load.
+
+    A draft counts: passes over several tokens round differently, so where two tokens are as likely it may tip scales.
+    """
+    made: list[Any] = [version("mlx"), version("mlx-lm"), str(mx.default_device()), options.kv_bits]
+    if options.draft is not None:
+        made += [options.draft.name, _files(options.draft.path), options.draft.quantize, options.draft.kv_bits]
+    told = json.dumps([_files(path), config, *made], default=str)
     return "fp_" + hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _files(path: Path) -> list[tuple[str, int]]:
+    return sorted((f.name, f.stat().st_size) for f in path.glob("*.safetensors"))
 
 
 def _reason(failure: Exception, path: Path) -> str:

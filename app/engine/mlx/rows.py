@@ -19,7 +19,7 @@ ROW_FAILED = "row_failed"
 class Row:
     """One choice of sequence ``sequence``.
 
-    ``queued`` counts the tokens asked of the device, ``reported`` those handed on. ``cancelled`` is the only field
+    ``queued`` counts the tokens asked of the device, ``said`` holds those handed on. ``cancelled`` is the only field
     that the event loop writes; the MLX thread reads it before every step. ``guide`` says what may come next, None:
     everything.
     """
@@ -32,8 +32,8 @@ class Row:
         "index",
         "queued",
         "random",
-        "reported",
         "request",
+        "said",
         "sequence",
         "stream",
     )
@@ -44,7 +44,7 @@ class Row:
         self.index = index
         self.request = request
         self.queued = 0
-        self.reported = 0
+        self.said: list[int] = []
         self.done = False
         self.cancelled = False
         self.guide: Guide | None = None
@@ -58,6 +58,16 @@ class Row:
     def over(self) -> bool:
         """Whether no further step may include this row."""
         return self.done or self.cancelled or self.queued >= self.request.max_tokens
+
+    @property
+    def length(self) -> int:
+        """Tokens of its prompt and of its answer so far."""
+        return len(self.request.prompt) + len(self.said)
+
+    def tokens(self, start: int = 0) -> list[int]:
+        """These tokens, from the one at ``start`` on."""
+        prompt = self.request.prompt
+        return [*prompt[start:], *self.said[max(0, start - len(prompt)) :]]
 
 
 class Waiting:

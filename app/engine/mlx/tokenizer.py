@@ -84,6 +84,11 @@ class MLXTokenizer:
             ) from refusal
         return text
 
+    def vocabulary(self) -> dict[str, int]:
+        """Every token's id, by its spelling; made anew."""
+        vocabulary: dict[str, int] = self._hf.get_vocab()
+        return vocabulary
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that one token stands for."""
         table = self._bytes
