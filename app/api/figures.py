@@ -23,11 +23,22 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
     backlog = GaugeMetricFamily(
         "switchyard_prefill_backlog_tokens", "Tokens of prompts still to compute", labels=("model",)
     )
+    proposed = CounterMetricFamily(
+        "switchyard_draft_tokens_proposed", "Tokens that a draft model proposed, since the load", labels=("model",)
+    )
+    accepted = CounterMetricFamily(
+        "switchyard_draft_tokens_accepted", "Of these, tokens that the model itself drew", labels=("model",)
+    )
     for model, work in figures.work.items():
         rows.add_metric([model], work.rows)
         backlog.add_metric([model], work.waiting_tokens)
+        if work.proposed:
+            proposed.add_metric([model], work.proposed)
+            accepted.add_metric([model], work.accepted)
     yield rows
     yield backlog
+    yield proposed
+    yield accepted
     counts = figures.counts
     yield CounterMetricFamily("switchyard_model_loads", "Models loaded", counts.loads)
     yield CounterMetricFamily("switchyard_model_load_failures", "Models that could not be loaded", counts.load_failures)

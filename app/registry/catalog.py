@@ -43,7 +43,8 @@ class Catalog:
             self._aliases.update(dict.fromkeys(entry.aliases, target))
             if target != name:
                 self._aliases[name] = target
-        self._named = {name.partition("@")[0] for name in (self.name(None), *settings.models)}
+        drafts = (self.name(entry.draft_model) for entry in settings.models.values() if entry.draft_model)
+        self._named = {name.partition("@")[0] for name in (self.name(None), *settings.models, *drafts)}
 
     def name(self, model: str | None) -> str:
         """The id that a name stands for: the default for None, what an alias says, or itself. Knows no disk."""

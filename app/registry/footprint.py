@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from app.engine.options import kv_group
+from app.engine.options import DraftOptions, kv_group
 from app.registry.hub import Tensor, tensors_of, weights
 
 _ALLOWANCE_TOKENS = 1024
@@ -20,11 +20,15 @@ _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class Footprint(Struct, frozen=True):
-    """A model on disk: its directory, the bytes of its weights, and KV cache for a first short request."""
+    """A model on disk: its directory, the bytes of its weights, and KV cache for a first short request.
+
+    Both numbers include those of its ``draft``.
+    """
 
     path: Path
     weights: int
     allowance: int = 0
+    draft: DraftOptions | None = None
 
     @property
     def needed(self) -> int:

@@ -7,7 +7,6 @@ Each is a task of its own that outlives whoever asked for it, and ends in one of
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
 
 from app.engine.base import Engine, EngineLoader
 from app.engine.options import LoadOptions
@@ -87,7 +86,7 @@ class Lifecycle:
         try:
             if slot.footprint is None:
                 raise RuntimeError("A model is loaded only after its files have been found.")
-            engine = await self._engine(slot, slot.footprint.path)
+            engine = await self._engine(slot, slot.footprint)
         except Exception as error:  # noqa: BLE001 - told to everyone who waits
             self.counts.load_failures += 1
             slot.gone()
@@ -98,12 +97,12 @@ class Lifecycle:
             del engine
             self._changed(slot)
 
-    async def _engine(self, slot: Slot, path: Path) -> Engine:
+    async def _engine(self, slot: Slot, found: Footprint) -> Engine:
         entry = slot.source.entry
-        options = LoadOptions(quantize=entry.quantize, kv_bits=entry.kv_bits)
+        options = LoadOptions(quantize=entry.quantize, kv_bits=entry.kv_bits, draft=found.draft)
         if slot.base is not None:
-            return await self._loader.adapt(slot.base.engine, path, name=slot.model, options=options)
-        return await self._loader.load(path, name=slot.model, options=options)
+            return await self._loader.adapt(slot.base.engine, found.path, name=slot.model, options=options)
+        return await self._loader.load(found.path, name=slot.model, options=options)
 
     async def _run_close(self, slot: Slot, engine: Engine) -> None:
         try:

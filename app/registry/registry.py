@@ -8,7 +8,7 @@ from msgspec import structs
 
 from app.engine.base import EngineLoader, MemoryGauge, PendingLease
 from app.errors import Conflict, ModelNotFound, SwitchyardError
-from app.registry import report
+from app.registry import drafts, report
 from app.registry.budget import NoPrefixCaches, PrefixCaches, budget_of
 from app.registry.catalog import Catalog
 from app.registry.dispatcher import Dispatcher
@@ -49,7 +49,7 @@ class ModelRegistry:
         self._started = int(time.time())
         self._preloads: set[asyncio.Task[None]] = set()
         self._dispatcher = Dispatcher(
-            shelf.fetch,
+            lambda source: drafts.fetch(source, catalog, shelf),
             loader,
             gauge,
             self._caches,
@@ -115,7 +115,7 @@ class ModelRegistry:
         """Remove a hub model, all revisions, from disk; bytes freed. :class:`app.errors.Conflict` while in use."""
         source = await self._catalog.find(model)
         for slot in self._dispatcher.slots.values():
-            if isinstance(source, HubRepo) and isinstance(slot.source, HubRepo) and slot.source.repo == source.repo:
+            if isinstance(source, HubRepo) and source.repo in drafts.repos(slot.source, self._catalog):
                 raise Conflict(f"{slot.model} is in memory or asked for. Unload it first.")
         return await self._shelf.delete(source)
 
