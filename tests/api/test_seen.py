@@ -15,10 +15,12 @@ from app.api.metrics import MODELS, Metrics
 from app.api.observed import observed
 from app.api.record import Record
 from app.api.tracing import tracer
+from app.engine.work import Work
 from app.errors import EngineFailed
 from app.observability import configure_logging
 from tests.support.asgi import exchange, request
 from tests.support.events import COMPLETED, STARTED, ScriptedStrategy, told
+from tests.support.scripted import ScriptedEngine
 
 ASK = {"model": "org/tiny", "prompt": "Hi", "max_tokens": 5}
 OPS = Path(__file__).parents[2] / "docs" / "ops"
@@ -111,6 +113,16 @@ async def test_metrics_count_requests_tokens_and_failures(serve):
     assert seen['switchyard_memory_bytes{"kind": "weights"}'] == 100
     assert seen["switchyard_queue_depth"] == 0
     assert seen["switchyard_running_requests"] == 0
+
+
+async def test_draft_tokens_are_counted_for_models_that_are_drafted_for(serve, monkeypatch):
+    app = serve()
+    await request(app, "POST", "/v1/completions", ASK)
+    assert not [name for name in await scraped(app) if "draft_tokens" in name]
+    monkeypatch.setattr(ScriptedEngine, "work", lambda _: Work(0, 0, proposed=9, accepted=7))
+    seen = await scraped(app)
+    assert seen['switchyard_draft_tokens_proposed_total{"model": "org/tiny"}'] == 9
+    assert seen['switchyard_draft_tokens_accepted_total{"model": "org/tiny"}'] == 7
 
 
 async def test_a_failure_within_a_stream_is_a_failure(serve):

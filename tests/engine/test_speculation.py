@@ -129,18 +129,21 @@ async def test_the_text_is_that_without_a_draft(drafted, plain, sampling, length
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 30, 31])
-async def test_an_answer_ends_at_its_length(drafted, plain, most):
-    made = await same(drafted, plain, Sequence(prompt(1, 10), SEEDED, max_tokens=most))
+async def test_an_answer_ends_at_its_length(drafted, plain, most, passes):
+    made = await same(drafted, plain, Sequence(prompt(1, 60), SEEDED, max_tokens=most))
     assert len(made[0, 0]) == most
+    assert all(width <= max(1, most - OPENING - 1) for layers, width in passes if layers == 4 and width < 20)
 
 
-async def test_a_stop_token_inside_an_accepted_run_is_the_last(drafted, plain):
-    for place in range(OPENING, OPENING + 12):
-        for sampling in (GREEDY, SEEDED):
-            free, _ = await run(plain, Sequence(prompt(2, 20), sampling, max_tokens=30))
-            stops = frozenset({ids(free[0, 0])[place]})
-            made = await same(drafted, plain, Sequence(prompt(2, 20), sampling, 60, stops))
-            assert made[0, 0][-1].finish == "stop"
+@pytest.mark.parametrize("sampling", [GREEDY, SEEDED])
+async def test_a_stop_token_inside_an_accepted_run_is_the_last(drafted, plain, sampling):
+    free, _ = await run(plain, Sequence(prompt(2, 20), sampling, max_tokens=30))
+    for place in range(OPENING, OPENING + 7):
+        stops = frozenset({ids(free[0, 0])[place]})
+        made, _ = await run(drafted, Sequence(prompt(2, 20), sampling, 60, stops))
+        assert ids(made[0, 0]) == ids(free[0, 0])[: len(made[0, 0])]
+        assert [token.id in stops for token in made[0, 0]] == [False] * (len(made[0, 0]) - 1) + [True]
+        assert [token.finish for token in made[0, 0]] == [None] * (len(made[0, 0]) - 1) + ["stop"]
 
 
 @pytest.mark.parametrize("least", [1, 5, 6, 7, 8, 20])
@@ -260,19 +263,24 @@ async def test_it_is_off_while_rows_run_together(right, plain, passes):
 async def test_another_stream_joins_in_the_middle_and_leaves_again(drafted, plain, sampling, passes):
     alone = Sequence(prompt(20, 40), SAMPLINGS[sampling], max_tokens=300)
     expected, _ = await run(plain, alone)
-    other = Sequence(prompt(21, 90), SAMPLINGS[sampling], max_tokens=40)
+    other = Sequence(prompt(21 if sampling == "greedy" else 22, 400), SAMPLINGS[sampling], max_tokens=40)
     beside, _ = await run(plain, other)
+    passes.clear()
     told, proposed, joined = [], [drafted.work().proposed], None
     async for items in drafted.generate((alone,)):
         told += [item.id for item in items if isinstance(item, Token)]
         if len(told) >= 60 and joined is None:
             proposed.append(drafted.work().proposed)
+            begun = len(passes)
             joined = asyncio.create_task(run(drafted, other))
     made, _ = await joined
     proposed.append(drafted.work().proposed)
     assert told == ids(expected[0, 0])
     assert ids(made[0, 0]) == ids(beside[0, 0])
     assert proposed[0] < proposed[1] < proposed[2]
+    slices = [place for place, (layers, width) in enumerate(passes) if place >= begun and (layers, width) == (4, 64)]
+    assert len(slices) > 2
+    assert {it for it in passes[slices[0] : slices[-1]] if it[1] <= MOST + 1} <= {(4, 1)}, "nor beside a prompt"
 
 
 async def test_a_row_that_is_cancelled_in_the_middle_leaves_nothing_behind(drafted, plain):
@@ -372,7 +380,10 @@ async def test_the_draft_counts_and_all_of_it_comes_back(loader, load, plain):
     assert mx.get_active_memory() - before >= engine.nbytes
     stream = engine.generate((Sequence(prompt(15, 100), SEEDED, max_tokens=1500),))
     await anext(stream)
+    pool = engine._batch._prefixes._pool
+    assert pool.nbytes > 100 * engine.kv_bytes_per_token, "the target's prompt and the draft's"
     await engine.close()
+    assert pool.nbytes == 0
     await loader._thread.call(release)
     assert abs(mx.get_active_memory() - before) < 1 << 16
 
@@ -421,7 +432,7 @@ async def test_logits_narrower_than_the_vocabulary_are_refused_and_wider_ones_ar
         weights = dict(mx.load(str(directory / "model.safetensors")))
         table = weights["model.embed_tokens.weight"]
         size = table.shape[0] + more
-        table = table[:size] if more < 0 else mx.concatenate([table, mx.ones((more, table.shape[1]))])
+        table = table[:size] if more < 0 else mx.concatenate([table, 10 * table[:more]])
         weights["model.embed_tokens.weight"] = table
         mx.save_safetensors(str(directory / "model.safetensors"), weights, metadata={"format": "mlx"})
         config = (

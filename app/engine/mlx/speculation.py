@@ -205,7 +205,7 @@ class Speculation:
 
     def _behind(self, row: Row) -> bool:
         """Whether the draft has missed more than it is given at once."""
-        return self._work is not None or row.length - self._seen > self._most
+        return row.length - self._seen > self._most
 
     def _room(self, row: Row) -> int:
         """How many tokens may be proposed: the target adds one more, and the draft has a context of its own."""
