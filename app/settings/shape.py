@@ -43,7 +43,13 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     adapter: Annotated[
         Name | None, Meta(description="LoRA adapter: a directory below a model root, by its relative path.")
     ] = None
-    draft_model: Annotated[Name | None, Meta(description="Model that drafts tokens for speculative decoding.")] = None
+    draft_model: Annotated[
+        Name | None,
+        Meta(
+            description="Small model of the same vocabulary that proposes tokens while one answer runs alone: "
+            "the same text, sooner."
+        ),
+    ] = None
     kv_bits: Annotated[
         Literal[2, 3, 4, 5, 6, 8] | None,
         Meta(
