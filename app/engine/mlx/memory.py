@@ -11,10 +11,6 @@ import mlx.core as mx
 import psutil
 
 CPU_CACHE = 128 << 20
-OWN_PAGES = 64 << 10
-"""Blocks of at least these bytes shall have pages of their own, so that freeing them frees memory."""
-M_MMAP_THRESHOLD = -3
-"""The option's number in glibc's malloc.h."""
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says a container's limit: cgroup v2, then v1."""
 
@@ -53,29 +49,27 @@ def limit(budget: int) -> None:
     mx.set_memory_limit(budget)
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     mx.set_cache_limit(min(budget // 32, CPU_CACHE) if on_cpu else budget // 32)
-    if on_cpu:
-        _keep_blocks_apart()
     if mx.metal.is_available():
         mx.set_wired_limit(min(budget, int(mx.device_info()["max_recommended_working_set_size"])))
-
-
-def _keep_blocks_apart() -> None:
-    """Fix the size from which glibc gives a block pages of its own.
-
-    Left alone it rises to the largest block ever freed, arrays of ever new sizes then share its heaps with everything
-    else, and the gaps between them stay with the process for good. Other systems' allocators have no such option.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(M_MMAP_THRESHOLD, OWN_PAGES)
 
 
 def release() -> None:
     """Give freed arrays back to the system. MLX thread only; slow enough to be for evictions, not for steps."""
     gc.collect()
     mx.synchronize()
+    give_back()
+
+
+def give_back() -> None:
+    """Give back what is kept for reuse: MLX's buffers, and the free pages that glibc holds between blocks in use.
+
+    glibc alone never lets go of the latter. Other systems' allocators need no such call. MLX thread only.
+    """
     mx.clear_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _cgroup_limits() -> list[int]:

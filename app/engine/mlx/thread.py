@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, Protocol, TypeVar
 
-import mlx.core as mx
+from app.engine.mlx.memory import give_back
 
 IDLE_SECONDS = 2.0
 
@@ -117,11 +117,11 @@ class MLXThread:
         return True
 
     def _next_call(self) -> Callable[[], None] | None:
-        """Wait for a call; after a moment without work, buffers kept for reuse go back to the system."""
+        """Wait for a call; after a moment without work, memory kept for reuse goes back to the system."""
         try:
             return self._calls.get(timeout=IDLE_SECONDS)
         except Empty:
-            mx.clear_cache()
+            give_back()
             return self._calls.get()
 
     def _run_call(self, call: Callable[[], None] | None) -> bool:
