@@ -74,9 +74,7 @@ class DecodeBatch:
     def join(self, rows: list[Row], kv: KV, inputs: list[int]) -> None:
         """Add rows whose prompts are in ``kv`` but for their last token, ``inputs``."""
         added = mx.array(inputs, dtype=mx.uint32)
-        processor = LogitsProcessor(
-            self._rows + rows, self._processor
-        )  # first: what fails here has changed nothing yet
+        processor = LogitsProcessor(self._rows + rows, self._processor)  # first: if it fails, nothing has changed
         if self._kv is None or self._inputs is None:
             self._kv, self._inputs = kv, added
         else:

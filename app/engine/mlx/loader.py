@@ -13,6 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_lm.utils import load_config
+from msgspec.structs import replace
 
 from app.engine.base import Engine
 from app.engine.mlx.adapter import adapt
@@ -70,14 +71,14 @@ class MLXLoader:
 
     async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
-        return await self._named(self._load(path, name, options), name, path)
+        return await self._named(self._load(path, name, _usable(options, name)), name, path)
 
     async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """An engine of its own over the base's arrays."""
         resident: Any = base
         if not isinstance(resident, MLXEngine):
             raise TypeError("An adapter's base is an engine of this loader.")
-        return await self._named(self._adapt(resident, path, name, options), name, path)
+        return await self._named(self._adapt(resident, path, name, _usable(options, name)), name, path)
 
     async def _load(self, path: Path, name: str, options: LoadOptions) -> MLXEngine:
         if options.quantize is not None:
@@ -170,6 +171,17 @@ class MLXLoader:
             fingerprint=fingerprint,
             draft=draft,
         )
+
+
+def _usable(options: LoadOptions, name: str) -> LoadOptions:
+    """Without the draft on CUDA, where MLX plans attention anew for each length behind which several tokens stand.
+
+    On an H100 that took 50 to 80 ms a pass, of steps of 5 (135 million weights) and 9 ms (8 billion).
+    """
+    if options.draft is None or not mx.cuda.is_available():
+        return options
+    log.warning("%s is loaded without its draft_model: on CUDA verifying a draft takes longer than what it saves", name)
+    return replace(options, draft=None)
 
 
 def _context_length(config: dict[str, Any]) -> int:

@@ -23,10 +23,8 @@ from app.engine.mlx.step import DeviceStep, HostStep
 
 FIRST = 4
 """Tokens that a row's first draft has."""
-MOST, CUDA_MOST = 8, 2
-"""Most tokens of a draft. CUDA plans attention anew, for a tenth of a second, for every shape of four or more queries,
-and behind each token kept the shape is another one.
-"""
+MOST = 8
+"""Most tokens of a draft."""
 OPENING = 3
 """Tokens that each row says without a draft; what they take is what drafts are held against."""
 ROUNDS = 4
@@ -42,9 +40,8 @@ class Worth:
     as a whole, else one less. Rounds that take longer per token than plain steps do are followed by a pause.
     """
 
-    def __init__(self, most: int) -> None:
-        self.size = min(FIRST, most)
-        self._most = most
+    def __init__(self) -> None:
+        self.size = FIRST
         self._resume = 0
         self._pause = PAUSE
         self._rounds, self._tokens, self._seconds = 0, 0, 0.0
@@ -55,7 +52,7 @@ class Worth:
 
     def judge(self, proposed: int, accepted: int, seconds: float, *, plain: float, said: int) -> None:
         """A round has ended: it took ``seconds`` for the accepted tokens and one more, a plain step takes ``plain``."""
-        self.size = min(self._most, self.size + 2) if accepted == proposed else max(1, self.size - 1)
+        self.size = min(MOST, self.size + 2) if accepted == proposed else max(1, self.size - 1)
         self._rounds += 1
         self._tokens += accepted + 1
         self._seconds += seconds
@@ -84,15 +81,12 @@ class Speculation:
         slice_tokens: int,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        on_cuda = mx.cuda.is_available()
         self.proposed = 0
         self.accepted = 0
         self.clock = clock
         self._draft = draft
         self._prefixes = prefixes
-        self._most = CUDA_MOST if on_cuda else MOST
-        self._few_shapes = on_cuda
-        self._pace = Pace(slice_tokens, steady=not on_cuda)
+        self._pace = Pace(slice_tokens, steady=True)
         self._step = HostStep if mx.default_device() == mx.Device(mx.cpu) else DeviceStep
         self._plain_seconds = 0.0
         self._row: Row | None = None
@@ -102,7 +96,7 @@ class Speculation:
         self._seen = self._aim = 0
         self._work: Prefill | None = None
         self._sliced = False
-        self._worth = Worth(self._most)
+        self._worth = Worth()
 
     @property
     def kv_bytes(self) -> int:
@@ -127,9 +121,7 @@ class Speculation:
         inputs = mx.array(row.tokens(self._seen), dtype=mx.uint32)
         proposals: list[mx.array] = []
         for _ in range(min(self._worth.size, self._room(row))):
-            inputs = mx.minimum(
-                inputs, draft.loaded.vocabulary - 1
-            )  # the target may have said an id that the draft has not
+            inputs = mx.minimum(inputs, draft.loaded.vocabulary - 1)  # the target may know more ids
             logits = draft.loaded.model(inputs[None], cache=self._kv.layers)[:, -1, : draft.vocabulary]
             logits = logits.astype(mx.float32)
             step = self._step([self._shadow], logits, logits)
@@ -166,7 +158,7 @@ class Speculation:
             return
         if self._work is None:
             missed = row.tokens(self._seen)[:-1]
-            self._work = Prefill(self._draft.loaded.model, [missed], [self._kv], few_shapes=self._few_shapes)
+            self._work = Prefill(self._draft.loaded.model, [missed], [self._kv], few_shapes=False)
             self._aim = self._seen + len(missed)
         started = time.perf_counter()
         tokens = self._work.step(self._pace.slice(decoding=True))
@@ -198,14 +190,14 @@ class Speculation:
         self._seen = self._found
         self._row = row
         self._shadow = Row(row.stream, row.sequence, row.index, replace(row.request, logprobs=None))
-        self._worth = Worth(self._most)
+        self._worth = Worth()
 
     def _let_go(self) -> None:
         self._row = self._shadow = self._kv = self._work = None
 
     def _behind(self, row: Row) -> bool:
         """Whether the draft has missed more than it is given at once."""
-        return row.length - self._seen > self._most
+        return row.length - self._seen > MOST
 
     def _room(self, row: Row) -> int:
         """How many tokens may be proposed: the target adds one more, and the draft has a context of its own."""
