@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from app.engine.mlx.rows import Row
+from app.engine.mlx.weighing import COLDEST
 
 SPAN = 64.0
 """Scaled logits this far below the maximum weigh e**-64 and are not searched."""
@@ -39,7 +40,7 @@ def _sample(logits: mx.array, rows: Sequence[Row]) -> mx.array:
     cuts_count = any(s.top_k for s in samplings)
     return _draw(
         logits,
-        temperature=mx.array([[s.temperature] for s in samplings]),
+        temperature=mx.array([[max(s.temperature, COLDEST)] for s in samplings]),
         top_p=mx.array([[s.top_p if s.top_p < 1 else float("inf")] for s in samplings]) if cuts_mass else None,
         min_p=mx.array([[s.min_p] for s in samplings]),
         top_k=mx.array([[float(s.top_k or "inf")] for s in samplings]) if cuts_count else None,

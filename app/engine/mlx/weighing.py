@@ -34,6 +34,8 @@ BOUND = 2 / (exp(1) * log(2)) * (1 + ROUNDING) ** 2
 """The largest bound over exp: ``(1 + f) / 2**f`` at its maximum, ``f = 1 / log(2) - 1``."""
 COLD = 1e-2
 """Below this temperature exponentials are computed at once: hardly any token has a weight."""
+COLDEST = 1e-30
+"""Colder is no different, and its inverse would be beyond float32."""
 
 
 class Room:
@@ -123,7 +125,7 @@ class Weights:
     def _compute(self) -> None:
         """Go on with the exponentials themselves."""
         np.subtract(self._logits, self._top, out=self._flat)
-        self._flat *= np.float32(1 / self._sampling.temperature)
+        self._flat *= np.float32(1 / max(self._sampling.temperature, COLDEST))
         np.exp(self._flat, out=self._flat)
         self._slack = 1.0
         self._total = float(_edges(self._blocks)[-1])
