@@ -22,8 +22,9 @@ def bounds(logits, temperature, rows=3):
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_bounds_lie_above_exponentials_and_not_far(shape, temperature):
-    logits = logits_of(shape)
+@pytest.mark.parametrize("bias", [0, 1e4, -1e30], ids=["", "forced", "banned"])
+def test_bounds_lie_above_exponentials_and_not_far(shape, temperature, bias):
+    logits = logits_of(shape) + np.float32(bias)
     exact = np.exp((logits.astype(float) - logits.max()) / temperature)
     for made in bounds(logits, temperature):
         ratio = made.reshape(-1)[: logits.size][exact > 1e-37] / exact[exact > 1e-37]

@@ -26,8 +26,8 @@ SPARSE = 50
 
 BITS_PER_NAT = 2**23 / log(2)
 """How much a float32's bits, read as an integer, grow while its logarithm grows by 1."""
-NATS_OF_ONE = 127 * log(2)
-"""The bits of 1.0 in these units; weights below ``exp(-NATS_OF_ONE)`` count as 0."""
+BITS_OF_ONE = np.float32(127 << 23)
+"""The bits of 1.0, read as an integer; weights below ``exp(-127 * log(2))`` count as 0."""
 ROUNDING = 1e-4
 """More than what float32 arithmetic adds to or takes from a bound, relatively."""
 BOUND = 2 / (exp(1) * log(2)) * (1 + ROUNDING) ** 2
@@ -54,8 +54,9 @@ class Room:
         rows, vocabulary = logits.shape
         floats, bits = self._floats[:rows, :vocabulary], self._bits[:rows, : _blocks(vocabulary) * BLOCK]
         with np.errstate(all="ignore"):  # rows that are no numbers are told apart by their tops
-            np.subtract(logits, (tops - NATS_OF_ONE * temperatures).astype(np.float32)[:, None], out=floats)
+            np.subtract(logits, tops[:, None], out=floats)  # first: biases make logits too large for what follows
             np.multiply(floats, (BITS_PER_NAT / temperatures).astype(np.float32)[:, None], out=floats)
+            np.add(floats, BITS_OF_ONE, out=floats)
             if not floats.min() >= 0:
                 np.maximum(floats, 0, out=floats)
             np.copyto(bits[:, :vocabulary], floats, casting="unsafe")
