@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from tests.support.calling import THOUGHT, guided, scripted_caller
 
-HOT = {"temperature": 1.5, "seed": 4}
+HOT = {"temperature": 1.5, "seed": 5}
 ASK = [{"role": "user", "content": "Weather in Paris?"}]
 
 
