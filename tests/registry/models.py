@@ -14,3 +14,13 @@ def write_model(directory: Path, *, weights: int = 400, config: dict[str, object
     header = json.dumps({"w": {"dtype": "F32", "shape": [weights // 4], "data_offsets": [0, weights]}}).encode()
     (directory / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(weights))
     return directory
+
+
+def write_adapter(directory: Path, *, weights: int = 400) -> Path:
+    """A LoRA adapter's directory: adapter_config.json and one safetensors file of that many bytes."""
+    write_model(directory, weights=weights)
+    for name in ("config.json", "tokenizer.json"):
+        (directory / name).unlink()
+    (directory / "adapter_config.json").write_text("{}")
+    (directory / "model.safetensors").rename(directory / "adapters.safetensors")
+    return directory

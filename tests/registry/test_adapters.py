@@ -12,7 +12,7 @@ from app.registry.residency import Turns
 from app.registry.sources import Adapted, HubRepo, LocalDirectory
 from app.settings import ModelEntry, Settings
 from tests.registry.house import House
-from tests.registry.models import write_model
+from tests.registry.models import write_adapter, write_model
 from tests.support.virtual_time import run
 
 SIZES = {"a": 100, "b": 100, "a:x": 10, "a:y": 10, "b:x": 10}
@@ -110,9 +110,7 @@ def test_who_leaves_while_the_base_is_loaded_leaves_no_lease():
 
 def adapters(tmp_path, **models):
     write_model(tmp_path / "base")
-    (tmp_path / "lora" / "mine").mkdir(parents=True)
-    (tmp_path / "lora" / "mine" / "adapter_config.json").write_text("{}")
-    (tmp_path / "lora" / "mine" / "adapters.safetensors").write_bytes(b"")
+    write_adapter(tmp_path / "lora" / "mine")
     return Catalog(Settings(model_roots=(tmp_path,), allow_models=("org/*",), models=models))
 
 

@@ -10,7 +10,7 @@ from app.registry.registry import ModelRegistry
 from app.registry.shelf import Shelf
 from app.settings import SMOLLM2, ModelEntry, Settings
 from tests.registry.conftest import IMPATIENT, REPO
-from tests.registry.models import write_model
+from tests.registry.models import write_adapter, write_model
 from tests.registry.test_registry import ALLOWANCE, opened
 from tests.support.hub import INFO, Faults
 from tests.support.scripted import ScriptedLoader, ScriptedMemory
@@ -38,11 +38,7 @@ async def test_the_draft_reaches_the_loader_as_its_own_entry_says_and_its_bytes_
 
 
 async def test_the_embedded_model_drafts_and_so_does_one_for_an_adapter(tmp_path):
-    adapter = tmp_path / "root" / "lora"
-    write_model(adapter)
-    (adapter / "config.json").unlink()
-    (adapter / "adapter_config.json").write_text("{}")
-    (adapter / "model.safetensors").rename(adapter / "adapters.safetensors")
+    write_adapter(tmp_path / "root" / "lora")
     models = {"tiny-a": ModelEntry(draft_model="smollm2"), "tiny-b:lora": ModelEntry(draft_model="tiny-a")}
     async with opened(tmp_path, models=models) as (registry, loader):
         for name in ("tiny-a:lora", "tiny-b:lora"):
@@ -79,11 +75,7 @@ async def test_a_draft_that_cannot_be_had_is_refused_by_its_name(tmp_path, draft
 
 
 async def test_an_adapters_draft_is_not_its_base(tmp_path):
-    adapter = tmp_path / "root" / "lora"
-    write_model(adapter)
-    (adapter / "config.json").unlink()
-    (adapter / "adapter_config.json").write_text("{}")
-    (adapter / "model.safetensors").rename(adapter / "adapters.safetensors")
+    write_adapter(tmp_path / "root" / "lora")
     models = {"tiny-a:lora": ModelEntry(draft_model="tiny-a"), "tiny-b": ModelEntry(draft_model="tiny-a:lora")}
     async with opened(tmp_path, models=models) as (registry, _):
         with pytest.raises(ModelUnusable, match="is the model itself"):

@@ -15,7 +15,7 @@ from app.engine.mlx.logits_processor import LogitsProcessor
 from app.engine.mlx.logprobs import Score
 from app.engine.mlx.rows import ROW_FAILED, Row
 from app.engine.mlx.speculation import Speculation
-from app.engine.mlx.step import DeviceStep, HostStep, Step
+from app.engine.mlx.step import DeviceStep, HostStep, Step, step_type
 from app.engine.mlx.verification import draws
 from app.errors import EngineFailed, SwitchyardError
 
@@ -43,7 +43,7 @@ class DecodeBatch:
         self._report = report
         self._fail = fail
         self._told = told
-        self._on_host = mx.default_device() == mx.Device(mx.cpu)
+        self._on_host = step_type() is HostStep
         self._rows: list[Row] = []
         self._kv: KV | None = None
         self._inputs: mx.array | None = None

@@ -19,7 +19,7 @@ from app.engine.mlx.pace import Pace
 from app.engine.mlx.prefill import Prefill
 from app.engine.mlx.prefix_cache import WORTH_KEEPING, PrefixCache
 from app.engine.mlx.rows import Row
-from app.engine.mlx.step import DeviceStep, HostStep
+from app.engine.mlx.step import HostStep, step_type
 
 FIRST = 4
 """Tokens that a row's first draft has."""
@@ -87,7 +87,7 @@ class Speculation:
         self._draft = draft
         self._prefixes = prefixes
         self._pace = Pace(slice_tokens, steady=True)
-        self._step = HostStep if mx.default_device() == mx.Device(mx.cpu) else DeviceStep
+        self._step = step_type()
         self._plain_seconds = 0.0
         self._row: Row | None = None
         self._shadow: Row | None = None

@@ -66,3 +66,8 @@ class HostStep:
         tokens = draw_host.draw(self._processed, self.rows, masks)
         np.asarray(self.tokens)[:] = tokens
         return tokens.tolist(), RowScores(self.rows, self._logits, self.tokens).read()
+
+
+def step_type() -> type[HostStep | DeviceStep]:
+    """How tokens are drawn on this machine."""
+    return HostStep if mx.default_device() == mx.Device(mx.cpu) else DeviceStep
