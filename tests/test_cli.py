@@ -167,10 +167,16 @@ def test_the_process_restarts_once_with_openblas_and_keeps_it_from_its_children(
         "import os\nfrom pathlib import Path\nfrom app.cli.native import openblas_advice, prefer_openblas\n"
         "print('start', flush=True)\nprefer_openblas()\nassert openblas_advice() is None\n"
         "print('openblas' in Path('/proc/self/maps').read_text(), os.environ.get('LD_PRELOAD'))\n"
+        "print(os.environ['OPENBLAS_THREAD_TIMEOUT'])\n"
     )
-    environ = {name: value for name, value in PLAIN.items() if name != "LD_PRELOAD"} | {"PYTHONPATH": str(ROOT)}
+    ours = {"LD_PRELOAD", "OPENBLAS_THREAD_TIMEOUT"}
+    environ = {name: value for name, value in PLAIN.items() if name not in ours} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, program], env=environ, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["start", "start", "True None"], done.stderr
+    assert done.stdout.splitlines() == ["start", "start", "True None", native.SPIN], done.stderr
+    told = subprocess.run(
+        [sys.executable, program], env=environ | {"OPENBLAS_THREAD_TIMEOUT": "9"}, capture_output=True, text=True
+    )
+    assert told.stdout.splitlines()[-1] == "9", "what a person has set stays"
 
 
 def test_without_openblas_the_person_is_told_how_to_get_it(monkeypatch):

@@ -101,7 +101,7 @@ class Access:
     def guard(self, scope: Scope) -> Guard:
         """A Litestar guard for routes that need ``scope``."""
 
-        def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
             self._admit(connection, scope)
 
         return guard

@@ -21,6 +21,11 @@ _RESTARTED = "_SWITCHYARD_RESTARTED"
 
 _NAMES = ("libopenblasp.so.0", "libopenblas.so.0", "libopenblasp.so", "libopenblas.so")
 
+SPIN = "20"
+"""OpenBLAS's idle threads spin for ``2**SPIN`` cycles before they sleep: the pauses between a model's matrix products,
+not those between its steps, in which other threads need the cores. Its own default is a hundred times longer.
+"""
+
 _INSTALL = {
     "apt-get": "apt-get install libopenblas0-pthread",
     "dnf": "dnf install openblas",
@@ -106,6 +111,7 @@ def _variables(library: Path, preload: str) -> dict[str, str]:
     return {
         "LD_PRELOAD": f"{library}:{preload}".rstrip(":"),
         "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", str(usable_cores())),
+        "OPENBLAS_THREAD_TIMEOUT": os.environ.get("OPENBLAS_THREAD_TIMEOUT", SPIN),
     }
 
 

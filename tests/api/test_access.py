@@ -1,6 +1,7 @@
 import io
 import tomllib
 from hashlib import sha256
+from inspect import iscoroutinefunction
 
 import pytest
 from msgspec import structs
@@ -42,6 +43,13 @@ def keyed(serve: Serve, tmp_path):
     path = tmp_path / "keys.toml"
     path.write_text("\n".join(lines))
     return serve(settings=Settings(api_keys=("sk-root",), key_file=path))
+
+
+def test_no_request_waits_for_a_thread_to_be_let_in(keyed):
+    handlers = [handler for route in keyed.routes for handler in getattr(route, "route_handlers", ())]
+    guards = {guard for handler in handlers for guard in handler.resolve_guards()}
+    assert len(guards) == 4
+    assert all(iscoroutinefunction(guard) for guard in guards), guards
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,12 @@ from app.errors import EngineFailed, SwitchyardError, Unavailable
 OUT_OF_MEMORY = re.compile(r"out of memory|insufficient memory|unable to allocate|malloc|cudamalloc", re.IGNORECASE)
 """What Metal, CUDA and the CPU allocator say when there is none left."""
 
-TELLING_SECONDS = 0.0003
-"""What each stream is allowed at least between two tokens that it is told. Telling one takes the event loop about 50 us
-in which no graph can be built, so many streams of a fast model are told of two tokens at once rather than slowed down.
+TELLING_SECONDS = 0.001
+"""What each stream adds to the time between two tellings. To tell one of a token takes the event loop about 50 us, in
+which no graph can be built, so many streams of a fast model are told of two tokens at once rather than slowed down.
 """
+LONGEST_SILENCE = 0.05
+"""The most that this adds up to, in seconds: text still flows."""
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +227,8 @@ class ModelBatch:
 
     def _tell(self) -> None:
         """Hand over what was reported, at once: what is queued next may keep this thread for the rest of the step."""
-        if self._urgent or time.perf_counter() - self._handed_over > TELLING_SECONDS * len(self._outgoing):
+        silence = min(TELLING_SECONDS * len(self._outgoing), LONGEST_SILENCE)
+        if self._urgent or time.perf_counter() - self._handed_over > silence:
             self._flush()
             self._thread.flush()
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from app.engine.mlx import guidance
 from app.engine.mlx.grammar import Mask
 from app.engine.mlx.rows import ROW_FAILED, Row
-from app.engine.mlx.weighing import COLD, Floats, Weights, room
+from app.engine.mlx.weighing import Floats, Weights, room
 from app.errors import EngineFailed
 
-RUN = 4
+RUN = 8
 """Rows computed together: fewer calls than one by one, and less memory to go through than all at once."""
 FEW = 4
 """Where less than one in ``FEW`` tokens is allowed, they are gathered first."""
@@ -86,42 +86,38 @@ def _draw_run(logits: Floats, rows: Sequence[Row], masks: Mapping[Row, Mask]) ->
 def _draw_masked(logits: Floats, row: Row, mask: Mask | None) -> int:
     """A token that ``mask`` allows; where it allows few, nothing is computed for the others."""
     if mask is None:
-        return _draw_together(logits[None], [row])[0]
+        return _draw_one(logits, row)
     allowed = guidance.unpacked(mask, logits.shape[0])
     if np.count_nonzero(allowed) * FEW > logits.shape[0]:
         held = np.where(allowed, logits, np.float32(-np.inf))
         if np.isneginf(held.max()):
             held[allowed] = guidance.LEAST
-        return _draw_together(held[None], [row])[0]
+        return _draw_one(held, row)
     places = np.flatnonzero(allowed)
     few = np.maximum(logits[places], np.float32(guidance.LEAST))
-    return int(places[_draw_together(few[None], [row])[0]])
+    return int(places[_draw_one(few, row)])
+
+
+def _draw_one(logits: Floats, row: Row) -> int:
+    return _draw_together(logits[None], [row])[0] if row.request.sampling.temperature else _likeliest(logits, row)
 
 
 def _draw_together(logits: Floats, rows: Sequence[Row]) -> list[int]:
-    """A token for each row; what fails, such as logits that are no numbers, ends that row alone."""
-    likeliest = logits.argmax(axis=1)
-    tops = logits[np.arange(len(rows)), likeliest]
-    temperatures = np.array([max(row.request.sampling.temperature, COLD) for row in rows])
-    bounds = room(logits.shape[1], RUN).bounds(logits, tops, temperatures)
-    tokens = []
-    for i, row in enumerate(rows):
-        token = int(likeliest[i])
-        if not _is_number(tops[i]):
-            _fail(row)
-        elif row.request.sampling.temperature and isfinite(tops[i]):
-            token = _draw_row(Weights(logits[i], tops[i], bounds[i], row.request.sampling), token, row)
-        tokens.append(token)
-    return tokens
+    """A token for each row, none of them greedy; what fails, such as logits that are no numbers, ends its row alone."""
+    tops = logits.max(axis=1)
+    weights = room(logits.shape[1], RUN).weigh(logits, tops, [row.request.sampling for row in rows])
+    return [
+        _draw_row(weights[i], row) if isfinite(tops[i]) else _likeliest(logits[i], row) for i, row in enumerate(rows)
+    ]
 
 
-def _draw_row(weights: Weights, likeliest: int, row: Row) -> int:
+def _draw_row(weights: Weights, row: Row) -> int:
     try:
         while True:
             token = weights.propose(row.random)
-            if token == likeliest or weights.allow(token):
+            if weights.allow(token):
                 return token
     except Exception:
         logging.getLogger(__name__).exception("a token could not be drawn")
         _fail(row)
-        return likeliest
+        return 0
