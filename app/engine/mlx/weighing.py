@@ -37,7 +37,7 @@ BOUND = 2 / (exp(1) * log(2)) * (1 + ROUNDING) ** 2
 COLD = 1e-2
 """Below this temperature exponentials are computed at once: hardly any token has a weight."""
 EPSILON = 2**-24
-"""Relatively, how far float32 rounds; so are they where that is more of a logit than the temperature: all are banned."""
+"""Relatively, how far float32 rounds: where that is more of the top than the temperature, exponentials are computed."""
 COLDEST = 1e-30
 """Colder is no different, and its inverse would be beyond float32."""
 
@@ -59,8 +59,11 @@ class Room:
             spans = np.array([NATS_OF_ONE * max(sampling.temperature, COLD) for sampling in samplings])
             zeros = (tops - spans).astype(np.float32)
             blocks = self._bounds(logits, zeros, (ONE / spans).astype(np.float32))
-            rows = zip(logits, tops, zeros + spans, blocks, _edges(blocks), samplings, strict=True)
-            return [Weights(*row) for row in rows]
+            edges, ones = _edges(blocks), zeros + spans
+            return [
+                Weights(logits[i], sampling, top=tops[i], one=ones[i], blocks=blocks[i], edges=edges[i])
+                for i, sampling in enumerate(samplings)
+            ]
 
     def _bounds(self, logits: Floats, zeros: Floats, scales: Floats) -> Floats:
         """``[rows, blocks, BLOCK]``; 0 where a logit is below its row's ``zeros`` and behind the vocabulary."""
@@ -83,7 +86,7 @@ class Weights:
     """
 
     def __init__(
-        self, logits: Floats, top: np.float32, one: np.float64, blocks: Floats, edges: Edges, sampling: Sampling
+        self, logits: Floats, sampling: Sampling, *, top: np.float32, one: np.float64, blocks: Floats, edges: Edges
     ) -> None:
         self._logits = logits
         self._top = float(top)
@@ -204,7 +207,7 @@ def _blocks(vocabulary: int) -> int:
 
 
 def _edges(blocks: Floats) -> Edges:
-    """The cumulative sum at the end of each block, ``[..., blocks]``. No BLAS: its threads would spin beside the model's."""
+    """The cumulative sum at the end of each block, ``[..., blocks]``. No BLAS: its threads would wake for it."""
     sums: Floats = np.einsum("...t->...", blocks)
     return sums.cumsum(axis=-1, dtype=np.float64)
 
