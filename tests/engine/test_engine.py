@@ -54,16 +54,18 @@ async def test_greedy_text_is_the_models_own(engine):
     assert [token.finish for token in made[0, 0]] == [None] * 11 + ["length"]
 
 
-@pytest.mark.parametrize(("seconds", "fewest", "most"), [(0, 12, 13), (60, 2, 2)])
-async def test_streams_of_a_fast_model_are_told_of_several_tokens_at_once(engine, monkeypatch, seconds, fewest, most):
+@pytest.mark.parametrize(("seconds", "sizes"), [(0, [1] * 13), (60, [1, 1, 11])])
+async def test_streams_of_a_fast_model_are_told_of_several_tokens_at_once(engine, monkeypatch, seconds, sizes):
+    """But of the first and the last token as soon as they are there."""
     monkeypatch.setattr(batch, "TELLING_SECONDS", seconds)
+    monkeypatch.setattr(batch, "LONGEST_SILENCE", seconds)
     stream = engine.generate([Sequence(prompt(4, 20), GREEDY, max_tokens=12)])
     told = []
     monkeypatch.setattr(stream, "deliver", lambda *given: (told.append(given[0]), type(stream).deliver(stream, *given)))
     made = [item async for items in stream for item in items]
-    assert isinstance(made[0], Prefilled)  # at once, as is the end
+    assert isinstance(made[0], Prefilled)
     assert ids(made[1:]) == greedy_reference(prompt(4, 20), 12)
-    assert fewest <= len(told) <= most
+    assert [len(items) for items in told] == sizes
 
 
 async def test_sixteen_at_once_make_the_texts_of_one_by_one(engine):

@@ -33,7 +33,7 @@ TELLING_SECONDS = 0.001
 """What each stream adds to the time between two tellings. To tell one of a token takes the event loop about 50 us, in
 which no graph can be built, so many streams of a fast model are told of two tokens at once rather than slowed down.
 """
-LONGEST_SILENCE = 0.05
+LONGEST_SILENCE = 0.03
 """The most that this adds up to, in seconds: text still flows."""
 
 log = logging.getLogger(__name__)
@@ -213,6 +213,7 @@ class ModelBatch:
             self._prefixes.put(computed, task.work.kv.row(place))
 
     def _report_token(self, row: Row, token: Token) -> None:
+        self._urgent |= len(row.said) == 1
         self._report(row.stream, token, [row] if token.finish else [])
 
     def _fail_row(self, row: Row, failure: SwitchyardError) -> None:
@@ -223,10 +224,13 @@ class ModelBatch:
         items, finished = self._outgoing.setdefault(stream, ([], []))
         items.append(item)
         finished += ended
-        self._urgent |= bool(ended) or isinstance(item, Prefilled)
+        self._urgent |= bool(ended)
 
     def _tell(self) -> None:
-        """Hand over what was reported, at once: what is queued next may keep this thread for the rest of the step."""
+        """Hand over what was reported, unless that is to wait; a row's first token and its last never do.
+
+        At once: what is queued next may keep this thread for the rest of the step.
+        """
         silence = min(TELLING_SECONDS * len(self._outgoing), LONGEST_SILENCE)
         if self._urgent or time.perf_counter() - self._handed_over > silence:
             self._flush()
