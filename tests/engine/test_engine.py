@@ -69,6 +69,20 @@ async def test_streams_of_a_fast_model_are_told_of_several_tokens_at_once(engine
     assert sum(map(len, told[:-1])) == 13 - last
 
 
+async def test_nothing_is_held_back_while_a_prompt_is_computed(engine, monkeypatch):
+    monkeypatch.setattr(batch, "TELLING_SECONDS", 60)
+    monkeypatch.setattr(batch, "LONGEST_SILENCE", 60)
+    stream = engine.generate([Sequence(prompt(4, 20), GREEDY, max_tokens=200)])
+    told, beside = [], None
+    async for items in stream:
+        told.append(len(items))
+        if isinstance(items[-1], Token) and beside is None:
+            beside = asyncio.create_task(run(engine, Sequence(prompt(5, 500), GREEDY, max_tokens=1)))
+    await beside
+    assert sum(told) == 201
+    assert len(told) > 6, "its slices of 64 tokens"
+
+
 async def test_sixteen_at_once_make_the_texts_of_one_by_one(engine):
     sequences = [Sequence(prompt(seed, 3 + 9 * seed), GREEDY, max_tokens=5 + seed) for seed in range(16)]
     alone = [(await run(engine, sequence))[0][0, 0] for sequence in sequences]

@@ -33,7 +33,7 @@ TELLING_SECONDS = 0.001
 """What each stream adds to the time between two tellings. To tell one of a token takes the event loop about 50 us, in
 which no graph can be built, so many streams of a fast model are told of two tokens at once rather than slowed down.
 """
-LONGEST_SILENCE = 0.03
+LONGEST_SILENCE = 0.04
 """The most that this adds up to, in seconds: text still flows."""
 
 log = logging.getLogger(__name__)
@@ -227,11 +227,12 @@ class ModelBatch:
         self._urgent |= bool(ended)
 
     def _tell(self) -> None:
-        """Hand over what was reported, unless that is to wait; a row's first token and its last never do.
+        """Hand over what was reported, unless that can wait: a first or last token cannot, none before a prompt can.
 
         At once: what is queued next may keep this thread for the rest of the step.
         """
-        silence = min(TELLING_SECONDS * len(self._outgoing), LONGEST_SILENCE)
+        prompts = self._task is not None or self._queue.sequences
+        silence = 0.0 if prompts else min(TELLING_SECONDS * len(self._outgoing), LONGEST_SILENCE)
         if self._urgent or time.perf_counter() - self._handed_over > silence:
             self._flush()
             self._thread.flush()
