@@ -20,7 +20,6 @@ from app.engine.mlx.kv import KV
 from app.engine.mlx.loader import MLXLoader
 from app.engine.mlx.memory import release
 from app.engine.mlx.prefix_cache import PrefixPool
-from app.engine.mlx.quantised_kv import QuantisedKVCache
 from app.engine.options import LoadOptions
 from app.errors import ModelUnusable
 from app.main import mlx_registry
@@ -169,85 +168,6 @@ def test_a_quantised_layer_only_appends(directory):
     assert kv.plain
     assert kv.trimmable
     assert kv.batchable
-
-
-def test_heads_of_64_share_a_scale_among_64():
-    cache = QuantisedKVCache(8)
-    cache.update_and_fetch(*(mx.random.normal((1, 3, 5, 64)) for _ in range(2)))
-    assert [part.keys.shape[-1] for part in cache.caches] == [16, 1, 1]
-
-
-@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
-@pytest.mark.parametrize("head", [32, 64, 96, 128])
-def test_every_number_of_bits_holds_every_size_of_head(bits, head):
-    cache = QuantisedKVCache(bits)
-    queries, keys, values = (mx.random.normal((1, heads, 9, head)) for heads in (4, 2, 2))
-    triples = cache.update_and_fetch(keys, values)
-    assert triples[0][0].shape == (1, 2, 9, head * bits // 32)
-    near = [mx.dequantize(*triple, group_size=cache.group_size, bits=bits) for triple in triples]
-    plain = mx.fast.scaled_dot_product_attention(queries, *near, scale=0.1, mask="causal")
-    made = scaled_dot_product_attention(queries, *triples, cache=cache, scale=0.1, mask="causal")
-    assert mx.allclose(made, plain, atol=1e-5).item()
-    assert mx.abs(near[0] - keys).max().item() < 8 / 2**bits
-
-
-def cache_of(tokens, seed):
-    """A lone row's cache with so many tokens, and the key and value that come next."""
-    keys, values = (mx.random.normal((1, 2, tokens + 1, 64), key=mx.random.key(2 * seed + i)) for i in (0, 1))
-    cache = QuantisedKVCache(4)
-    if tokens:
-        cache.update_and_fetch(keys[:, :, :-1], values[:, :, :-1])
-    return cache, (keys[:, :, -1:], values[:, :, -1:])
-
-
-def held(cache):
-    return [np.array(array) for triple in cache.keys_and_values() for array in triple]
-
-
-def same(left, right):
-    return all(np.array_equal(mine, its) for mine, its in zip(held(left), held(right), strict=True))
-
-
-def test_merging_extending_filtering_and_extracting_keep_every_row():
-    lengths = (5, 300, 17, 1, 260)
-    rows, coming = zip(*(cache_of(tokens, seed) for seed, tokens in enumerate(lengths)), strict=True)
-    merged = QuantisedKVCache.merge(rows[:3])
-    assert [same(merged.extract(i), rows[i]) for i in range(3)] == [True] * 3
-    merged.extend(QuantisedKVCache.merge(rows[3:]))
-    assert [same(merged.extract(i), rows[i]) for i in range(5)] == [True] * 5
-    kept = [4, 0, 2, 2]
-    merged.filter(mx.array(kept))
-    keys, values = (mx.concatenate([coming[i][side] for i in kept]) for side in (0, 1))
-    mask = merged.make_mask(1)
-    together = merged.update_and_fetch(keys, values)
-    queries = mx.random.normal((4, 6, 1, 64))
-    made = scaled_dot_product_attention(queries, *together, cache=merged, scale=1.0, mask=mask)
-    assert merged.offset.tolist() == [lengths[i] + 1 for i in kept]
-    assert all(part.offset is merged.offset for part in merged.caches), "nothing waits to be counted for ever"
-    for i in (4, 0, 2):
-        rows[i].update_and_fetch(*coming[i])
-    for place, i in enumerate(kept):
-        assert same(merged.extract(place), rows[i])
-        alone = scaled_dot_product_attention(
-            queries[place : place + 1], *rows[i].keys_and_values(), cache=rows[i], scale=1.0, mask=None
-        )
-        assert mx.allclose(made[place : place + 1], alone, atol=1e-5).item()
-
-
-def test_rows_computed_side_by_side_are_those_computed_alone():
-    lengths = (4, 9)
-    begun = [cache_of(tokens, seed)[0] for seed, tokens in enumerate((0, 6))]
-    added = [mx.random.normal((1, 2, tokens, 64)) for tokens in lengths]
-    merged = QuantisedKVCache.merge(begun)
-    merged.prepare(lengths=list(lengths), right_padding=[5, 0])
-    padded = mx.concatenate([mx.pad(added[0], [(0, 0), (0, 0), (0, 5), (0, 0)]), added[1]])
-    merged.update_and_fetch(padded, padded)
-    merged.finalize()
-    merged.trim(2)
-    for i, cache in enumerate(begun):
-        cache.update_and_fetch(added[i], added[i])
-        cache.trim(2)
-        assert same(merged.extract(i), cache)
 
 
 def write_adapter(directory):

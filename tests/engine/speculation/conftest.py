@@ -1,0 +1,87 @@
+"""A target and its drafts: ``right`` has the target's own logits at half its layers, ``wrong`` has other weights.
+
+``wrong`` is hardly ever right.
+"""
+
+import mlx.core as mx
+import pytest
+from mlx_lm.models import llama
+
+from app.engine.mlx.loader import MLXLoader
+from app.engine.mlx.prefix_cache import PrefixPool
+from app.engine.options import DraftOptions, LoadOptions
+from tests.support.speculation import SIZE
+from tests.support.tiny import make_tiny
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The target is its draft and two layers that add nothing."""
+    root = tmp_path_factory.mktemp("drafts")
+    make_tiny(root / "right", seed=4, layers=2, **SIZE)
+    make_tiny(root / "wrong", seed=9, layers=1, **SIZE)
+    target = make_tiny(root / "target", seed=4, layers=4, **SIZE)
+    weights = dict(mx.load(str(target / "model.safetensors")))
+    for layer in (2, 3):
+        for name in ("self_attn.o_proj", "mlp.down_proj"):
+            weights[f"model.layers.{layer}.{name}.weight"] *= 0
+    mx.save_safetensors(str(target / "model.safetensors"), weights, metadata={"format": "mlx"})
+    return root
+
+
+@pytest.fixture(scope="module")
+def load(loader, models):
+    """Engines of the target by their draft's name, each with a prefix pool of its own; rounds cost no time."""
+    engines = []
+
+    async def load(draft=None, kv_bits=None, draft_bits=None, **more):
+        own = MLXLoader(loader._thread, PrefixPool(8 << 20), max_rows=16, slice_tokens=64)
+        drafts = DraftOptions(name=draft, path=models / draft, kv_bits=draft_bits) if draft else None
+        options = LoadOptions(kv_bits=kv_bits, draft=drafts)
+        engine = await own.load(models / "target", name="target", options=options, **more)
+        if draft and engine._batch._speculation:
+            engine._batch._speculation.clock = lambda: 0.0
+        engines.append(engine)
+        return engine
+
+    return load
+
+
+@pytest.fixture(scope="module")
+async def plain(load):
+    engine = await load()
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture(scope="module")
+async def right(load):
+    engine = await load("right")
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture(scope="module")
+async def wrong(load):
+    engine = await load("wrong")
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture(params=["right", "wrong"])
+def drafted(request, right, wrong):
+    return {"right": right, "wrong": wrong}[request.param]
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Forward passes by the number of the model's layers and of the tokens in each."""
+    made = []
+    call = llama.Model.__call__
+
+    def counted(self, inputs, *given, **more):
+        made.append((len(self.layers), inputs.shape[1]))
+        return call(self, inputs, *given, **more)
+
+    monkeypatch.setattr(llama.Model, "__call__", counted)
+    return made

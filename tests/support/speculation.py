@@ -1,0 +1,27 @@
+"""What the tests of speculative decoding ask for, and what they compare."""
+
+from app.engine.mlx.speculation import MOST
+from app.schemas.sampling import Sampling
+from tests.engine.test_engine import GREEDY, ids, run
+
+SEEDED = Sampling(temperature=0.7, top_p=0.9, seed=5)
+SAMPLINGS = {"greedy": GREEDY, "seeded": SEEDED, "whole": Sampling(seed=6), "cut": Sampling(seed=7, top_k=5, min_p=0.1)}
+SIZE = {"width": 128, "config": {"num_attention_heads": 4, "num_key_value_heads": 2}}
+
+
+def verified(passes):
+    """How often the target computed several positions at once after a prompt of fewer than ``MOST`` tokens."""
+    return sum(layers == 4 and 1 < width <= MOST + 1 for layers, width in passes)
+
+
+async def held(engine):
+    """Bytes of the draft's KV cache once the step that told the last token is over."""
+    return await engine._thread.call(lambda: engine._batch._speculation.kv_bytes)
+
+
+async def same(drafted, plain, *sequences):
+    made, _ = await run(drafted, *sequences)
+    expected, _ = await run(plain, *sequences)
+    assert {key: ids(it) for key, it in made.items()} == {key: ids(it) for key, it in expected.items()}
+    assert {key: it[-1].finish for key, it in made.items()} == {key: it[-1].finish for key, it in expected.items()}
+    return made
