@@ -23,7 +23,7 @@ _NAMES = ("libopenblasp.so.0", "libopenblas.so.0", "libopenblasp.so", "libopenbl
 
 SPIN = "20"
 """OpenBLAS's idle threads spin for ``2**SPIN`` cycles before they sleep: the pauses between a model's matrix products,
-not those between its steps, in which other threads need the cores. Its own default is a hundred times longer.
+not those between its steps, in which other threads need the cores. Its own default outlasts both.
 """
 
 _INSTALL = {
