@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import CacheList, KVCache, can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
 
+from app.engine.mlx.padded_kv import PaddedKVCache
 from app.engine.mlx.quantised_kv import QuantisedKVCache, quantise_layers
 
 
@@ -74,8 +75,9 @@ class KV:
         if list(rows) == list(range(self.rows)):
             return self
         kv = self.as_merged()
+        kept = mx.array(rows)
         for layer in kv.layers:
-            layer.filter(mx.array(rows))
+            layer.filter(kept)
         kv.rows = len(rows)
         return kv
 
@@ -110,7 +112,13 @@ class KV:
 def merge(rows: Sequence[KV]) -> KV:
     """Plain single-row caches as one merged cache."""
     columns = zip(*(kv.layers for kv in rows), strict=True)
-    return KV([column[0].merge(list(column)) for column in columns], len(rows), merged=True)
+    return KV([_merged(column) for column in columns], len(rows), merged=True)
+
+
+def _merged(layers: Sequence[Any]) -> Any:
+    """One layer's caches of all rows as one."""
+    kind = PaddedKVCache if type(layers[0]) is KVCache else layers[0]
+    return kind.merge(list(layers))
 
 
 def _parts(layers: Iterable[Any]) -> Iterator[Any]:

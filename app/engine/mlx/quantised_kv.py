@@ -8,15 +8,16 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import CacheList, KVCache
 
+from app.engine.mlx.padded_kv import PaddedKVCache
 from app.engine.options import KV_GROUPS, kv_group
 
 
 class QuantisedKVCache(CacheList):  # type: ignore[misc]  # mlx-lm has no types
     """One layer's keys and values in ``bits`` bits per value, for one row or for several that were merged.
 
-    Its parts are three of mlx-lm's own caches, of the packed values, their scales and their biases. All three have
-    the shape ``[rows, heads, tokens, size]``, so that padding, merging, rolling and trimming stay mlx-lm's work: a part
-    is a ``KVCache`` for a lone row and a ``BatchKVCache`` once merged. Having ``bits`` is what makes mlx-lm's
+    Its parts are three plain caches, of the packed values, their scales and their biases. All three have the shape
+    ``[rows, heads, tokens, size]``, so that padding, merging, rolling and trimming are what they are elsewhere: a part
+    is a ``KVCache`` for a lone row and a ``PaddedKVCache`` once merged. Having ``bits`` is what makes mlx-lm's
     attention take its keys and values as triples, with ``group_size`` values to a scale.
     """
 
@@ -44,8 +45,6 @@ class QuantisedKVCache(CacheList):  # type: ignore[misc]  # mlx-lm has no types
         added = [mx.quantize(it, group_size=group, bits=self.bits) for it in (keys, values)]
         for part, *pair in zip(self.caches, *added, strict=True):
             part.update_and_fetch(*pair)
-        for part in self.caches[1:]:
-            part.offset = self.offset  # one array: of each of the others nobody would ever ask for the value
         return self.keys_and_values()
 
     def keys_and_values(self) -> tuple[tuple[mx.array, ...], tuple[mx.array, ...]]:
@@ -61,7 +60,7 @@ class QuantisedKVCache(CacheList):  # type: ignore[misc]  # mlx-lm has no types
     def merge(cls, caches: Sequence[QuantisedKVCache]) -> QuantisedKVCache:
         """Rows of one model side by side, left-padded to the longest."""
         columns = zip(*(cache.caches for cache in caches), strict=True)
-        return cls(caches[0].bits, [KVCache.merge(list(column)) for column in columns])
+        return cls(caches[0].bits, [PaddedKVCache.merge(column) for column in columns])
 
     def extract(self, idx: int) -> QuantisedKVCache:
         """A copy of one merged row."""
