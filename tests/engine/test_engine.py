@@ -8,7 +8,7 @@ import pytest
 from mlx_lm.utils import load_model
 
 from app.engine.base import Prefilled, Sequence, Token
-from app.engine.mlx import batch
+from app.engine.mlx import outgoing
 from app.engine.mlx.loader import MLXLoader
 from app.engine.mlx.prefix_cache import PrefixPool
 from app.errors import EngineFailed, ModelUnusable, Unavailable
@@ -57,8 +57,8 @@ async def test_greedy_text_is_the_models_own(engine):
 @pytest.mark.parametrize(("seconds", "last"), [(0, 1), (60, 11)])
 async def test_streams_of_a_fast_model_are_told_of_several_tokens_at_once(engine, monkeypatch, seconds, last):
     """But of the first and the last token as soon as they are there."""
-    monkeypatch.setattr(batch, "TELLING_SECONDS", seconds)
-    monkeypatch.setattr(batch, "LONGEST_SILENCE", seconds)
+    monkeypatch.setattr(outgoing, "TELLING_SECONDS", seconds)
+    monkeypatch.setattr(outgoing, "LONGEST_SILENCE", seconds)
     stream = engine.generate([Sequence(prompt(4, 20), GREEDY, max_tokens=12)])
     told = []
     monkeypatch.setattr(stream, "deliver", lambda *given: (told.append(given[0]), type(stream).deliver(stream, *given)))
@@ -70,8 +70,8 @@ async def test_streams_of_a_fast_model_are_told_of_several_tokens_at_once(engine
 
 
 async def test_nothing_is_held_back_while_a_prompt_is_computed(engine, monkeypatch):
-    monkeypatch.setattr(batch, "TELLING_SECONDS", 60)
-    monkeypatch.setattr(batch, "LONGEST_SILENCE", 60)
+    monkeypatch.setattr(outgoing, "TELLING_SECONDS", 60)
+    monkeypatch.setattr(outgoing, "LONGEST_SILENCE", 60)
     stream = engine.generate([Sequence(prompt(4, 20), GREEDY, max_tokens=200)])
     told, beside = [], None
     async for items in stream:

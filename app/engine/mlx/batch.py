@@ -11,16 +11,16 @@ from functools import partial
 
 import mlx.core as mx
 
-from app.engine.base import Prefilled, Token
+from app.engine.base import Prefilled
 from app.engine.mlx.decode import DecodeBatch
 from app.engine.mlx.draft import Draft
 from app.engine.mlx.kv import KV
+from app.engine.mlx.outgoing import Outgoing
 from app.engine.mlx.pace import Pace
-from app.engine.mlx.prefix_cache import WORTH_KEEPING, PrefixCache, PrefixPool
+from app.engine.mlx.prefix_cache import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
 from app.engine.mlx.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.speculation import Speculation
-from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.weights import Loaded
 from app.engine.work import Work
@@ -28,13 +28,6 @@ from app.errors import EngineFailed, SwitchyardError, Unavailable
 
 OUT_OF_MEMORY = re.compile(r"out of memory|insufficient memory|unable to allocate|malloc|cudamalloc", re.IGNORECASE)
 """What Metal, CUDA and the CPU allocator say when there is none left."""
-
-TELLING_SECONDS = 0.001
-"""What each stream adds to the time between two tellings. To tell one of a token takes the event loop about 50 us, in
-which no graph can be built, so many streams of a fast model are told of two tokens at once rather than slowed down.
-"""
-LONGEST_SILENCE = 0.04
-"""The most that this adds up to, in seconds: text still flows."""
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +54,13 @@ class ModelBatch:
         self._model = loaded.model
         self._max_rows = max_rows
         self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
-        self._prefixes = PrefixCache(pool)
+        self._prefixes = PrefixCache(pool, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
         self._speculation = None if draft is None else Speculation(draft, PrefixCache(pool), slice_tokens=slice_tokens)
         self._queue = PromptQueue(loaded.model, fresh, self._prefixes, group_tokens=slice_tokens)
         self._task: PrefillTask | None = None
         self._batches: list[DecodeBatch] = []
         self._batchable = fresh().batchable
-        self._outgoing: dict[MLXTokenStream, tuple[list[Prefilled | Token], list[Row]]] = {}
-        self._handed_over = 0.0
-        self._urgent = False
+        self._outgoing = Outgoing(thread)
 
     def submit(self, sequences: list[Waiting]) -> None:
         """Queue sequences, first come first served."""
@@ -104,7 +95,7 @@ class ModelBatch:
         """End everything with ``failure`` and let its memory go."""
         waiting = self._queue.sequences + (self._task.group if self._task else [])
         streams = {it.stream for it in waiting} | {row.stream for batch in self._batches for row in batch.unfinished}
-        self._flush()
+        self._outgoing.flush()
         self._queue.clear()
         self._task = None
         self._batches = []
@@ -121,8 +112,8 @@ class ModelBatch:
             self._task = None
             return False
         started = time.perf_counter()
-        tokens = self._task.work.step(self._pace.slice(decoding=bool(self._batches)))
-        self._pace.prefilled(tokens, time.perf_counter() - started)
+        piece = self._task.work.step(self._pace.slice(decoding=bool(self._batches)))
+        self._pace.prefilled(piece, time.perf_counter() - started)
         if not self._task.work.left:
             self._finish(self._task)
             self._task = None
@@ -156,7 +147,7 @@ class ModelBatch:
 
     def _end(self, rows: Iterable[Row], failure: SwitchyardError) -> None:
         """End rows, and with them what they belong to, after what was reported of them."""
-        self._flush()
+        self._outgoing.flush()
         streams = dict.fromkeys(row.stream for row in rows)
         for row in rows:
             row.done = True
@@ -183,14 +174,12 @@ class ModelBatch:
 
     def _finish(self, task: PrefillTask) -> None:
         """Keep what later prompts may share, report the computed prompts and let their rows decode."""
-        if task.prefix:
-            self._prefixes.put(task.prefix, task.work.kv)
+        self._remember(task)
         rows: list[Row] = []
         places: list[int] = []
         for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
-            self._remember(task, i)
             event = Prefilled(waiting.index, cached, task.work.scores())
-            self._report(waiting.stream, event, [] if waiting.request.max_tokens else waiting.rows)
+            self._outgoing.prefilled(waiting.stream, event, [] if waiting.request.max_tokens else waiting.rows)
             live = [row for row in waiting.rows if not row.over]
             rows += live
             places += [i] * len(live)
@@ -199,52 +188,29 @@ class ModelBatch:
         inputs = [row.request.prompt[-1] for row in rows]
         if self._batchable:
             if not self._batches:
-                self._batches.append(DecodeBatch(self._model, self._report_token, self._fail_row, self._tell))
+                self._batches.append(DecodeBatch(self._model, self._outgoing.token, self._fail_row, self._tell))
             self._batches[0].join(rows, task.work.kv.select(places), inputs)
             return
         for row, token in zip(rows, inputs, strict=True):
-            batch = DecodeBatch(self._model, self._report_token, self._fail_row, self._tell)
+            batch = DecodeBatch(self._model, self._outgoing.token, self._fail_row, self._tell)
             batch.join([row], task.work.kv.copy(), [token])
             self._batches.append(batch)
 
-    def _remember(self, task: PrefillTask, place: int) -> None:
-        computed = task.group[place].request.prompt[:-1]
-        if len(computed) - task.cached[place] >= WORTH_KEEPING:
-            self._prefixes.put(computed, task.work.kv.row(place))
+    def _remember(self, task: PrefillTask) -> None:
+        """Keep what later prompts may share, all rows copied at once."""
+        kept = [(task.prefix, task.work.kv)] if task.prefix else []
+        for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
+            computed = waiting.request.prompt[:-1]
+            if len(computed) - cached >= self._prefixes.worth_keeping:
+                kept.append((computed, task.work.kv.row(i)))
+        mx.eval([kv.arrays for _, kv in kept])
+        for prompt, kv in kept:
+            self._prefixes.put(prompt, kv)
 
-    def _report_token(self, row: Row, token: Token) -> None:
-        self._urgent |= len(row.said) == 1
-        self._report(row.stream, token, [row] if token.finish else [])
+    def _tell(self) -> None:
+        """Nothing is held back while a prompt is computed or waits: a slice would come between."""
+        self._outgoing.tell(stalling=bool(self._task or self._queue.sequences))
 
     def _fail_row(self, row: Row, failure: SwitchyardError) -> None:
         """End what this row belongs to; the rows of others go on."""
         self._thread.notify(partial(row.stream.fail, failure))
-
-    def _report(self, stream: MLXTokenStream, item: Prefilled | Token, ended: list[Row]) -> None:
-        items, finished = self._outgoing.setdefault(stream, ([], []))
-        items.append(item)
-        finished += ended
-        self._urgent |= bool(ended)
-
-    def _tell(self) -> None:
-        """Hand over what was reported, unless that can wait: a first or last token cannot, none before a prompt can.
-
-        At once: what is queued next may keep this thread for the rest of the step.
-        """
-        prompts = self._task is not None or self._queue.sequences
-        silence = 0.0 if prompts else min(TELLING_SECONDS * len(self._outgoing), LONGEST_SILENCE)
-        if self._urgent or time.perf_counter() - self._handed_over > silence:
-            self._flush()
-            self._thread.flush()
-
-    def _flush(self) -> None:
-        """Hand over what was reported."""
-        if self._outgoing:
-            outgoing, self._outgoing = self._outgoing, {}
-            self._handed_over, self._urgent = time.perf_counter(), False
-            self._thread.notify(partial(_deliver, outgoing))
-
-
-def _deliver(outgoing: dict[MLXTokenStream, tuple[list[Prefilled | Token], list[Row]]]) -> None:
-    for stream, (items, ended) in outgoing.items():
-        stream.deliver(items, ended)

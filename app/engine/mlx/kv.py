@@ -47,6 +47,11 @@ class KV:
         return sum(layer.nbytes for layer in self.layers)
 
     @property
+    def positions(self) -> int:
+        """Positions filled, padding among them; 0 where no layer counts them."""
+        return max(int(layer.size()) for layer in self.layers)
+
+    @property
     def arrays(self) -> list[Any]:
         """What has to be evaluated for the cache to be computed."""
         return [layer.state for layer in self.layers]
@@ -100,7 +105,7 @@ class KV:
     def compact(self) -> None:
         """Let go of the room that was allocated ahead of use."""
         for part in _parts(self.layers):
-            if isinstance(part, KVCache) and part.keys is not None and part.values is not None:
+            if isinstance(part, KVCache) and part.keys is not None and part.keys.shape[2] > part.offset:
                 part.keys, part.values = (mx.contiguous(a[..., : part.offset, :]) for a in (part.keys, part.values))
         mx.eval(self.arrays)
 

@@ -29,6 +29,7 @@ from app.engine.mlx.quantise import cache_home, quantised
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
 from app.engine.mlx.tokenizer_cache import TokenizerCache
+from app.engine.mlx.warm_up import warm_up
 from app.engine.mlx.weights import KVBitsRefused, Loaded, load_in_steps, warm_pages
 from app.engine.options import AS_IT_IS, DraftOptions, LoadOptions
 from app.errors import ModelUnusable
@@ -71,14 +72,14 @@ class MLXLoader:
 
     async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
-        return await self._named(self._load(path, name, _usable(options, name)), name, path)
+        return await self._ready(self._load(path, name, _usable(options, name)), name, path)
 
     async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """An engine of its own over the base's arrays."""
         resident: Any = base
         if not isinstance(resident, MLXEngine):
             raise TypeError("An adapter's base is an engine of this loader.")
-        return await self._named(self._adapt(resident, path, name, _usable(options, name)), name, path)
+        return await self._ready(self._adapt(resident, path, name, _usable(options, name)), name, path)
 
     async def _load(self, path: Path, name: str, options: LoadOptions) -> MLXEngine:
         if options.quantize is not None:
@@ -119,10 +120,10 @@ class MLXLoader:
             raise DraftRefused(f"draft_model = '{draft.name}' cannot be loaded: {why}") from failure
         return Draft(draft.name, loaded, vocabulary, _context_length(config))
 
-    async def _named(self, loading: Coroutine[None, None, MLXEngine], name: str, path: Path) -> MLXEngine:
-        """Whatever goes wrong, told with the model's name and without its place."""
+    async def _ready(self, loading: Coroutine[None, None, MLXEngine], name: str, path: Path) -> MLXEngine:
+        """What was loaded, warmed up; whatever goes wrong, told with the model's name and without its place."""
         try:
-            return await loading
+            engine = await loading
         except UNLOADABLE as failure:
             await self._thread.call(release)
             advice = "Name another one or repair it"
@@ -133,6 +134,9 @@ class MLXLoader:
             raise ModelUnusable(
                 f"The model '{name}' cannot be loaded: {_reason(failure, path)}. {advice}.", param="model"
             ) from failure
+        if mx.cuda.is_available():
+            await _warmed_up(engine)
+        return engine
 
     async def close(self) -> None:
         """End the MLX thread."""
@@ -171,6 +175,14 @@ class MLXLoader:
             fingerprint=fingerprint,
             draft=draft,
         )
+
+
+async def _warmed_up(engine: MLXEngine) -> None:
+    try:
+        await warm_up(engine)
+    except BaseException:
+        await engine.close()
+        raise
 
 
 def _usable(options: LoadOptions, name: str) -> LoadOptions:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import NamedTuple
+
 LONE_SLICE = 2048
 """Prompt tokens computed at once while nothing decodes."""
 SHORTEST_SLICE = 16
@@ -10,14 +13,32 @@ STEPS = 1.5
 """A slice may take ``SLICE_SECONDS`` or as long as this many decode steps, whichever is longer."""
 FORGET = 1.02
 """What a remembered time grows by with every later one, so that a machine that has become slower is noticed."""
+BOLD = 4
+"""How many times the largest size known may be tried where that one fits; larger ones are counted by their tokens."""
+PLANS = 256
+"""Shapes that are remembered as planned."""
+
+
+class Slice(NamedTuple):
+    """The shape of a piece of prefill: ``positions`` of each of ``rows``, behind ``before`` that were filled."""
+
+    rows: int
+    before: int
+    positions: int
+
+    @property
+    def tokens(self) -> int:
+        """How much was computed."""
+        return self.rows * self.positions
 
 
 class Pace:
     """Measures prefill and decode, and sizes the next slice so that running streams hardly notice it.
 
     ``most`` bounds the tokens of a slice while rows decode. Where times are ``steady`` the latest slice says how long
-    the next one takes: it lies as deep in the prompt. Where they are not, on CUDA, the best time of each size counts:
-    the first slice of a new shape is spent on planning, which says nothing of the next.
+    the next one takes: it lies as deep in the prompt. Where they are not, on CUDA, the best time of each size counts,
+    and the first slice of a shape does not: it is spent on planning, which says nothing of the next. There a larger
+    slice hardly takes longer until it fills the device.
     """
 
     def __init__(self, most: int, *, steady: bool) -> None:
@@ -25,12 +46,15 @@ class Pace:
         self._sizes = [SHORTEST_SLICE << i for i in range(16) if SHORTEST_SLICE << i <= max(most, SHORTEST_SLICE)]
         self._best: dict[int, float] = {}
         self._step_seconds = 0.0
+        self._planned: deque[Slice] = deque(maxlen=PLANS)
 
-    def prefilled(self, tokens: int, seconds: float) -> None:
-        """A slice of ``tokens`` took ``seconds``."""
-        if tokens:
-            size = max((size for size in self._sizes if size <= tokens), default=SHORTEST_SLICE)
-            time = seconds * size / max(tokens, size)
+    def prefilled(self, piece: Slice, seconds: float) -> None:
+        """A slice took ``seconds``."""
+        if not self._steady and piece not in self._planned:
+            self._planned.append(piece)
+        elif piece.tokens:
+            size = max((size for size in self._sizes if size <= piece.tokens), default=SHORTEST_SLICE)
+            time = seconds * size / max(piece.tokens, size)
             self._best = {} if self._steady else {known: best * FORGET for known, best in self._best.items()}
             self._best[size] = min(time, self._best.get(size, time))
 
@@ -47,5 +71,9 @@ class Pace:
 
     def _expected(self, size: int) -> float:
         """The latest slice's time by tokens; else no longer than a larger slice took, or smaller ones in a row."""
-        least = 0 if self._steady else 1
-        return min((best * max(least, size / known) for known, best in self._best.items()), default=0.0)
+        if self._steady or not self._best:
+            return next((time * size / known for known, time in self._best.items()), 0.0)
+        largest = max(self._best)
+        if largest < size <= BOLD * largest:
+            return self._best[largest]
+        return min(best * max(1, size / known) for known, best in self._best.items())

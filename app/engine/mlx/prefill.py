@@ -14,7 +14,7 @@ import mlx.core as mx
 from app.engine.base import PromptScore
 from app.engine.mlx.kv import KV, merge
 from app.engine.mlx.logprobs import Scores
-from app.engine.mlx.pace import SHORTEST_SLICE
+from app.engine.mlx.pace import SHORTEST_SLICE, Slice
 
 SCORE_BYTES = 32 << 20
 """Most bytes of logits held at once while prompt log probabilities are computed."""
@@ -48,16 +48,16 @@ class Prefill:
         """Tokens still to compute, per row."""
         return self._width - self._done
 
-    def step(self, tokens: int) -> int:
-        """Compute at most ``tokens`` positions of all rows; how many tokens of work that was. Waits for the device."""
-        size = min(max(SHORTEST_SLICE, tokens // self.kv.rows), self.left)
+    def step(self, tokens: int) -> Slice:
+        """Compute some ``tokens`` tokens of all rows together; what was computed. Waits for the device."""
+        size, before = min(max(SHORTEST_SLICE, tokens // self.kv.rows), self.left), self.kv.positions
         if size:
             self._model(self._tokens[:, self._done : self._done + size], cache=self.kv.layers)
             mx.eval(self.kv.arrays)
             self._done += size
         if not self.left:
             self._take_padding_off()
-        return size * self.kv.rows
+        return Slice(self.kv.rows, before, size)
 
     def _take_padding_off(self) -> None:
         if self._rolls:
@@ -92,18 +92,18 @@ class ScoringPrefill:
         """Tokens still to compute."""
         return int(self._prompt.size) - len(self._scores)
 
-    def step(self, tokens: int) -> int:
-        """Compute and score at most ``tokens`` positions; how many that was. Waits for the device."""
+    def step(self, tokens: int) -> Slice:
+        """Compute and score at most ``tokens`` positions; what was computed. Waits for the device."""
         start = len(self._scores) - 1
         size = min(tokens, self._size, self.left)
         if not size:
-            return 0
+            return Slice(1, start, 0)
         logits = self._model(self._prompt[None, start : start + size], cache=self.kv.layers)[0].astype(mx.float32)
         scores = Scores(logits, self._prompt[start + 1 : start + size + 1], min(self._top, logits.shape[-1]))
         mx.eval(scores.arrays, self.kv.arrays)
         self._scores += [PromptScore(logprob, top) for logprob, top in scores.read()]
         self._size = max(1, SCORE_BYTES // (4 * logits.shape[-1]))
-        return size
+        return Slice(1, start, size)
 
     def scores(self) -> tuple[PromptScore, ...]:
         """One per prompt token; the first token of a prompt has no log probability."""

@@ -12,8 +12,8 @@ from app.engine.mlx.kv import KV
 
 SHORTEST = 16
 """Tokens; copying a shorter beginning costs more than computing it."""
-WORTH_KEEPING = 32
-"""Tokens that a prompt must add to what is known of it; a shorter end is computed again sooner than it is found."""
+SHORTEST_ON_CUDA = 128
+"""There a slice takes as long for 16 tokens as for a thousand, and longer behind a beginning of a new length."""
 MOST = 128
 """Prompts held, of all models; each is compared with every new prompt of its model."""
 
@@ -68,11 +68,16 @@ class PrefixCache:
 
     A cache that can be trimmed serves any prompt that shares a beginning with it; one that cannot (a sliding window
     that has slid, a recurrent state) serves only prompts that begin with all of it.
+
+    ``shortest`` is the least that is worth sharing, and ``worth_keeping`` the least that a prompt must add to what is
+    known of it; a shorter end is computed again sooner than it is found.
     """
 
-    def __init__(self, pool: PrefixPool) -> None:
+    def __init__(self, pool: PrefixPool, shortest: int = SHORTEST) -> None:
         self._pool = pool
         self._owner = id(self)
+        self.shortest = shortest
+        self.worth_keeping = 2 * shortest
 
     def known(self, prompt: Sequence[int]) -> int:
         """How many tokens at the beginning of ``prompt`` :meth:`find` would spare."""
@@ -92,11 +97,12 @@ class PrefixCache:
 
     def put(self, tokens: Sequence[int], kv: KV) -> None:
         """Keep ``kv``, which holds exactly ``tokens`` and belongs to the cache from now on."""
-        if len(tokens) < SHORTEST:
+        if len(tokens) < self.shortest:
             return
         ids = np.asarray(tokens, dtype=np.int64)
-        for key, other, held in self._pool.of(self._owner):
-            if held.trimmable and _common(ids, other) == len(other):
+        whole = ids.tobytes()
+        for key, _, held in self._pool.of(self._owner):
+            if whole.startswith(key[1]) and held.trimmable:
                 self._pool.drop(key)  # the longer one serves all that the shorter one did
         self._pool.put(self._owner, ids, kv)
 
@@ -108,8 +114,8 @@ class PrefixCache:
     def _best(self, prompt: Sequence[int]) -> tuple[tuple[int, bytes], int, Ids, KV] | None:
         wanted = np.asarray(prompt[:-1], dtype=np.int64)
         best = None
-        longest = SHORTEST - 1
-        begins = wanted[:SHORTEST].tobytes()
+        longest = self.shortest - 1
+        begins = wanted[: self.shortest].tobytes()
         for key, ids, kv in self._pool.of(self._owner):
             if not key[1].startswith(begins):
                 continue

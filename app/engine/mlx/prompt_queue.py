@@ -11,7 +11,7 @@ import mlx.core as mx
 
 from app.engine.mlx.kv import KV
 from app.engine.mlx.prefill import Prefill, ScoringPrefill
-from app.engine.mlx.prefix_cache import SHORTEST, PrefixCache
+from app.engine.mlx.prefix_cache import PrefixCache
 from app.engine.mlx.rows import Waiting
 
 
@@ -112,4 +112,4 @@ class PromptQueue:
             return ()
         same = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
         shared = tuple(column[0] for column in same)
-        return shared if len(shared) >= self._prefixes.known([*shared, -1]) + SHORTEST else ()
+        return shared if len(shared) >= self._prefixes.known([*shared, -1]) + self._prefixes.shortest else ()

@@ -17,7 +17,7 @@ from app.engine.mlx.draft import Draft
 from app.engine.mlx.kv import KV
 from app.engine.mlx.pace import Pace
 from app.engine.mlx.prefill import Prefill
-from app.engine.mlx.prefix_cache import WORTH_KEEPING, PrefixCache
+from app.engine.mlx.prefix_cache import PrefixCache
 from app.engine.mlx.rows import Row
 from app.engine.mlx.step import HostStep, step_type
 
@@ -161,8 +161,8 @@ class Speculation:
             self._work = Prefill(self._draft.loaded.model, [missed], [self._kv], few_shapes=False)
             self._aim = self._seen + len(missed)
         started = time.perf_counter()
-        tokens = self._work.step(self._pace.slice(decoding=True))
-        self._pace.prefilled(tokens, time.perf_counter() - started)
+        piece = self._work.step(self._pace.slice(decoding=True))
+        self._pace.prefilled(piece, time.perf_counter() - started)
         self._sliced = True
         if not self._work.left:
             self._work, self._seen = None, self._aim
@@ -173,7 +173,7 @@ class Speculation:
             return
         row, kv, seen, complete = self._row, self._kv, self._seen, self._work is None
         self._let_go()
-        if kv is not None and complete and seen - self._found >= WORTH_KEEPING:
+        if kv is not None and complete and seen - self._found >= self._prefixes.worth_keeping:
             self._prefixes.put(row.tokens()[:seen], kv)
 
     def forget(self) -> None:

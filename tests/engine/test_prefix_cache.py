@@ -1,0 +1,41 @@
+"""What is kept of prompts and found again; the arrays do not matter here."""
+
+import mlx.core as mx
+import pytest
+from mlx_lm.models.cache import KVCache
+
+from app.engine.mlx.kv import KV
+from app.engine.mlx.prefix_cache import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
+
+
+def held(tokens):
+    layer = KVCache()
+    layer.update_and_fetch(mx.ones((1, 1, tokens, 4)), mx.ones((1, 1, tokens, 4)))
+    return KV([layer], 1, merged=False)
+
+
+@pytest.mark.parametrize("shortest", [SHORTEST, SHORTEST_ON_CUDA])
+def test_what_is_shorter_than_the_least_worth_sharing_is_neither_kept_nor_found(shortest):
+    cache = PrefixCache(PrefixPool(1 << 20), shortest)
+    cache.put(range(shortest - 1), held(shortest - 1))
+    assert cache.find(range(2 * shortest)) is None
+    cache.put(range(shortest), held(shortest))
+    kv, known = cache.find(range(2 * shortest))
+    assert (known, kv.positions) == (shortest, shortest)
+    assert cache.known([*range(shortest - 1), 9_999, 9_999]) == 0
+
+
+def test_a_longer_prompt_takes_the_place_of_its_own_beginnings_and_of_no_other():
+    pool = PrefixPool(1 << 20)
+    cache, other = PrefixCache(pool), PrefixCache(pool)
+    for tokens in (range(40), [*range(39), 500], range(60)):
+        cache.put(tokens, held(len(tokens)))
+    other.put(range(40), held(40))
+    kept = [list(ids) for each in (cache, other) for _, ids, _ in pool.of(each._owner)]
+    assert kept == [[*range(39), 500], [*range(60)], [*range(40)]]
+
+
+def test_what_was_allocated_ahead_is_not_kept():
+    pool = PrefixPool(1 << 20)
+    PrefixCache(pool).put(range(40), held(40))
+    assert pool.nbytes == 2 * 40 * 4 * 4

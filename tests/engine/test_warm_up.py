@@ -1,0 +1,76 @@
+"""What a model does before anybody waits for it."""
+
+import asyncio
+
+import mlx.core as mx
+import pytest
+
+from app.engine.base import Token
+from app.engine.mlx import loader as loading
+from app.engine.mlx.engine import MLXEngine
+from app.engine.mlx.loader import MLXLoader
+from app.engine.mlx.prefix_cache import PrefixPool
+from app.engine.mlx.stream import MLXTokenStream
+from app.engine.mlx.warm_up import DRAWS, PROMPTS, warm_up
+from tests.support.tiny import tiny
+
+
+async def test_rows_of_every_kind_run_beside_each_other_and_nothing_is_left(engine, monkeypatch):
+    items, most = [], 0
+    deliver = MLXTokenStream.deliver
+
+    def delivered(self, came, ended):
+        nonlocal most
+        items.extend(came)
+        most = max(most, engine.work().rows)
+        deliver(self, came, ended)
+
+    monkeypatch.setattr(MLXTokenStream, "deliver", delivered)
+    await warm_up(engine)
+    tokens = [item for item in items if isinstance(item, Token)]
+    assert len(tokens) == len(DRAWS) * sum(size // 8 for size in PROMPTS)
+    assert {item.logprob is None for item in tokens} == {True, False}
+    assert most > len(DRAWS), "they were in one batch"
+    await asyncio.sleep(0.05)
+    assert engine.work().rows == 0
+
+
+@pytest.mark.parametrize("cuda", [True, False])
+async def test_only_where_kernels_are_compiled_on_their_first_use(monkeypatch, cuda):
+    warmed = []
+
+    async def noted(engine):
+        warmed.append(engine)
+
+    monkeypatch.setattr(loading, "warm_up", noted)
+    own = MLXLoader(loading_thread(), PrefixPool(8 << 20), max_rows=4, slice_tokens=64)
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: cuda)
+    engine = await own.load(tiny(), name="warmed")
+    assert warmed == ([engine] if cuda else [])
+    await engine.close()
+    await own.close()
+
+
+async def test_a_model_that_fails_at_it_is_not_left_in_memory(monkeypatch):
+    closed = []
+    close = MLXEngine.close
+
+    async def failing(engine):
+        raise asyncio.CancelledError
+
+    async def noted(self):
+        closed.append(self)
+        await close(self)
+
+    monkeypatch.setattr(loading, "warm_up", failing)
+    monkeypatch.setattr(MLXEngine, "close", noted)
+    own = MLXLoader(loading_thread(), PrefixPool(8 << 20), max_rows=4, slice_tokens=64)
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
+    with pytest.raises(asyncio.CancelledError):
+        await own.load(tiny(), name="warmed")
+    assert len(closed) == 1
+    await own.close()
+
+
+def loading_thread():
+    return loading.MLXThread(asyncio.get_running_loop())
