@@ -15,7 +15,7 @@ HOT = {"temperature": 1.5, "seed": 5}
 ASK = [{"role": "user", "content": "Weather in Paris?"}]
 
 
-class Guest(BaseModel):
+class Guest(BaseModel, extra="forbid"):
     name: str = Field(max_length=12)
     age: int = Field(ge=0, le=120)
     mood: Literal["calm", "cross"]

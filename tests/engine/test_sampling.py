@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.engine.base import Sequence
-from app.engine.mlx import draw_device, draw_host
+from app.engine.mlx import compiled, draw_device, draw_host, proposal
 from app.engine.mlx.logits_processor import LogitsProcessor
 from app.engine.mlx.rows import Row
 from app.engine.mlx.step import DeviceStep, HostStep
@@ -40,7 +40,20 @@ def reference(logits, sampling):
     return p / p.sum()
 
 
-@pytest.mark.parametrize("draw", [draw_host.draw, draw_device.draw], ids=["host", "device"])
+@pytest.fixture(params=["compiled", "numpy", "device"])
+def draw(request, monkeypatch):
+    """Each way to draw."""
+    if request.param == "device":
+        return draw_device.draw
+    propose = compiled.proposer()
+    if request.param == "numpy":
+        propose = proposal.propose
+    elif propose is proposal.propose:
+        pytest.skip("there is no C compiler")
+    monkeypatch.setattr(draw_host, "proposer", lambda: propose)
+    return draw_host.draw
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     "sampling",
@@ -72,7 +85,6 @@ def test_draws_follow_the_defined_distribution(draw, shape, sampling):
     assert statistic < freedom + 5 * np.sqrt(2 * freedom) + 5
 
 
-@pytest.mark.parametrize("draw", [draw_host.draw, draw_device.draw], ids=["host", "device"])
 def test_a_seed_draws_the_same_alone_and_in_company(draw):
     logits = mx.array(np.random.default_rng(3).normal(0, 1, (3, VOCABULARY)), dtype=mx.float32)
     together = [row(seed=7), row(seed=8), row(seed=9, top_p=0.5)]
@@ -82,7 +94,6 @@ def test_a_seed_draws_the_same_alone_and_in_company(draw):
         assert both == [draw(logits[i : i + 1], [alone[i]]).item() for i in range(3)]
 
 
-@pytest.mark.parametrize("draw", [draw_host.draw, draw_device.draw], ids=["host", "device"])
 @pytest.mark.parametrize("cut", [{"top_p": 0.0}, {"top_p": 1e-9}, {"top_p": 5e-324}, {"top_k": 1}, {"min_p": 1.0}])
 def test_the_narrowest_cut_leaves_the_likeliest_token(draw, cut):
     logits = mx.array(np.random.default_rng(6).normal(0, 1, (20, VOCABULARY)), dtype=mx.float32)
@@ -90,7 +101,6 @@ def test_the_narrowest_cut_leaves_the_likeliest_token(draw, cut):
     assert drawn.tolist() == mx.argmax(logits, axis=-1).tolist()
 
 
-@pytest.mark.parametrize("draw", [draw_host.draw, draw_device.draw], ids=["host", "device"])
 @pytest.mark.parametrize("temperature", [1e-300, 1e-30, 1e-6])
 def test_a_temperature_near_0_is_greedy(draw, temperature):
     logits = mx.array(np.random.default_rng(7).normal(0, 1, (20, VOCABULARY)), dtype=mx.float32)

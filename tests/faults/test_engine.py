@@ -16,7 +16,6 @@ from app.engine.mlx.prefix_cache import PrefixPool
 from app.engine.mlx.rows import Row
 from app.engine.mlx.stream import MLXTokenStream
 from app.engine.mlx.thread import MLXThread
-from app.engine.mlx.weighing import Weights
 from app.engine.watchdog import watch
 from app.errors import EngineFailed, Unavailable
 from app.schemas.sampling import Sampling
@@ -46,17 +45,19 @@ def sequence(sampling: Sampling, count: int = 30, first: int = 5) -> Sequence:
 
 
 async def test_a_row_that_cannot_be_drawn_ends_alone(engine, monkeypatch):
-    real, drawn = Weights.propose, []
+    real, drawn = draw_host.draw, []
 
-    def propose(self, random):
-        if self._sampling.seed == POISON.seed:
-            drawn.append(1)
-            if len(drawn) > 5:
-                raise ArithmeticError("made up")
-        return real(self, random)
+    def draw(logits, rows, masks):
+        values = np.array(logits)
+        for place, row in enumerate(rows):
+            if row.request.sampling.seed == POISON.seed:
+                drawn.append(1)
+                if len(drawn) > 5:
+                    values[place, 3] = np.nan
+        return real(mx.array(values), rows, masks)
 
     alone = await tokens(engine.generate((sequence(SAMPLED),)))
-    monkeypatch.setattr(Weights, "propose", propose)
+    monkeypatch.setattr(draw_host, "draw", draw)
     healthy = [engine.generate((sequence(SAMPLED),)) for _ in range(3)]
     poisoned = engine.generate((sequence(POISON),))
     results = await asyncio.gather(*map(tokens, [*healthy, poisoned]), return_exceptions=True)

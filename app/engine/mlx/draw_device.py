@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from app.engine.mlx.proposal import COLDEST
 from app.engine.mlx.rows import Row
-from app.engine.mlx.weighing import COLDEST
 
 SPAN = 64.0
 """Scaled logits this far below the maximum weigh e**-64 and are not searched."""

@@ -26,6 +26,7 @@ from app.engine.mlx.kv import KV
 from app.engine.mlx.memory import release
 from app.engine.mlx.prefix_cache import PrefixPool
 from app.engine.mlx.quantise import cache_home, quantised
+from app.engine.mlx.step import prepare
 from app.engine.mlx.thread import MLXThread
 from app.engine.mlx.tokenizer import MLXTokenizer
 from app.engine.mlx.tokenizer_cache import TokenizerCache
@@ -89,7 +90,7 @@ class MLXLoader:
         draft = None if options.draft is None else await self._draft(options.draft, await reading)
         await asyncio.to_thread(warm_pages, path)
         weights = self._thread.run_in_steps(load_in_steps(path, self._aside, options.kv_bits))
-        await asyncio.gather(weights, reading, return_exceptions=True)
+        await asyncio.gather(weights, reading, asyncio.to_thread(prepare), return_exceptions=True)
         loaded, tokenizer = weights.result(), reading.result()
         length, fingerprint = _context_length(config), _fingerprint(path, config, options)
         return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))

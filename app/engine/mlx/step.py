@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from app.engine.mlx import draw_device, draw_host, guidance
+from app.engine.mlx.compiled import proposer
 from app.engine.mlx.logprobs import RowScores, Score
 from app.engine.mlx.rows import Row
 
@@ -48,7 +49,7 @@ class DeviceStep:
 
 
 class HostStep:
-    """Draws with numpy as soon as the logits are there: for the CPU, where MLX takes many times longer for it.
+    """Draws on the host as soon as the logits are there: for the CPU, where MLX takes many times longer for it.
 
     The tokens are a buffer that :meth:`read` fills: the next step's graph is built on it while this one's logits are
     computed, and queued when it is full.
@@ -71,3 +72,9 @@ class HostStep:
 def step_type() -> type[HostStep | DeviceStep]:
     """How tokens are drawn on this machine."""
     return HostStep if mx.default_device() == mx.Device(mx.cpu) else DeviceStep
+
+
+def prepare() -> None:
+    """Get ready what drawing needs on this machine; once, for some tenths of a second."""
+    if step_type() is HostStep:
+        proposer()

@@ -1,0 +1,111 @@
+"""One proposal and its judgement, compiled and with numpy: what float64 says, token by token."""
+
+import logging
+import subprocess
+
+import numpy as np
+import pytest
+
+from app.engine.mlx import compiled, proposal
+from app.engine.mlx.proposal import BLOCK, proposals_for
+from app.schemas.sampling import Sampling
+from tests.engine.test_sampling import SHAPES, reference
+
+TEMPERATURES = [0.001, 0.05, 0.7, 2.0]
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def propose(request):
+    if request.param == "numpy":
+        return proposal.propose
+    if compiled.proposer() is proposal.propose:
+        pytest.skip("there is no C compiler")
+    return compiled.proposer()
+
+
+def logits_of(shape) -> np.ndarray:
+    return SHAPES[shape]().astype(np.float32)
+
+
+def proposed(propose, logits, uniforms, sampling, refused=-np.inf):
+    """A proposal for each of ``uniforms``, all for the same row."""
+    many = proposals_for([sampling] * len(uniforms), [0] * len(uniforms), logits.max())
+    many["uniform"] = uniforms
+    many["refused"] = refused
+    propose(logits[None], many)
+    return many
+
+
+def cumulative(logits, temperature, refused=-np.inf):
+    weights = np.exp((logits.astype(float) - logits.max()) / temperature) * (logits > refused)
+    return weights.cumsum() / weights.sum()
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("refused", [-np.inf, 0.5])
+def test_the_cumulative_distribution_is_inverted(propose, shape, temperature, refused):
+    logits = logits_of(shape)
+    edges = cumulative(logits, temperature, refused)
+    uniforms = np.linspace(0, 1, 500, endpoint=False)
+    tokens = proposed(propose, logits, uniforms, Sampling(temperature=temperature), refused)["token"]
+    assert (edges[tokens] > uniforms - 1e-5).all()
+    assert (np.where(tokens > 0, edges[tokens - 1], 0) < uniforms + 1e-5).all()
+    assert (logits[tokens] > refused).all()
+
+
+@pytest.mark.parametrize("size", [1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])
+def test_every_token_can_be_drawn_and_none_beyond(propose, size):
+    logits = np.zeros(size, dtype=np.float32)
+    middles = (np.arange(size) + 0.5) / size
+    assert proposed(propose, logits, middles, Sampling())["token"].tolist() == list(range(size))
+    assert proposed(propose, logits, [np.nextafter(1, 0)], Sampling())["token"].tolist() == [size - 1]
+
+
+def test_what_is_banned_or_far_below_is_never_proposed(propose):
+    logits = np.array([-np.inf, -1e30, -200, 0, -1, -np.inf, -3e38], dtype=np.float32)
+    ends = [0, 1e-300, 0.5, np.nextafter(1, 0)]
+    assert set(proposed(propose, logits, ends, Sampling())["token"].tolist()) <= {3, 4}
+
+
+@pytest.mark.parametrize("bias", [-1e30, 1e4, 3e38])
+def test_large_logits_do_not_overflow(propose, bias):
+    logits = np.full(300, bias, dtype=np.float32)
+    middles = (np.arange(300) + 0.5) / 300
+    assert proposed(propose, logits, middles, Sampling())["token"].tolist() == list(range(300))
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("limit", [{"top_p": 0.3}, {"top_p": 0.9}, {"top_p": 0.999}, {"min_p": 0.2}, {"top_k": 7}])
+def test_what_is_allowed_is_what_float64_says(propose, shape, limit, temperature):
+    logits, sampling = logits_of(shape), Sampling(temperature=temperature, **limit)
+    expected = reference(logits, sampling) > 0
+    edges = np.concatenate([[0], cumulative(logits, temperature)])
+    certain = np.flatnonzero(np.diff(edges) > 1e-5)
+    many = proposed(propose, logits, (edges[certain] + edges[certain + 1]) / 2, sampling)
+    assert many["token"].tolist() == certain.tolist()
+    assert many["allowed"].tolist() == expected[certain].tolist()
+
+
+def test_refusals_do_not_change_what_the_whole_is(propose):
+    """``top_p`` is of all tokens, also of those that are out of the question by now."""
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05])).astype(np.float32)
+    (it,) = proposed(propose, logits, [0.99], Sampling(top_p=0.7), refused=logits[2])
+    assert (it["token"], it["allowed"]) == (1, 1)
+    (it,) = proposed(propose, logits, [0.99], Sampling(top_p=0.7), refused=logits[3])
+    assert (it["token"], it["allowed"]) == (2, 0)
+
+
+@pytest.mark.parametrize("failure", ["no compiler", "it fails", "it cannot be loaded"])
+def test_numpy_draws_where_nothing_can_be_compiled(failure, monkeypatch, caplog):
+    def run(*_, **__):
+        if failure == "it fails":
+            raise subprocess.CalledProcessError(1, "cc")
+
+    monkeypatch.setattr(compiled.sys, "platform", "linux")
+    monkeypatch.setattr(compiled, "which", lambda name: None if failure == "no compiler" else f"/usr/bin/{name}")
+    monkeypatch.setattr(compiled.subprocess, "run", run)
+    with caplog.at_level(logging.INFO, "app.engine.mlx.compiled"):
+        assert compiled.proposer.__wrapped__() is proposal.propose
+    assert "drawn with numpy" in caplog.text
