@@ -23,7 +23,7 @@ from app.engine.mlx.draft import Draft, DraftRefused, check_pair, common_vocabul
 from app.engine.mlx.engine import MLXEngine
 from app.engine.mlx.grammar import GrammarCompiler
 from app.engine.mlx.kv import KV
-from app.engine.mlx.memory import release
+from app.engine.mlx.memory import release, settle
 from app.engine.mlx.prefix_cache import PrefixPool
 from app.engine.mlx.quantise import cache_home, quantised
 from app.engine.mlx.step import prepare
@@ -137,6 +137,7 @@ class MLXLoader:
             ) from failure
         if mx.cuda.is_available():
             await _warmed_up(engine)
+        await self._thread.call(settle)
         return engine
 
     async def close(self) -> None:

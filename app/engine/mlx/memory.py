@@ -53,9 +53,20 @@ def limit(budget: int) -> None:
         mx.set_wired_limit(min(budget, int(mx.device_info()["max_recommended_working_set_size"])))
 
 
+def settle() -> None:
+    """Collect garbage, and take what is left for long-lived: later collections no longer look through it.
+
+    With transformers and a model that is a hundred thousand objects, and to look through them stops all threads for
+    0.1 s, which Python would do once in some three hundred requests. This takes as long; it is for loads and evictions.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 def release() -> None:
     """Give freed arrays back to the system. MLX thread only; slow enough to be for evictions, not for steps."""
-    gc.collect()
+    settle()
     mx.synchronize()
     give_back()
 
