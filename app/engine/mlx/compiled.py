@@ -29,6 +29,8 @@ TIMEOUT_SECONDS = 60
 
 Propose = Callable[[Floats, Proposals], None]
 
+log = logging.getLogger(__name__)
+
 
 @cache
 def proposer() -> Propose:
@@ -36,7 +38,7 @@ def proposer() -> Propose:
     try:
         return _Compiled(_compile()) if sys.platform == "linux" else proposal.propose
     except (OSError, subprocess.SubprocessError) as failure:
-        logging.getLogger(__name__).info("tokens are drawn with numpy, since draw.c was not compiled: %s", failure)
+        log.warning("tokens are drawn with numpy, slower than a C compiler would make it (cc or $CC): %s", failure)
         return proposal.propose
 
 
