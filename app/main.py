@@ -14,12 +14,12 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from app.api import routes
-from app.api.body import StrictRequest
 from app.api.document import openapi
 from app.api.errors import exception_handlers
-from app.api.feed import Feed
-from app.api.front import Front
-from app.api.journal import Journal
+from app.api.middleware_stack import Front
+from app.api.observe.feed import Feed
+from app.api.observe.journal import Journal
+from app.api.read.body import StrictRequest
 from app.engine.base import Engine, EngineLoader, PrefixPool
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.watchdog import watch
@@ -116,7 +116,7 @@ class LazyLoader:
     """The MLX loader and its thread; mlx-lm takes seconds to import, so the thread does it when a model is wanted."""
 
     def __init__(self, settings: Settings) -> None:
-        from app.engine.mlx.thread import MLXThread  # noqa: PLC0415
+        from app.engine.mlx.batch.thread import MLXThread  # noqa: PLC0415
 
         self._settings = settings
         self.thread = MLXThread(asyncio.get_running_loop())
@@ -155,8 +155,8 @@ class LazyLoader:
         await self.thread.close()
 
     def _import_loader(self) -> EngineLoader:
-        self._pool = import_module("app.engine.mlx.prefix_cache").PrefixPool(self._settings.prefix_cache)
-        loader: EngineLoader = import_module("app.engine.mlx.loader").MLXLoader(
+        self._pool = import_module("app.engine.mlx.cache.prefix").PrefixPool(self._settings.prefix_cache)
+        loader: EngineLoader = import_module("app.engine.mlx.load.loader").MLXLoader(
             self.thread,
             self._pool,
             max_rows=self._settings.max_batch_rows,
@@ -165,7 +165,7 @@ class LazyLoader:
         return loader
 
     def _embedded(self) -> Path:
-        from app.engine.mlx.smollm2 import ensure_smollm2  # noqa: PLC0415
+        from app.engine.mlx.load.smollm2 import ensure_smollm2  # noqa: PLC0415
 
         home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         return ensure_smollm2(Path(home).expanduser() / "switchyard")

@@ -180,7 +180,7 @@ def _tokenizer(shape: Shape) -> dict[str, bytes]:
 
 def smollm2(home: Path) -> Path:
     """SmolLM2-135M-Instruct in float32, out of the package that carries it."""
-    from app.engine.mlx.smollm2 import ensure_smollm2  # noqa: PLC0415
+    from app.engine.mlx.load.smollm2 import ensure_smollm2  # noqa: PLC0415
 
     return ensure_smollm2(home, dense=True)
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import fields as struct_fields
 from msgspec.structs import replace
 
-from app.api import fields, translate
+from app.api.read import fields, translate
 from app.engine.grammar import Grammar
 from app.errors import InvalidRequest
 from app.generation.job import CompletionJob, Decoding

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from litestar import Router
 from litestar.types import ControllerRouterHandler, Guard
 
-from app.api.admin import AdminController, AdminModelsController
-from app.api.chat import ChatController
-from app.api.completions import CompletionsController
-from app.api.guards import own_pages_only
-from app.api.health import HealthController
-from app.api.metrics import MetricsController
-from app.api.models import ModelsController
-from app.api.page import PageController
+from app.api.endpoints.admin import AdminController, AdminModelsController
+from app.api.endpoints.chat import ChatController
+from app.api.endpoints.completions import CompletionsController
+from app.api.endpoints.health import HealthController
+from app.api.endpoints.models import ModelsController
+from app.api.endpoints.page import PageController
+from app.api.observe.metrics import MetricsController
+from app.api.protect.guards import own_pages_only
 from app.settings.keys import Scope
 
 

@@ -13,8 +13,8 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from app import __version__
-from app.api import fields
-from app.api.actions import ACTIONS
+from app.api.endpoints.actions import ACTIONS
+from app.api.read import fields
 from app.schemas.admin import AdminEvent, AdminMemory, AdminModel, AdminModels, Deleted, PullProgress
 from app.schemas.chat import ChatChunk, ChatCompletion, ChatRequest
 from app.schemas.completions import Completion, CompletionRequest

@@ -12,8 +12,8 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.types import ExceptionHandlersMap
 
 from app import errors
-from app.api.body import ClientGone
-from app.api.record import record_of
+from app.api.observe.record import record_of
+from app.api.read.body import ClientGone
 from app.observability import request_id
 from app.schemas.errors import ErrorBody, ErrorDetail
 

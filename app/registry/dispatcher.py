@@ -14,9 +14,9 @@ from app.errors import EngineFailed, SwitchyardError
 from app.registry import refusals
 from app.registry.budget import Budget, PrefixCaches
 from app.registry.changes import Changes
-from app.registry.claims import claims, idle_adapters
 from app.registry.lease import ModelLease
 from app.registry.lifecycle import Fetch, Lifecycle
+from app.registry.memory_claims import claims, idle_adapters
 from app.registry.queue import Queue, Waiter
 from app.registry.residency import Resident, Turns
 from app.registry.schedule import Schedule, schedule

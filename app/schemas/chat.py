@@ -25,7 +25,7 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class ConditionalFields(GenerationFields, kw_only=True):
-    """Fields of which only some values are true here: ``app.api.fields`` says which, any other is refused by name."""
+    """Fields of which only some values are true here: ``app.api.read.fields`` says which; others are refused."""
 
     audio: Any = None
     modalities: Any = None

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hin
 
 from msgspec import Meta, Struct
 
-from app.settings.shape import ModelEntry, Settings
+from app.settings.settings_model import ModelEntry, Settings
 
 
 class Kind(Enum):

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from app.settings.problem import SettingsProblem
-from app.settings.shape import Settings
+from app.settings.settings_model import Settings
 
 Scope = Literal["infer", "admin", "metrics"]
 SCOPES: tuple[Scope, ...] = ("infer", "admin", "metrics")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.settings.fields import Field, Kind, model_fields, setting_fields
 from app.settings.load import CONFIG
-from app.settings.shape import ModelEntry, Settings
+from app.settings.settings_model import ModelEntry, Settings
 from app.settings.sizes import format_size
 
 DOCUMENT = CONFIG.parent / "docs" / "configuration.md"
@@ -19,7 +19,7 @@ def default_toml() -> str:
     """The text of ``config/default.toml``: every setting with its default, its description above it as a comment."""
     head = (
         "# Every setting with its default. Copy what you change into a file of your own and name it with --config.\n"
-        "# Written from app/settings/shape.py by `./docker-free-run.sh fix`.\n"
+        "# Written from app/settings/settings_model.py by `./docker-free-run.sh fix`.\n"
     )
     blocks = [
         "\n".join(

@@ -6,8 +6,8 @@ from inspect import iscoroutinefunction
 import pytest
 from msgspec import structs
 
-from app.api.access import Access, Caller, Usage
-from app.api.hosts import Names, same_site
+from app.api.protect.access import Access, Caller, Usage
+from app.api.protect.hosts import Names, same_site
 from app.cli.key import entry, new_key
 from app.errors import Forbidden, QueueFull
 from app.observability import configure_logging
@@ -129,7 +129,7 @@ async def test_a_key_runs_so_many_requests_at_once_and_gets_its_place_back(keyed
 
 async def test_a_rate_fills_up_again(monkeypatch):
     now = 0.0
-    monkeypatch.setattr("app.api.access.monotonic", lambda: now)
+    monkeypatch.setattr("app.api.protect.access.monotonic", lambda: now)
     usage = Usage(ApiKey("k", b"", frozenset({"infer"}), requests_per_minute=60))
     for _ in range(60):
         usage.take()

@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.api.body import MAX_DEPTH, MAX_VALUES, decode, depth
+from app.api.read.body import MAX_DEPTH, MAX_VALUES, decode, depth
 from app.errors import InvalidRequest
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest

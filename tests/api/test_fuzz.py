@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.api import fields
+from app.api.read import fields
 from tests.support.asgi import request
 
 BODIES = {

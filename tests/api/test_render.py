@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.api.answer import Renderer
-from app.api.render_chat import ChatRenderer
-from app.api.render_completion import CompletionRenderer
-from app.api.sse import DONE, ASGIEventStream, Source
-from app.api.transcript import Head, Transcript
+from app.api.write.answer import Renderer
+from app.api.write.render_chat import ChatRenderer
+from app.api.write.render_completion import CompletionRenderer
+from app.api.write.sse import DONE, ASGIEventStream, Source
+from app.api.write.transcript import Head, Transcript
 from app.errors import EngineFailed
 from app.generation.events import Delta, Event, Finished, TokenLogprob, ToolCallArguments, ToolCallStarted
 from app.schemas.chat import ChatRequest

@@ -11,10 +11,10 @@ import pytest
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.api.metrics import MODELS, Metrics
-from app.api.observed import observed
-from app.api.record import Record
-from app.api.tracing import tracer
+from app.api.observe.metrics import MODELS, Metrics
+from app.api.observe.observed import observed
+from app.api.observe.record import Record
+from app.api.observe.tracing import tracer
 from app.engine.work import Work
 from app.errors import EngineFailed
 from app.observability import configure_logging

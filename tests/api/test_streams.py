@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
-from app.api import sse
+from app.api.write import sse
 from app.errors import EngineFailed, InvalidRequest, QueueFull, Unavailable
 from app.generation.events import Delta, Finished
 from app.schemas.errors import ErrorBody, ErrorDetail

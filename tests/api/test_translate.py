@@ -3,7 +3,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.api import translate
+from app.api.read import translate
 from app.errors import InvalidRequest
 from app.generation.job import ChatJob, CompletionJob
 from app.schemas.chat import ChatRequest

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from msgspec.structs import fields
 
-from app.engine.mlx.logits_processor import LogitsProcessor
-from app.engine.mlx.step import DeviceStep, HostStep
+from app.engine.mlx.draw.logits import LogitsProcessor
+from app.engine.mlx.draw.step import DeviceStep, HostStep
 from app.schemas.sampling import Sampling
 from tests.engine.test_sampling import VOCABULARY, row
 

@@ -8,9 +8,9 @@ import pytest
 from mlx_lm.utils import load_model
 
 from app.engine.base import Prefilled, Sequence, Token
-from app.engine.mlx import outgoing
-from app.engine.mlx.loader import MLXLoader
-from app.engine.mlx.prefix_cache import PrefixPool
+from app.engine.mlx.batch import delivery as outgoing
+from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.load.loader import MLXLoader
 from app.errors import EngineFailed, ModelUnusable, Unavailable
 from app.schemas.sampling import Sampling
 from tests.support.tiny import make_tiny, tiny
@@ -230,7 +230,7 @@ async def test_more_rows_than_fit_wait_their_turn(engine):
 
 async def test_a_failure_in_the_engine_ends_its_requests_and_not_the_service(loader, tmp_path, monkeypatch):
     engine = await loader.load(make_tiny(tmp_path / "broken", seed=9), name="broken")
-    monkeypatch.setattr("app.engine.mlx.logits_processor.LogitsProcessor.process", lambda *_: 1 / 0)
+    monkeypatch.setattr("app.engine.mlx.draw.logits.LogitsProcessor.process", lambda *_: 1 / 0)
     with pytest.raises(EngineFailed):
         await run(engine, Sequence((5, 6), GREEDY, max_tokens=3))
     monkeypatch.undo()

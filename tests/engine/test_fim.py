@@ -5,8 +5,8 @@ import re
 import pytest
 from tokenizers import Tokenizer, processors
 
-from app.engine.mlx.fim import FORMATS
-from app.engine.mlx.tokenizer import MLXTokenizer
+from app.engine.mlx.text.fim import FORMATS
+from app.engine.mlx.text.tokenizer import MLXTokenizer
 from tests.support.tiny import make_tiny
 
 WRITTEN = {

@@ -10,7 +10,7 @@ import pytest
 
 from app.engine.base import Sequence, Token
 from app.engine.grammar import Grammar, Thoughts
-from app.engine.mlx import guide as guides
+from app.engine.mlx.guide import guide as guides
 from app.errors import EngineFailed, InvalidRequest
 from app.schemas.sampling import Sampling
 from tests.support.schemas import random_schema

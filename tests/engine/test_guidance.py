@@ -4,7 +4,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from app.engine.mlx import draw_device, draw_host, guidance
+from app.engine.mlx.draw import device as draw_device
+from app.engine.mlx.draw import host as draw_host
+from app.engine.mlx.guide import guidance
 from tests.engine.test_sampling import row
 
 

@@ -16,10 +16,10 @@ from mlx_lm.models.cache import QuantizedKVCache, RotatingKVCache
 from mlx_lm.utils import load_model
 
 from app.engine.base import Sequence, Token
-from app.engine.mlx.kv import KV
-from app.engine.mlx.loader import MLXLoader
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.memory import release
-from app.engine.mlx.prefix_cache import PrefixPool
 from app.engine.options import LoadOptions
 from app.errors import ModelUnusable
 from app.main import mlx_registry
@@ -214,7 +214,7 @@ async def test_what_changes_the_answers_changes_the_fingerprint(own, few, direct
 async def test_other_layers_stay_as_they_are_and_the_log_says_so(own, tmp_path, caplog):
     config = HEADS_OF_32 | {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 24}
     mixed = make_tiny(tmp_path / "mixed", seed=4, width=128, config=config)
-    with caplog.at_level(logging.INFO, logger="app.engine.mlx.loader"):
+    with caplog.at_level(logging.INFO, logger="app.engine.mlx.load.loader"):
         engine = await own.load(mixed, name="org/mixed", options=LoadOptions(kv_bits=8))
     assert [record.getMessage() for record in caplog.records] == [
         "org/mixed holds the KV cache of 1 of its 2 layers in 8 bits per value; any others stay as they are"
@@ -256,7 +256,7 @@ async def test_a_model_without_a_plain_layer_is_refused_at_the_load(own, directo
     def windows(model):
         return [RotatingKVCache(max_size=16) for _ in model.layers]
 
-    monkeypatch.setattr("app.engine.mlx.kv.make_prompt_cache", windows)
+    monkeypatch.setattr("app.engine.mlx.cache.kv.make_prompt_cache", windows)
     assert "kv_bits = 4 does not suit it: none of its layers keeps all keys and values" in await refused(own, directory)
 
 

@@ -7,9 +7,9 @@ import pytest
 from mlx.utils import tree_flatten
 
 from app.engine.base import Sequence, Token
-from app.engine.mlx.loader import MLXLoader
+from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.memory import release
-from app.engine.mlx.prefix_cache import PrefixPool
 from app.engine.options import LoadOptions
 from app.errors import ModelUnusable
 from app.registry.footprint import footprint

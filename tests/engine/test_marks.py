@@ -6,7 +6,7 @@ import shutil
 import pytest
 from tokenizers import AddedToken, Tokenizer
 
-from app.engine.mlx.tokenizer import MLXTokenizer
+from app.engine.mlx.text.tokenizer import MLXTokenizer
 from tests.support.tiny import tiny
 
 QWEN = (

@@ -3,9 +3,9 @@
 import asyncio
 
 from app.engine.base import Sequence, Token
-from app.engine.mlx.loader import MLXLoader
-from app.engine.mlx.prefix_cache import PrefixPool
-from app.engine.mlx.thread import MLXThread
+from app.engine.mlx.batch.thread import MLXThread
+from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.load.loader import MLXLoader
 from app.schemas.sampling import Sampling
 from tests.support.tiny import tiny
 

@@ -1,6 +1,6 @@
 """How much of a prompt is computed between two decode steps."""
 
-from app.engine.mlx.pace import LONE_SLICE, SHORTEST_SLICE, Pace, Slice
+from app.engine.mlx.prefill.pacing import LONE_SLICE, SHORTEST_SLICE, Pace, Slice
 
 
 def measured(pace, tokens, seconds):

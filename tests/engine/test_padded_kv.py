@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
-from app.engine.mlx.padded_kv import PaddedKVCache
+from app.engine.mlx.cache.padded import PaddedKVCache
 
 HEADS, SIZE = 2, 4
 numbers = np.random.default_rng(26)

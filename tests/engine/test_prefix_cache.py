@@ -4,8 +4,8 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models.cache import KVCache
 
-from app.engine.mlx.kv import KV
-from app.engine.mlx.prefix_cache import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
 
 
 def held(tokens):

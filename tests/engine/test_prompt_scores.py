@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from mlx_lm.utils import load_model
 
-from app.engine.mlx.kv import KV
-from app.engine.mlx.prefill import SCORE_BYTES, ScoringPrefill
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.prefill.prefill import SCORE_BYTES, ScoringPrefill
 from tests.support.tiny import tiny
 
 TOKENS = 4000

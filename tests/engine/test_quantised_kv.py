@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mlx_lm.models.base import scaled_dot_product_attention
 
-from app.engine.mlx.quantised_kv import QuantisedKVCache
+from app.engine.mlx.cache.quantised import QuantisedKVCache
 
 
 def test_heads_of_64_share_a_scale_among_64():

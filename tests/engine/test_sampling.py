@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from app.engine.base import Sequence
-from app.engine.mlx import compiled, draw_device, draw_host, proposal
-from app.engine.mlx.logits_processor import LogitsProcessor
+from app.engine.mlx.batch.stream import MLXTokenStream
+from app.engine.mlx.draw import compiled, proposal
+from app.engine.mlx.draw import device as draw_device
+from app.engine.mlx.draw import host as draw_host
+from app.engine.mlx.draw.logits import LogitsProcessor
+from app.engine.mlx.draw.step import DeviceStep, HostStep
 from app.engine.mlx.rows import Row
-from app.engine.mlx.step import DeviceStep, HostStep
-from app.engine.mlx.stream import MLXTokenStream
 from app.schemas.sampling import Sampling
 
 VOCABULARY = 1000

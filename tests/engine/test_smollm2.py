@@ -10,8 +10,8 @@ import pytest
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_tokenizer
 
-from app.engine.mlx import smollm2
-from app.engine.mlx.smollm2 import ensure_smollm2
+from app.engine.mlx.load import smollm2
+from app.engine.mlx.load.smollm2 import ensure_smollm2
 from app.errors import ModelNotFound, ModelUnusable
 
 installed = pytest.mark.skipif(

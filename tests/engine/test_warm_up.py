@@ -6,12 +6,12 @@ import mlx.core as mx
 import pytest
 
 from app.engine.base import Token
-from app.engine.mlx import loader as loading
-from app.engine.mlx.engine import MLXEngine
-from app.engine.mlx.loader import MLXLoader
-from app.engine.mlx.prefix_cache import PrefixPool
-from app.engine.mlx.stream import MLXTokenStream
-from app.engine.mlx.warm_up import DRAWS, PROMPTS, warm_up
+from app.engine.mlx.batch.engine import MLXEngine
+from app.engine.mlx.batch.stream import MLXTokenStream
+from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.load import loader as loading
+from app.engine.mlx.load.loader import MLXLoader
+from app.engine.mlx.load.warm_up import DRAWS, PROMPTS, warm_up
 from tests.support.tiny import tiny
 
 

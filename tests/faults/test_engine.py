@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from app.engine.base import Sequence, Token
-from app.engine.mlx import draw_host
-from app.engine.mlx.loader import MLXLoader
-from app.engine.mlx.prefill import Prefill
-from app.engine.mlx.prefix_cache import PrefixPool
+from app.engine.mlx.batch.stream import MLXTokenStream
+from app.engine.mlx.batch.thread import MLXThread
+from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.draw import host as draw_host
+from app.engine.mlx.load.loader import MLXLoader
+from app.engine.mlx.prefill.prefill import Prefill
 from app.engine.mlx.rows import Row
-from app.engine.mlx.stream import MLXTokenStream
-from app.engine.mlx.thread import MLXThread
 from app.engine.watchdog import watch
 from app.errors import EngineFailed, Unavailable
 from app.schemas.sampling import Sampling
@@ -90,7 +90,7 @@ async def test_memory_that_runs_out_is_a_503_after_which_it_goes_on(engine, monk
         raise RuntimeError("[METAL] Command buffer execution failed: Insufficient Memory")
 
     cleared = []
-    monkeypatch.setattr("app.engine.mlx.logits_processor.LogitsProcessor.process", draw)
+    monkeypatch.setattr("app.engine.mlx.draw.logits.LogitsProcessor.process", draw)
     monkeypatch.setattr(mx, "clear_cache", lambda: cleared.append(1))
     with pytest.raises(Unavailable) as failure:
         await tokens(engine.generate((sequence(SAMPLED),)))

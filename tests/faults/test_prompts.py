@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from app.engine.mlx.tokenizer import MLXTokenizer
+from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.errors import InvalidRequest
 from app.generation.length import PIECE, check_length
 from tests.support.scripted import ByteTokenizer, ScriptedEngine

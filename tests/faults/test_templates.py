@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from jinja2 import TemplateError
 
-from app.engine.mlx.template import Helpers
-from app.engine.mlx.tokenizer import MLXTokenizer
+from app.engine.mlx.text.template import Helpers
+from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.errors import InvalidRequest
 from tests.support.tiny import make_tiny, tiny
 

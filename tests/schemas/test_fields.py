@@ -8,7 +8,7 @@ import pytest
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
-from app.api import fields
+from app.api.read import fields
 from app.errors import InvalidRequest
 from app.main import create_app
 from app.schemas.chat import ChatRequest

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 
-from app.api import fields
 from app.api.document import document
+from app.api.read import fields
 from app.main import create_app
 from app.settings import Settings
 

@@ -1,6 +1,6 @@
 """What the tests of speculative decoding ask for, and what they compare."""
 
-from app.engine.mlx.speculation import MOST
+from app.engine.mlx.speculate.speculation import MOST
 from app.schemas.sampling import Sampling
 from tests.engine.test_engine import GREEDY, ids, run
 

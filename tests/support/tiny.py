@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from app.engine.mlx import smollm2
-from app.engine.mlx.gguf_tokenizer import GGUFTokenizer
+from app.engine.mlx.load import smollm2
+from app.engine.mlx.load.gguf import GGUFTokenizer
 
 Vocabulary = Literal["words", "smollm2"]
 

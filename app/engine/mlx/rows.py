@@ -6,11 +6,11 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from app.engine.base import Sequence
-from app.engine.mlx.stream import MLXTokenStream
 from app.errors import SwitchyardError
 
 if TYPE_CHECKING:
-    from app.engine.mlx.guide import Guide
+    from app.engine.mlx.batch.stream import MLXTokenStream
+    from app.engine.mlx.guide.guide import Guide
 
 ROW_FAILED = "row_failed"
 """The code of a failure that is one row's alone: the engine is as good as before."""

@@ -11,7 +11,7 @@ function _arrayWithHoles(r) {
 	if (Array.isArray(r)) return r;
 }
 function _iterableToArrayLimit(r, l) {
-	var t = null == r ? null : "undefined" != typeof Symbol && r[Symbol.iterator] || r["@@iterator"];
+	var t = null == r ? null : "undefined" != typeof Symbol && r[Symbol.iterator] || r["iterator"];
 	if (null != t) {
 		var e, n, i, u, a = [], f = !0, o = !1;
 		try {
@@ -83,7 +83,7 @@ function AsyncGenerator(e) {
 		});
 	}, "function" != typeof e.return && (this.return = void 0);
 }
-AsyncGenerator.prototype["function" == typeof Symbol && Symbol.asyncIterator || "@@asyncIterator"] = function() {
+AsyncGenerator.prototype["function" == typeof Symbol && Symbol.asyncIterator || "asyncIterator"] = function() {
 	return this;
 }, AsyncGenerator.prototype.next = function(e) {
 	return this._invoke("next", e);

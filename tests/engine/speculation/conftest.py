@@ -7,8 +7,8 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models import llama
 
-from app.engine.mlx.loader import MLXLoader
-from app.engine.mlx.prefix_cache import PrefixPool
+from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.load.loader import MLXLoader
 from app.engine.options import DraftOptions, LoadOptions
 from tests.support.speculation import SIZE
 from tests.support.tiny import make_tiny

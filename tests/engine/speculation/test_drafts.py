@@ -75,7 +75,7 @@ async def test_drafts_that_do_not_suit_are_refused_at_the_load(loader, load, mod
         return [RotatingKVCache(max_size=16) for _ in model.layers]
 
     with monkeypatch.context() as patched:
-        patched.setattr("app.engine.mlx.kv.make_prompt_cache", windows)
+        patched.setattr("app.engine.mlx.cache.kv.make_prompt_cache", windows)
         assert "its own KV cache cannot be trimmed" in await refused(load, "right")
     await loader._thread.call(release)
     assert abs(mx.get_active_memory() - before) < 1 << 16

@@ -7,9 +7,9 @@ import pytest
 
 from app.engine.base import Sequence, Token
 from app.engine.grammar import Grammar
-from app.engine.mlx.pace import SHORTEST_SLICE
-from app.engine.mlx.speculation import MOST, OPENING
-from app.engine.mlx.step import DeviceStep
+from app.engine.mlx.draw.step import DeviceStep
+from app.engine.mlx.prefill.pacing import SHORTEST_SLICE
+from app.engine.mlx.speculate.speculation import MOST, OPENING
 from app.schemas.sampling import Sampling
 from tests.engine.test_engine import GREEDY, ids, prompt, run
 from tests.support.speculation import SAMPLINGS, SEEDED, held, same
@@ -144,7 +144,7 @@ async def test_tokens_drawn_on_the_device_are_those_without_a_draft(load, monkey
 
         __hash__ = None
 
-    monkeypatch.setattr("app.engine.mlx.decode.mx.default_device", Other)
+    monkeypatch.setattr("app.engine.mlx.batch.decode.mx.default_device", Other)
     for engine in (right, wrong):
         engine._batch._speculation._step = DeviceStep
     for request in (
@@ -154,6 +154,6 @@ async def test_tokens_drawn_on_the_device_are_those_without_a_draft(load, monkey
         await same(right, plain, request)
         await same(wrong, plain, request)
     assert right.work().accepted > 50
-    monkeypatch.setattr("app.engine.mlx.decode.mx.default_device", device)
+    monkeypatch.setattr("app.engine.mlx.batch.decode.mx.default_device", device)
     for engine in (plain, right, wrong):
         await engine.close()

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from app.engine.base import Sequence
-from app.engine.mlx.speculation import FIRST, LONGEST_PAUSE, MOST, OPENING, PAUSE, ROUNDS, Worth
+from app.engine.mlx.speculate.speculation import FIRST, LONGEST_PAUSE, MOST, OPENING, PAUSE, ROUNDS, Worth
 from tests.engine.test_engine import GREEDY, ids, prompt, run
 from tests.support.speculation import SEEDED, same, verified
 

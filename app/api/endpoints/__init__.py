@@ -1,0 +1,1 @@
+"""One thin controller for each endpoint."""

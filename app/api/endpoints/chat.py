@@ -1,0 +1,38 @@
+"""``POST /v1/chat/completions``."""
+
+from functools import partial
+from typing import Any
+
+from litestar import Controller, Request, Response, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from app.api.documented import responses
+from app.api.read import translate
+from app.api.write.answer import answer
+from app.api.write.render_chat import ChatRenderer
+from app.generation.strategy import GenerationStrategy
+from app.registry.registry import ModelRegistry
+from app.schemas.chat import ChatCompletion, ChatRequest
+from app.settings import Settings
+
+
+class ChatController(Controller):
+    """Conversations, answered."""
+
+    path = "/chat/completions"
+    tags = ("Chat",)
+
+    @post(status_code=200, responses=responses(ChatCompletion), summary="Answer a conversation")
+    async def create(
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[ChatRequest],
+        registry: NamedDependency[ModelRegistry],
+        strategy: NamedDependency[GenerationStrategy],
+        settings: NamedDependency[Settings],
+    ) -> Response[Any]:
+        """Answer through the model's own chat template; whole, or streamed as server-sent events."""
+        job = translate.chat(data, registry.defaults(data.model), settings)
+        told = strategy.run(registry.lease(data.model, keep_alive=translate.keep_alive(data)), job)
+        return await answer(request, told, partial(ChatRenderer, data), stream=data.stream is True)

@@ -1,0 +1,38 @@
+"""``POST /v1/completions``."""
+
+from functools import partial
+from typing import Any
+
+from litestar import Controller, Request, Response, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from app.api.documented import responses
+from app.api.read import translate
+from app.api.write.answer import answer
+from app.api.write.render_completion import CompletionRenderer
+from app.generation.strategy import GenerationStrategy
+from app.registry.registry import ModelRegistry
+from app.schemas.completions import Completion, CompletionRequest
+from app.settings import Settings
+
+
+class CompletionsController(Controller):
+    """Raw text, continued."""
+
+    path = "/completions"
+    tags = ("Completions",)
+
+    @post(status_code=200, responses=responses(Completion), summary="Continue a text")
+    async def create(
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[CompletionRequest],
+        registry: NamedDependency[ModelRegistry],
+        strategy: NamedDependency[GenerationStrategy],
+        settings: NamedDependency[Settings],
+    ) -> Response[Any]:
+        """Continue each prompt as it stands, without a chat template; whole, or streamed as server-sent events."""
+        job = translate.completion(data, registry.defaults(data.model), settings)
+        told = strategy.run(registry.lease(data.model, keep_alive=translate.keep_alive(data)), job)
+        return await answer(request, told, partial(CompletionRenderer, data), stream=data.stream is True)

@@ -1,0 +1,1 @@
+"""What is seen of requests: records, metrics, traces, the page's feed."""

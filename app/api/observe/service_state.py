@@ -1,0 +1,69 @@
+"""Whether the service takes requests, and the requests that it is answering: what stopping and failing act on."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from app.api.protect.deadline import Deadline
+from app.errors import SwitchyardError, Unavailable
+
+State = Literal["ok", "loading", "draining", "failed"]
+
+STOPPING = "The service is stopping. Send the request again once it is back."
+
+
+class Vitals:
+    """One for each application; everything here runs on its event loop."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.failure: SwitchyardError | None = None
+        self.on_failure: Callable[[], None] = _nothing
+        self._running: set[Deadline] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def running(self) -> int:
+        """Answers that are being worked on."""
+        return len(self._running)
+
+    def refusal(self) -> SwitchyardError | None:
+        """What new requests are told instead of an answer; None: they are welcome."""
+        if self.failure is not None:
+            return Unavailable(self.failure.message, retry_after=10.0)
+        return Unavailable(STOPPING, code="stopping", retry_after=5.0) if self.draining else None
+
+    def begin(self, deadline: Deadline) -> None:
+        """An answer is being worked on."""
+        self._running.add(deadline)
+        self._idle.clear()
+
+    def end(self, deadline: Deadline) -> None:
+        """It is no longer."""
+        self._running.discard(deadline)
+        if not self._running:
+            self._idle.set()
+
+    async def drain(self, grace: float) -> None:
+        """Take no more requests, give the running ones ``grace`` seconds, and end what is left with an error."""
+        self.draining = True
+        try:
+            await asyncio.wait_for(self._idle.wait(), grace)
+        except TimeoutError:
+            self._end_all(Unavailable(STOPPING, code="stopping", retry_after=5.0))
+
+    def fail(self, failure: SwitchyardError) -> None:
+        """The engine is lost for good: nothing can be answered any more."""
+        if self.failure is None:
+            self.failure = failure
+            self._end_all(failure)
+            self.on_failure()
+
+    def _end_all(self, failure: SwitchyardError) -> None:
+        for deadline in tuple(self._running):
+            deadline.expire(failure)
+
+
+def _nothing() -> None:
+    pass

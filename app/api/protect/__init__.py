@@ -1,0 +1,1 @@
+"""Who gets in, how much is taken in, how long it may take."""

@@ -1,0 +1,161 @@
+"""From a wire request to a job: every default is resolved here, and every value that cannot be honoured is refused.
+
+The order of precedence is the request, the model's entry in the settings, the API's own default. None means unset;
+0 is a value.
+"""
+
+from typing import TypeVar
+
+from app.api.read import calling, conversation, fields, prompts, structure
+from app.api.read.durations import seconds
+from app.errors import InvalidRequest
+from app.generation.job import ChatJob, CompletionJob, Decoding
+from app.schemas.chat import ChatRequest
+from app.schemas.common import GenerationFields
+from app.schemas.completions import CompletionRequest
+from app.schemas.sampling import Sampling
+from app.settings import ModelEntry, Settings
+
+COMPLETION_TOKENS = 16
+MAX_STOP_CHARACTERS = 4096
+LEAST_TEMPERATURE = 1e-6
+"""Below it sampling is greedy: float32 logits tell no smaller differences, and 1/temperature overflows."""
+
+T = TypeVar("T")
+
+
+def keep_alive(request: GenerationFields) -> float | None:
+    """Seconds that the model stays after this request; None leaves it to the settings."""
+    return None if request.keep_alive is None else seconds(request.keep_alive, param="keep_alive")
+
+
+def completion(request: CompletionRequest, entry: ModelEntry, settings: Settings) -> CompletionJob:
+    """Raises :class:`InvalidRequest` for what cannot be honoured."""
+    fields.refuse(request, fields.COMPLETION)
+    n = _first(request.n, default=1)
+    best_of = _first(request.best_of, default=n)
+    if best_of < n:
+        raise InvalidRequest(f"best_of ({best_of}) must be at least n ({n}).", param="best_of")
+    if best_of > n and request.stream:
+        raise InvalidRequest("best_of above n cannot be streamed.", param="best_of")
+    if request.suffix and request.echo and request.logprobs is not None:
+        raise InvalidRequest(
+            "The tokens of a prompt with a suffix stand in another order than its text: leave out echo or logprobs.",
+            param="echo",
+        )
+    _choices(best_of, settings, "n" if request.best_of is None else "best_of")
+    max_tokens = _first(request.max_tokens, entry.max_tokens, default=COMPLETION_TOKENS)
+    limit = None if request.max_tokens is None else "max_tokens"
+    return CompletionJob(
+        decoding=_decoding(request, entry, max_tokens, limit, n=n, best_of=best_of, logprobs=request.logprobs),
+        prompts=prompts.normalise(request.prompt),
+        echo=_first(request.echo, default=False),
+        suffix=None if request.suffix == "" else request.suffix,
+    )
+
+
+def chat(request: ChatRequest, entry: ModelEntry, settings: Settings) -> ChatJob:
+    """Raises :class:`InvalidRequest` for what cannot be honoured."""
+    fields.refuse(request, fields.CHAT)
+    n = _first(request.n, default=1)
+    _choices(n, settings, "n")
+    if request.top_logprobs is not None and not request.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs: true.", param="top_logprobs")
+    alternatives = _first(request.top_logprobs, default=0) if request.logprobs else None
+    asked = {"max_completion_tokens": request.max_completion_tokens, "max_tokens": request.max_tokens}
+    limit = next((name for name, value in asked.items() if value is not None), None)
+    max_tokens = entry.max_tokens if limit is None else asked[limit]
+    return ChatJob(
+        decoding=_decoding(request, entry, max_tokens, limit, n=n, best_of=n, logprobs=alternatives),
+        messages=conversation.checked(request.messages),
+        continue_final=conversation.continues(request),
+        variables=conversation.variables(request),
+        tools=calling.tool_use(request, entry),
+        thinking_budget=request.thinking_budget,
+    )
+
+
+def _decoding(
+    request: GenerationFields,
+    entry: ModelEntry,
+    max_tokens: int | None,
+    limit: str | None,
+    *,
+    n: int,
+    best_of: int,
+    logprobs: int | None,
+) -> Decoding:
+    _stream_options(request)
+    min_tokens = _first(request.min_tokens, default=0)
+    if max_tokens is not None and min_tokens > max_tokens:
+        named = "the default limit" if limit is None else limit
+        raise InvalidRequest(f"min_tokens ({min_tokens}) is above {named} ({max_tokens}).", param="min_tokens")
+    return Decoding(
+        sampling=_sampling(request, entry),
+        max_tokens=max_tokens,
+        limit=limit,
+        stop=_stop(request.stop),
+        stop_token_ids=tuple(_first(request.stop_token_ids, default=[])),
+        ignore_eos=_first(request.ignore_eos, default=False),
+        min_tokens=min_tokens,
+        n=n,
+        best_of=best_of,
+        logprobs=logprobs,
+        grammar=structure.grammar(request),
+    )
+
+
+def _sampling(request: GenerationFields, entry: ModelEntry) -> Sampling:
+    unset = Sampling()
+    temperature = _first(request.temperature, entry.temperature, default=unset.temperature)
+    return Sampling(
+        temperature=0.0 if temperature < LEAST_TEMPERATURE else temperature,
+        top_p=_first(request.top_p, entry.top_p, default=unset.top_p),
+        top_k=max(0, _first(request.top_k, entry.top_k, default=unset.top_k)),
+        min_p=_first(request.min_p, entry.min_p, default=unset.min_p),
+        frequency_penalty=_first(request.frequency_penalty, default=unset.frequency_penalty),
+        presence_penalty=_first(request.presence_penalty, default=unset.presence_penalty),
+        repetition_penalty=_first(
+            request.repetition_penalty, entry.repetition_penalty, default=unset.repetition_penalty
+        ),
+        logit_bias=_logit_bias(_first(request.logit_bias, default={})),
+        seed=request.seed,
+    )
+
+
+def _logit_bias(bias: dict[str, float]) -> tuple[tuple[int, float], ...]:
+    for key in bias:
+        if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) < 2**31):
+            raise InvalidRequest("logit_bias takes token ids as keys, such as '50256'.", param="logit_bias")
+    return tuple({int(key): value for key, value in bias.items()}.items())
+
+
+def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
+    texts = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+    if "" in texts:
+        raise InvalidRequest("stop must not be an empty string; leave it out instead.", param="stop")
+    if any(len(text) > MAX_STOP_CHARACTERS for text in texts):
+        raise InvalidRequest(f"A stop string may have {MAX_STOP_CHARACTERS} characters.", param="stop")
+    return texts
+
+
+def _choices(rows: int, settings: Settings, param: str) -> None:
+    if rows > settings.max_choices:
+        raise InvalidRequest(f"{param} is {rows}; this service answers at most {settings.max_choices}.", param=param)
+
+
+def _stream_options(request: GenerationFields) -> None:
+    if request.stream_options is None:
+        return
+    if not request.stream:
+        raise InvalidRequest("stream_options is only allowed with stream: true.", param="stream_options")
+    if request.stream_options.include_obfuscation:
+        raise InvalidRequest(
+            "Chunks are not padded here; include_obfuscation may only be false.",
+            param="stream_options.include_obfuscation",
+        )
+
+
+def _first(*values: T | None, default: T) -> T:
+    """The first value that is set."""
+    return next((value for value in values if value is not None), default)

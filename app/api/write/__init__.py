@@ -1,0 +1,1 @@
+"""From events to an answer on the wire."""

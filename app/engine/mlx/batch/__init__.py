@@ -1,0 +1,1 @@
+"""One model's requests on their way through the device."""

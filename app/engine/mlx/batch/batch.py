@@ -1,0 +1,216 @@
+"""One model's requests on their way through the device: waiting, prefill, decode."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import time
+from collections.abc import Iterable
+from functools import partial
+
+import mlx.core as mx
+
+from app.engine.base import Prefilled
+from app.engine.mlx.batch.decode import DecodeBatch
+from app.engine.mlx.batch.delivery import Outgoing
+from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
+from app.engine.mlx.batch.thread import MLXThread
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
+from app.engine.mlx.loaded import Loaded
+from app.engine.mlx.prefill.pacing import Pace
+from app.engine.mlx.rows import Row, Waiting
+from app.engine.mlx.speculate.draft import Draft
+from app.engine.mlx.speculate.speculation import Speculation
+from app.engine.work import Work
+from app.errors import EngineFailed, SwitchyardError, Unavailable
+
+OUT_OF_MEMORY = re.compile(r"out of memory|insufficient memory|unable to allocate|malloc|cudamalloc", re.IGNORECASE)
+"""What Metal, CUDA and the CPU allocator say when there is none left."""
+
+log = logging.getLogger(__name__)
+
+
+class ModelBatch:
+    """A worker of the MLX thread: each step is at most one prefill slice and one decode step of every row.
+
+    ``max_rows`` bounds the rows that decode together, ``slice_tokens`` the prompt tokens between two decode steps.
+    With a ``draft`` a row that nothing runs beside is speculated for.
+    """
+
+    def __init__(
+        self,
+        thread: MLXThread,
+        loaded: Loaded,
+        pool: PrefixPool,
+        *,
+        max_rows: int,
+        slice_tokens: int,
+        draft: Draft | None = None,
+    ) -> None:
+        fresh = partial(KV.fresh, loaded.model, loaded.kv_bits)
+        self._thread = thread
+        self._model = loaded.model
+        self._max_rows = max_rows
+        self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
+        self._prefixes = PrefixCache(pool, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
+        self._speculation = None if draft is None else Speculation(draft, PrefixCache(pool), slice_tokens=slice_tokens)
+        self._queue = PromptQueue(loaded.model, fresh, self._prefixes, group_tokens=slice_tokens)
+        self._task: PrefillTask | None = None
+        self._batches: list[DecodeBatch] = []
+        self._batchable = fresh().batchable
+        self._outgoing = Outgoing(thread)
+
+    def submit(self, sequences: list[Waiting]) -> None:
+        """Queue sequences, first come first served."""
+        self._queue.add(sequences)
+        self._thread.add(self)
+
+    def work(self) -> Work:
+        """What there is to do. Any thread: it reads, and may be a step late."""
+        task = self._task
+        waiting = sum(len(it.request.prompt) for it in self._queue.sequences)
+        drafted = self._speculation
+        return Work(
+            sum(batch.rows for batch in self._batches),
+            waiting + (task.work.left if task else 0),
+            drafted.proposed if drafted else 0,
+            drafted.accepted if drafted else 0,
+        )
+
+    def step(self) -> bool:
+        """One prefill slice, one decode step; False when every row has ended."""
+        sliced = False
+        try:
+            sliced = self._step_prefill()
+        except Exception as failure:  # whatever MLX raises ends those it was raised for, not the service
+            log.exception("a prompt could not be computed")
+            self._fail_prompts(self._named(failure))
+        self._step_decode(timed=not sliced)
+        self._tell()
+        return bool(self._batches or self._task or self._queue.sequences)
+
+    def fail(self, failure: SwitchyardError) -> None:
+        """End everything with ``failure`` and let its memory go."""
+        waiting = self._queue.sequences + (self._task.group if self._task else [])
+        streams = {it.stream for it in waiting} | {row.stream for batch in self._batches for row in batch.unfinished}
+        self._outgoing.flush()
+        self._queue.clear()
+        self._task = None
+        self._batches = []
+        self._forget()
+        for stream in streams:
+            self._thread.notify(partial(stream.fail, failure))
+
+    def _step_prefill(self) -> bool:
+        """One slice of the next prompts, if any wait; whether there was one."""
+        if self._task is None:
+            free = self._max_rows - sum(batch.rows for batch in self._batches)
+            self._task = self._queue.next(free, idle=not self._batches)
+        if self._task is None or self._task.cancelled:
+            self._task = None
+            return False
+        started = time.perf_counter()
+        piece = self._task.work.step(self._pace.slice(decoding=bool(self._batches)))
+        self._pace.prefilled(piece, time.perf_counter() - started)
+        if not self._task.work.left:
+            self._finish(self._task)
+            self._task = None
+        return True
+
+    def _fail_prompts(self, failure: SwitchyardError) -> None:
+        """End those whose prompts were being computed; if nobody can say who they are, everybody of this model."""
+        task, self._task = self._task, None
+        if task is None or not task.group:
+            self.fail(failure)
+            return
+        for waiting in task.group:
+            self._end(waiting.rows, failure)
+
+    def _step_decode(self, *, timed: bool) -> None:
+        """One token for every row; a batch that fails ends its own rows."""
+        started = time.perf_counter()
+        alone = len(self._batches) == 1 and self._task is None and not self._queue.sequences
+        speculation = self._speculation if alone else None
+        for batch in self._batches:
+            try:
+                batch.step(speculation)
+            except Exception as failure:
+                log.exception("generation failed")
+                self._end(batch.abandon(), self._named(failure))
+        if timed and self._batches and speculation is None:
+            self._pace.decoded(time.perf_counter() - started)
+        self._batches = [batch for batch in self._batches if batch.busy]
+        if self._speculation is not None:
+            self._speculation.rest()
+
+    def _end(self, rows: Iterable[Row], failure: SwitchyardError) -> None:
+        """End rows, and with them what they belong to, after what was reported of them."""
+        self._outgoing.flush()
+        streams = dict.fromkeys(row.stream for row in rows)
+        for row in rows:
+            row.done = True
+        for stream in streams:
+            self._thread.notify(partial(stream.fail, failure))
+
+    def _named(self, failure: Exception) -> SwitchyardError:
+        """The failure as callers are told; memory that is short is made free where nobody needs it."""
+        if isinstance(failure, SwitchyardError):
+            return failure
+        if isinstance(failure, MemoryError) or OUT_OF_MEMORY.search(str(failure)):
+            self._forget()
+            gc.collect()
+            mx.clear_cache()
+            message = "The machine ran out of memory while generating; send the request again."
+            return Unavailable(message, code="out_of_memory", retry_after=1)
+        return EngineFailed("Generation failed inside the engine; send the request again.")
+
+    def _forget(self) -> None:
+        """Let go of what is kept for prompts to come, and of what the draft has computed."""
+        self._prefixes.clear()
+        if self._speculation is not None:
+            self._speculation.forget()
+
+    def _finish(self, task: PrefillTask) -> None:
+        """Keep what later prompts may share, report the computed prompts and let their rows decode."""
+        self._remember(task)
+        rows: list[Row] = []
+        places: list[int] = []
+        for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
+            event = Prefilled(waiting.index, cached, task.work.scores())
+            self._outgoing.prefilled(waiting.stream, event, [] if waiting.request.max_tokens else waiting.rows)
+            live = [row for row in waiting.rows if not row.over]
+            rows += live
+            places += [i] * len(live)
+        if not rows:
+            return
+        inputs = [row.request.prompt[-1] for row in rows]
+        if self._batchable:
+            if not self._batches:
+                self._batches.append(DecodeBatch(self._model, self._outgoing.token, self._fail_row, self._tell))
+            self._batches[0].join(rows, task.work.kv.select(places), inputs)
+            return
+        for row, token in zip(rows, inputs, strict=True):
+            batch = DecodeBatch(self._model, self._outgoing.token, self._fail_row, self._tell)
+            batch.join([row], task.work.kv.copy(), [token])
+            self._batches.append(batch)
+
+    def _remember(self, task: PrefillTask) -> None:
+        """Keep what later prompts may share, all rows copied at once."""
+        kept = [(task.prefix, task.work.kv)] if task.prefix else []
+        for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
+            computed = waiting.request.prompt[:-1]
+            if len(computed) - cached >= self._prefixes.worth_keeping:
+                kept.append((computed, task.work.kv.row(i)))
+        mx.eval([kv.arrays for _, kv in kept])
+        for prompt, kv in kept:
+            self._prefixes.put(prompt, kv)
+
+    def _tell(self) -> None:
+        """Nothing is held back while a prompt is computed or waits: a slice would come between."""
+        self._outgoing.tell(stalling=bool(self._task or self._queue.sequences))
+
+    def _fail_row(self, row: Row, failure: SwitchyardError) -> None:
+        """End what this row belongs to; the rows of others go on."""
+        self._thread.notify(partial(row.stream.fail, failure))

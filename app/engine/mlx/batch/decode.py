@@ -1,0 +1,209 @@
+"""Decoding: one token for every running row of a model per step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import mlx.core as mx
+
+from app.engine.base import FinishReason, Token
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.draw.logits import LogitsProcessor
+from app.engine.mlx.draw.logprobs import Score
+from app.engine.mlx.draw.step import DeviceStep, HostStep, Step, step_type
+from app.engine.mlx.rows import ROW_FAILED, Row
+from app.engine.mlx.speculate.speculation import Speculation
+from app.engine.mlx.speculate.verification import draws
+from app.errors import EngineFailed, SwitchyardError
+
+Report = Callable[[Row, Token], None]
+Fail = Callable[[Row, SwitchyardError], None]
+
+
+class DecodeBatch:
+    """Rows that share one KV cache. MLX thread only.
+
+    The device is kept one step ahead. On Metal and CUDA step N+1 is queued before step N's tokens are read, so that
+    reading, reporting and the event loop's work all happen while it computes; where a row is guided, the forward pass
+    is queued, the tokens before are read and what may come next is worked out, and then the draw is queued. On a CPU
+    step N+1's graph is built while step N computes, and queued when N's tokens are drawn. A row that ends with a stop
+    token has therefore been computed once too often, which is dropped; one that ends by length has not.
+
+    A lone row may be speculated for (:mod:`app.engine.mlx.speculate.speculation`): then a step is a round of draft and
+    verification, makes one token or more, and nothing is queued ahead of it.
+
+    ``report`` and ``fail`` are called for rows, ``told`` after all of a step.
+    """
+
+    def __init__(self, model: Any, report: Report, fail: Fail, told: Callable[[], None]) -> None:
+        self._model = model
+        self._report = report
+        self._fail = fail
+        self._told = told
+        self._on_host = step_type() is HostStep
+        self._rows: list[Row] = []
+        self._kv: KV | None = None
+        self._inputs: mx.array | None = None
+        self._processor: LogitsProcessor | None = None
+        self._unread: list[Step] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows that hold a place."""
+        return len(self._rows)
+
+    @property
+    def unfinished(self) -> set[Row]:
+        """Rows whose last token is not reported yet."""
+        steps = (step.rows for step in self._unread)
+        return {row for row in chain(self._rows, *steps) if not row.done}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step or a read is still owed."""
+        return bool(self._rows or self._unread)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of KV cache held."""
+        return self._kv.nbytes if self._kv is not None else 0
+
+    def join(self, rows: list[Row], kv: KV, inputs: list[int]) -> None:
+        """Add rows whose prompts are in ``kv`` but for their last token, ``inputs``."""
+        added = mx.array(inputs, dtype=mx.uint32)
+        processor = LogitsProcessor(self._rows + rows, self._processor)  # first: if it fails, nothing has changed
+        if self._kv is None or self._inputs is None:
+            self._kv, self._inputs = kv, added
+        else:
+            self._kv, self._inputs = self._kv.join(kv), mx.concatenate([self._inputs, added])
+        self._rows, self._processor = self._rows + rows, processor
+
+    def abandon(self) -> set[Row]:
+        """Let everything go; the rows that have not ended."""
+        rows = self.unfinished
+        self._rows, self._unread = [], []
+        self._kv = self._inputs = self._processor = None
+        return rows
+
+    def step(self, speculation: Speculation | None = None) -> None:
+        """Queue the next token of every row and report the tokens of the step before.
+
+        With ``speculation``, which is for a batch that has nothing beside it, a lone row may make several at once.
+        """
+        self._drop_finished()
+        if speculation is None or len(self._rows) != 1:
+            self._decode()
+        elif speculation.ready(self._rows[0]):
+            self._speculate(self._rows[0], speculation)
+        else:
+            started, steady = speculation.clock(), bool(self._unread)
+            self._decode()
+            if steady:
+                speculation.stepped(speculation.clock() - started)
+            speculation.catch_up(self._rows[0])
+
+    def _decode(self) -> None:
+        if self._kv is None or self._inputs is None or self._processor is None:
+            self._read(keep=0)
+            return
+        logits = self._model(self._inputs[:, None], cache=self._kv.layers)[:, -1].astype(mx.float32)
+        processed = self._processor.process(logits)
+        if self._on_host:
+            self._read(keep=0)
+            self._unread.append(HostStep(self._rows, logits, processed))
+        else:
+            if any(row.guide is not None for row in self._rows):
+                mx.async_eval(processed)
+                self._read(keep=0)
+            self._unread.append(DeviceStep(self._rows, logits, processed))
+        self._inputs = self._unread[-1].tokens
+        self._processor.count(self._inputs)
+        for row in self._rows:
+            row.queued += 1
+        self._read(keep=1)
+
+    def _read(self, *, keep: int) -> None:
+        """Wait for all steps but the last ``keep``, and report what they made."""
+        while len(self._unread) > keep:
+            self._report_step(self._unread[0])
+            del self._unread[0]
+
+    def _speculate(self, row: Row, speculation: Speculation) -> None:
+        """Let the draft propose, compute the logits behind every proposal at once, and draw for as long as it agrees.
+
+        What is drawn at a place counts whether it was proposed or not, so there is always one token.
+        """
+        self._read(keep=0)
+        if row.over or self._kv is None or self._inputs is None or self._processor is None:
+            return
+        if self._kv.merged:
+            self._kv = self._kv.row(0)
+        started = speculation.clock()
+        proposals = speculation.propose(row)
+        inputs = mx.concatenate([self._inputs, *proposals])
+        logits = self._model(inputs[None], cache=self._kv.layers)[0].astype(mx.float32)
+        made = accepted = 0
+        for token, score in draws(row, logits, self._processor, on_host=self._on_host):
+            self._report_token(row, token, score)
+            agrees = made < len(proposals) and token == proposals[made].item()
+            made += 1
+            accepted += agrees
+            self._inputs = mx.array([token], dtype=mx.uint32)
+            if row.over or not agrees:
+                break
+        self._kv.trim(len(proposals) + 1 - made)
+        speculation.verified(row, len(proposals), accepted, speculation.clock() - started)
+        self._told()
+
+    def _report_step(self, step: Step) -> None:
+        tokens, scores = step.read()
+        for i, (row, token) in enumerate(zip(step.rows, tokens, strict=True)):
+            self._report_token(row, token, scores.get(i))
+        self._told()
+
+    def _report_token(self, row: Row, token: int, score: Score | None) -> None:
+        if row.done or row.cancelled:
+            return
+        failure = _advance(row, token)
+        if failure is not None:
+            row.done = True
+            self._fail(row, failure)
+            return
+        row.said.append(token)
+        finish = _finish(row, token)
+        row.done = finish is not None
+        logprob, top = score or (None, ())
+        self._report(row, Token(row.sequence, row.index, token, logprob, top, finish))
+
+    def _drop_finished(self) -> None:
+        keep = [i for i, row in enumerate(self._rows) if not row.over]
+        if len(keep) == len(self._rows):
+            return
+        self._rows = [self._rows[i] for i in keep]
+        if not keep or self._kv is None or self._inputs is None:
+            self._kv = self._inputs = self._processor = None
+            return
+        self._kv = self._kv.row(keep[0]) if len(keep) == 1 and self._kv.merged else self._kv.select(keep)
+        self._inputs = self._inputs[mx.array(keep)]
+        self._processor = LogitsProcessor(self._rows, self._processor)
+
+
+def _advance(row: Row, token: int) -> SwitchyardError | None:
+    """Tell the row's guide its token; what is wrong with this row alone, if anything is."""
+    if row.failure is not None or row.guide is None:
+        return row.failure
+    try:
+        row.guide.advance(token)
+    except Exception:
+        logging.getLogger(__name__).exception("a grammar failed")
+        return EngineFailed("What holds this answer to its form has failed; send it again.", code=ROW_FAILED)
+    return row.guide.failure
+
+
+def _finish(row: Row, token: int) -> FinishReason | None:
+    if token in row.request.stop_ids or (row.guide is not None and row.guide.complete):
+        return "stop"
+    return "length" if len(row.said) >= row.request.max_tokens else None

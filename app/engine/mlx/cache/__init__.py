@@ -1,0 +1,1 @@
+"""KV caches: of a batch, in few bits, of earlier prompts."""

@@ -1,0 +1,140 @@
+"""The KV cache of a batch: mlx-lm's per-layer caches, told apart only by whether they are merged."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import CacheList, KVCache, can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
+
+from app.engine.mlx.cache.padded import PaddedKVCache
+from app.engine.mlx.cache.quantised import QuantisedKVCache, quantise_layers
+
+
+class KV:
+    """One cache object per layer, holding ``rows`` rows.
+
+    A lone row keeps the plain caches that the model made (no padding mask, the fastest attention); several rows share
+    merged ones, left-padded to the longest. A model whose caches cannot be merged is never batched. MLX thread only.
+    """
+
+    def __init__(self, layers: list[Any], rows: int, *, merged: bool) -> None:
+        self.layers = layers
+        self.rows = rows
+        self.merged = merged
+
+    @classmethod
+    def fresh(cls, model: Any, bits: int | None = None) -> KV:
+        """An empty cache for one row, in ``bits`` bits per value where a layer's cache is plain; None: as computed."""
+        layers = make_prompt_cache(model)
+        return cls(layers if bits is None else quantise_layers(layers, bits), 1, merged=False)
+
+    @property
+    def quantised_layers(self) -> int:
+        """How many layers hold their keys and values in few bits."""
+        return sum(isinstance(layer, QuantisedKVCache) for layer in self.layers)
+
+    @property
+    def batchable(self) -> bool:
+        """Whether rows can share one cache; mlx-lm's classes say so by having ``merge``."""
+        return self.merged or all(callable(getattr(layer, "merge", None)) for layer in self.layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all layers."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    @property
+    def positions(self) -> int:
+        """Positions filled, padding among them; 0 where no layer counts them."""
+        return max(int(layer.size()) for layer in self.layers)
+
+    @property
+    def arrays(self) -> list[Any]:
+        """What has to be evaluated for the cache to be computed."""
+        return [layer.state for layer in self.layers]
+
+    @property
+    def plain(self) -> bool:
+        """Whether every layer simply appends: what stands behind a row's end can be taken off without a trace."""
+        return all(type(part) is KVCache for part in _parts(self.layers))
+
+    @property
+    def trimmable(self) -> bool:
+        """Whether the last tokens can be taken off again."""
+        return bool(can_trim_prompt_cache(self.layers))
+
+    def trim(self, tokens: int) -> None:
+        """Take the last ``tokens`` tokens off."""
+        if tokens:
+            trim_prompt_cache(self.layers, tokens)
+
+    def bytes_per_token(self) -> int:
+        """Bytes that one token of one row takes, by the shapes ``[rows, heads, allocated tokens, head size]``."""
+        return sum(_bytes_per_token(part) for part in _parts(self.layers)) // self.rows
+
+    def select(self, rows: Sequence[int]) -> KV:
+        """Keep these rows, in this order; a row named twice is copied. The receiver must not be used afterwards."""
+        if list(rows) == list(range(self.rows)):
+            return self
+        kv = self.as_merged()
+        kept = mx.array(rows)
+        for layer in kv.layers:
+            layer.filter(kept)
+        kv.rows = len(rows)
+        return kv
+
+    def join(self, other: KV) -> KV:
+        """All rows of both, the receiver's first. Neither must be used afterwards."""
+        left, right = self.as_merged(), other.as_merged()
+        for mine, theirs in zip(left.layers, right.layers, strict=True):
+            mine.extend(theirs)
+        left.rows += right.rows
+        return left
+
+    def as_merged(self) -> KV:
+        """The same rows in merged caches."""
+        return self if self.merged else merge([self])
+
+    def row(self, index: int) -> KV:
+        """A copy of one row in plain caches."""
+        return KV([layer.extract(index) for layer in self.layers], 1, merged=False) if self.merged else self.copy()
+
+    def compact(self) -> None:
+        """Let go of the room that was allocated ahead of use."""
+        for part in _parts(self.layers):
+            if isinstance(part, KVCache) and part.keys is not None and part.keys.shape[2] > part.offset:
+                part.keys, part.values = (mx.contiguous(a[..., : part.offset, :]) for a in (part.keys, part.values))
+        mx.eval(self.arrays)
+
+    def copy(self) -> KV:
+        """An independent copy; its arrays share memory until either side writes."""
+        return KV([copy.deepcopy(layer) for layer in self.layers], self.rows, merged=self.merged)
+
+
+def merge(rows: Sequence[KV]) -> KV:
+    """Plain single-row caches as one merged cache."""
+    columns = zip(*(kv.layers for kv in rows), strict=True)
+    return KV([_merged(column) for column in columns], len(rows), merged=True)
+
+
+def _merged(layers: Sequence[Any]) -> Any:
+    """One layer's caches of all rows as one."""
+    kind = PaddedKVCache if type(layers[0]) is KVCache else layers[0]
+    return kind.merge(list(layers))
+
+
+def _parts(layers: Iterable[Any]) -> Iterator[Any]:
+    """The caches of all layers, with those that a layer holds several of taken apart."""
+    for layer in layers:
+        if isinstance(layer, CacheList):
+            yield from _parts(layer.caches)
+        else:
+            yield layer
+
+
+def _bytes_per_token(part: Any) -> int:
+    keys = getattr(part, "keys", None)
+    return 0 if keys is None else int(-(-part.nbytes // keys.shape[2]))

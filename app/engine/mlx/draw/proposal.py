@@ -1,0 +1,100 @@
+"""A token proposed for a row and judged: one record says what is asked and takes what comes of it.
+
+Here with numpy; :mod:`app.engine.mlx.draw.compiled` has the same from a compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, nextafter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.schemas.sampling import Sampling
+
+Floats = NDArray[np.float32]
+
+PROPOSAL = np.dtype(
+    [
+        ("uniform", np.float64),  # in [0, 1): where the cumulative distribution is inverted
+        ("coldness", np.float64),  # 1 / temperature
+        ("top_p", np.float64),
+        ("min_p", np.float64),
+        ("top", np.float32),  # the row's highest logit
+        ("refused", np.float32),  # only tokens with a logit above this are proposed
+        ("row", np.int64),  # its place among the logits
+        ("top_k", np.int64),  # 0: all
+        ("token", np.int64),  # what is proposed
+        ("allowed", np.int64),  # whether it lies in the set that top_k, top_p and min_p leave
+    ],
+    align=True,
+)
+Proposals = NDArray[np.void]
+"""``[count]`` of ``PROPOSAL``."""
+
+COLDEST = 1e-30
+"""Colder is no different, and its inverse would be beyond float32."""
+BLOCK = 256
+"""Tokens summed together, so that a draw looks through ``vocabulary / BLOCK + BLOCK`` numbers."""
+
+
+def proposals_for(samplings: Sequence[Sampling], places: Sequence[int], tops: Floats) -> Proposals:
+    """One for each row, by its place, of which nothing is refused yet; ``tops`` are their highest logits."""
+    asked = np.zeros(len(samplings), dtype=PROPOSAL)
+    asked["coldness"] = [1 / max(it.temperature, COLDEST) for it in samplings]
+    asked["top_p"] = [it.top_p for it in samplings]
+    asked["min_p"] = [it.min_p for it in samplings]
+    asked["top_k"] = [it.top_k for it in samplings]
+    asked["top"] = tops
+    asked["refused"] = -np.inf
+    asked["row"] = places
+    return asked
+
+
+def propose(logits: Floats, proposals: Proposals) -> None:
+    """Fill ``token`` and ``allowed`` of each, for ``logits``, ``[rows, vocabulary]``."""
+    for it in proposals:
+        row = logits[it["row"]]
+        weights = _weigh(row, it)
+        whole = float(weights.sum())
+        if it["refused"] > -np.inf:
+            weights *= row > it["refused"]
+        it["token"] = _invert(weights, it["uniform"])
+        it["allowed"] = _is_allowed(row, weights, whole, it)
+
+
+def _weigh(row: Floats, it: Any) -> Floats:
+    """The exponentials, ``[vocabulary]``; the likeliest token's is 1."""
+    with np.errstate(over="ignore"):  # far below the top in the cold is minus infinity, and weighs nothing
+        weights: Floats = row - it["top"]
+        weights *= np.float32(it["coldness"])
+    return np.exp(weights, out=weights)
+
+
+def _invert(weights: Floats, uniform: float) -> int:
+    """The token at which the cumulative sum passes ``uniform`` of the whole; its weight is never 0."""
+    edges = np.add.reduceat(weights, range(0, weights.size, BLOCK)).cumsum(dtype=np.float64)
+    target = uniform * float(edges[-1])
+    block = _first_above(edges, target)
+    start = float(edges[block - 1]) if block else 0.0
+    within = weights[block * BLOCK : (block + 1) * BLOCK].cumsum(dtype=np.float64)
+    return block * BLOCK + _first_above(within, target - start)
+
+
+def _first_above(cumulative: NDArray[np.float64], target: float) -> int:
+    """The first index whose cumulative sum is above ``target``, which rounding may have lifted to the very end."""
+    return int(cumulative.searchsorted(min(target, nextafter(cumulative[-1], 0)), side="right"))
+
+
+def _is_allowed(row: Floats, weights: Floats, whole: float, it: Any) -> bool:
+    logit = row[it["token"]]
+    if logit == it["top"]:  # the likeliest always is
+        return True
+    if it["min_p"] and exp((float(logit) - float(it["top"])) * it["coldness"]) < it["min_p"]:
+        return False
+    above = row > logit
+    if it["top_k"] and np.count_nonzero(above) >= it["top_k"]:
+        return False
+    return bool(it["top_p"] >= 1 or np.einsum("t,t->", weights, above) < it["top_p"] * whole)

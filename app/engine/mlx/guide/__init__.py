@@ -1,0 +1,1 @@
+"""What a row may say next: grammars and thoughts."""

@@ -1,0 +1,182 @@
+"""Grammars, compiled by llguidance for one tokenizer, and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import TypeAlias
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+from numpy.typing import NDArray
+
+from app.engine.grammar import Grammar
+from app.engine.mlx.guide import source as grammar_source
+from app.engine.mlx.guide.refusal import refusal
+from app.errors import EngineFailed, InvalidRequest
+
+KEPT = 128
+"""Compiled grammars per model."""
+PATIENCE = 10.0
+"""Seconds that a grammar may take to compile; llguidance's own limits end most attempts within one."""
+COMPILERS = 2
+"""Grammars that are compiled at once."""
+
+Mask: TypeAlias = NDArray[np.int32]
+"""One bit per token, ``[words]``; bit 0 of the first word is token 0."""
+
+
+class GrammarCompiler:
+    """One tokenizer's grammars. ``vocabulary`` is the width of the model's logits. Any thread may use it.
+
+    ``serialized`` gives tokenizer.json, None for a tokenizer that has none. Writing it takes a tenth of a second in
+    which no other thread runs, so it is asked for with the first grammar.
+    """
+
+    def __init__(self, serialized: Callable[[], str | None], *, vocabulary: int, eos_ids: frozenset[int]) -> None:
+        self._serialized = serialized
+        self._vocabulary = vocabulary
+        self.eos_ids = eos_ids
+        self._tokenizer: LLTokenizer | None = None
+        self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
+        self._lock = Lock()
+        self._making = Lock()
+        self._threads = ThreadPoolExecutor(COMPILERS, thread_name_prefix="grammar")
+
+    async def prepare(self, grammar: Grammar) -> None:
+        """Compile and keep it; raises :class:`app.errors.InvalidRequest` for what cannot be compiled."""
+        with self._lock:
+            if self._known(grammar) is not None:
+                return
+        compiling = asyncio.get_running_loop().run_in_executor(self._threads, self._compile, grammar)
+        try:
+            await asyncio.wait_for(compiling, PATIENCE)
+        except TimeoutError:
+            raise InvalidRequest(
+                f"{grammar.param} takes too long to compile; make the grammar smaller.",
+                param=grammar.param,
+                code="grammar_too_large",
+            ) from None
+
+    def matcher(self, grammar: Grammar) -> LLMatcher:
+        """A fresh one, at the beginning of the language."""
+        with self._lock:
+            known = self._known(grammar)
+            if known is not None:
+                return known.deep_copy()
+        return self._compile(grammar).deep_copy()
+
+    def spell(self, text: bytes) -> list[int]:
+        """Tokens whose bytes are ``text``, none of them a marker."""
+        tokens: list[int] = self._ll_tokenizer().tokenize_bytes(text)
+        return tokens
+
+    def room(self) -> Mask:
+        """Room for one mask."""
+        room: Mask = allocate_token_bitmask(1, self._vocabulary)[0]
+        return room
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _known(self, grammar: Grammar) -> LLMatcher | None:
+        known = self._compiled.get(grammar)
+        if known is not None:
+            self._compiled.move_to_end(grammar)
+        return known
+
+    def _compile(self, grammar: Grammar) -> LLMatcher:
+        try:
+            source = grammar_source.spelt(grammar)
+        except ValueError as wrong:
+            raise refusal(grammar, str(wrong)) from None
+        matcher = LLMatcher(self._ll_tokenizer(), source, log_level=0, limits=_limits())
+        if not matcher.is_error():
+            # A language without a word, and some that are too large, show only when the first token is asked for.
+            fill_next_token_bitmask(matcher, allocate_token_bitmask(1, self._vocabulary))
+        if matcher.is_error():
+            raise refusal(grammar, matcher.get_error())
+        with self._lock:
+            self._compiled[grammar] = matcher
+            while len(self._compiled) > KEPT:
+                self._compiled.popitem(last=False)
+        return matcher
+
+    def _ll_tokenizer(self) -> LLTokenizer:
+        with self._making:
+            if self._tokenizer is None:
+                written = self._serialized()
+                if written is None:
+                    raise InvalidRequest(
+                        "This model's tokenizer cannot be held to a grammar; name a model whose repository has a "
+                        "tokenizer.json.",
+                        code="grammar_not_supported",
+                    )
+                spelt = disguised(written)
+                self._tokenizer = LLTokenizer(spelt, n_vocab=self._vocabulary, eos_token=sorted(self.eos_ids))
+            return self._tokenizer
+
+
+def fill(matcher: LLMatcher, mask: Mask) -> None:
+    """Write which tokens may come next; raises :class:`app.errors.EngineFailed` if that cannot be told."""
+    fill_next_token_bitmask(matcher, mask[None])
+    if matcher.is_error():
+        raise EngineFailed(
+            f"The grammar became too complex while generating ({_first_line(matcher.get_error())}); simplify it.",
+            code="grammar_failed",
+        )
+
+
+def consume(matcher: LLMatcher, token: int) -> None:
+    """Take the token that was drawn; raises :class:`app.errors.EngineFailed` if it is not in the language."""
+    if not matcher.consume_token(token):
+        raise EngineFailed(
+            f"The grammar could not be followed ({_first_line(matcher.get_error())}); send the request again.",
+            code="grammar_failed",
+        )
+
+
+def disguised(tokenizer_json: str) -> str:
+    """The tokenizer with its markers' texts changed, so that only their ids and no text of a grammar can mean them.
+
+    llguidance tokenises the text that a grammar forces; where that text looks like a marker (``<tool_call>`` in an
+    enum) it would force the marker's token, which its parser then does not take for text.
+    """
+    tokenizer = json.loads(tokenizer_json)
+    markers = {
+        token["content"]: f"\ue000{token['content']}\ue001"
+        for token in tokenizer.get("added_tokens", ())
+        if token["special"] or (token["content"][0] in "<[" and token["content"][-1] in ">]")
+    }
+    for token in tokenizer.get("added_tokens", ()):
+        if token["content"] in markers:
+            token.update(content=markers[token["content"]], special=True)
+    pieces = tokenizer["model"]["vocab"]
+    if isinstance(pieces, dict):
+        tokenizer["model"]["vocab"] = {markers.get(piece, piece): token for piece, token in pieces.items()}
+    else:
+        tokenizer["model"]["vocab"] = [[markers.get(piece, piece), score] for piece, score in pieces]
+    if tokenizer["model"].get("unk_token") in markers:
+        tokenizer["model"]["unk_token"] = markers[tokenizer["model"]["unk_token"]]
+    return json.dumps(tokenizer)
+
+
+def _limits() -> LLParserLimits:
+    """Below llguidance's own where a step is concerned: a step's mask must not hold up the rows beside it."""
+    return LLParserLimits(
+        step_lexer_fuel=100_000,
+        step_max_items=25_000,
+        max_lexer_states=100_000,
+        max_grammar_size=250_000,
+        verbose_errors=False,
+    )
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), "unknown reason")[:200]

@@ -1,0 +1,112 @@
+"""What one row may say next: its thoughts, then its grammar."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from llguidance import LLMatcher
+
+from app.engine.base import Sequence
+from app.engine.mlx.guide.compiler import GrammarCompiler, Mask, consume, fill
+from app.engine.mlx.guide.thoughts import ThoughtWatch
+from app.engine.mlx.guide.trigger import TriggerWatch
+from app.errors import EngineFailed
+
+EVERYTHING = -1
+"""All bits of a word."""
+
+
+class Guide:
+    """Follows one row. MLX thread only.
+
+    Each token is told by :meth:`advance` before the next one's :meth:`mask` is asked for. Where the grammar gives up,
+    ``failure`` is set and the row is free until somebody ends it.
+    """
+
+    def __init__(self, request: Sequence, compiler: GrammarCompiler, token_bytes: Callable[[int], bytes]) -> None:
+        grammar = request.grammar
+        self.failure: EngineFailed | None = None
+        self.complete = False
+        """Whether the end of a complete answer was drawn."""
+        self._compiler = compiler
+        self._grammar = grammar
+        self._ends = request.stop_ids | compiler.eos_ids
+        self._room = compiler.room()
+        self._trigger = TriggerWatch(grammar.trigger, token_bytes) if grammar is not None and grammar.trigger else None
+        self._matcher = compiler.matcher(grammar) if grammar is not None and not grammar.trigger else None
+        self._thoughts = None if request.thoughts is None else ThoughtWatch(request.thoughts)
+        self._forced = deque(() if self._thoughts is None else self._thoughts.owed())
+
+    def mask(self) -> Mask | None:
+        """One bit per token that may come next, good until the next call; None if all may."""
+        if self.failure is not None or self.complete:
+            return None
+        if self._forced:
+            return self._filled(0, allowed=self._forced[0])
+        if self._thoughts is not None and self._thoughts.thinking:
+            return None if self._matcher is None else self._endless()
+        return None if self._matcher is None else self._next(self._matcher)
+
+    def advance(self, token: int) -> None:
+        """Take the token that was drawn."""
+        if self._forced:
+            self._forced.popleft()
+        if self._thoughts is not None and self._thoughts.took(token):
+            if not self._forced:
+                self._forced.extend(self._thoughts.owed())
+        elif self._matcher is not None:
+            self._follow(self._matcher, token)
+        elif self._trigger is not None and self._grammar is not None:
+            rest = self._trigger.fired(token)
+            if rest is not None:
+                self._begin(self._compiler.matcher(self._grammar), rest)
+
+    def _next(self, matcher: LLMatcher) -> Mask | None:
+        try:
+            fill(matcher, self._room)
+        except EngineFailed as failure:
+            self.failure = failure
+            return None
+        if self._thoughts is not None and self._thoughts.first is not None:
+            _set(self._room, self._thoughts.first)
+        return self._room
+
+    def _follow(self, matcher: LLMatcher, token: int) -> None:
+        if token in self._compiler.eos_ids and matcher.is_accepting():
+            self.complete = True
+            return
+        try:
+            consume(matcher, token)
+        except EngineFailed as failure:
+            self.failure = failure
+            return
+        if matcher.is_stopped() and self._trigger is not None and self._grammar is not None and not self._grammar.once:
+            self._matcher = None
+
+    def _begin(self, matcher: LLMatcher, rest: bytes) -> None:
+        """Hold the row from here on.
+
+        ``rest`` came with the trigger's last token; where it begins no word of the grammar, all stays free text.
+        """
+        tokens = self._compiler.spell(rest)
+        if matcher.try_consume_tokens(tokens) == len(tokens):
+            self._matcher = matcher
+
+    def _endless(self) -> Mask:
+        """Inside a thought all may come but an end: the answer is still owed."""
+        mask = self._filled(EVERYTHING)
+        for token in self._ends:
+            if token >> 5 < len(mask):
+                mask.view("uint32")[token >> 5] &= ~(1 << (token & 31)) & 0xFFFFFFFF
+        return mask
+
+    def _filled(self, word: int, *, allowed: int | None = None) -> Mask:
+        self._room.fill(word)
+        if allowed is not None:
+            _set(self._room, allowed)
+        return self._room
+
+
+def _set(mask: Mask, token: int) -> None:
+    mask.view("uint32")[token >> 5] |= 1 << (token & 31)

@@ -1,0 +1,230 @@
+"""From a model directory to a resident engine."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.utils import load_config
+from msgspec.structs import replace
+
+from app.engine.base import Engine
+from app.engine.mlx.batch.batch import ModelBatch
+from app.engine.mlx.batch.engine import MLXEngine
+from app.engine.mlx.batch.thread import MLXThread
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.draw.step import prepare
+from app.engine.mlx.guide.compiler import GrammarCompiler
+from app.engine.mlx.load.adapter import adapt
+from app.engine.mlx.load.aside import Aside
+from app.engine.mlx.load.quantise import cache_home, quantised
+from app.engine.mlx.load.warm_up import warm_up
+from app.engine.mlx.load.weights import KVBitsRefused, load_in_steps, warm_pages
+from app.engine.mlx.loaded import Loaded
+from app.engine.mlx.memory import release, settle
+from app.engine.mlx.speculate.draft import Draft, DraftRefused, check_pair, common_vocabulary
+from app.engine.mlx.text.tokenizer import MLXTokenizer
+from app.engine.mlx.text.tokenizer_cache import TokenizerCache
+from app.engine.options import AS_IT_IS, DraftOptions, LoadOptions
+from app.errors import ModelUnusable
+
+SLICE, CUDA_SLICE = 512, 2048
+"""Most prompt tokens computed at once while rows decode, where the settings say nothing. On CUDA a slice of 512 is over
+before its graph is built; its time is bounded by :mod:`app.engine.mlx.prefill.pacing` anyway.
+"""
+DEFAULT_CONTEXT = 4096
+"""For configurations that do not say how long their context is."""
+
+UNLOADABLE = (ValueError, TypeError, KeyError, OSError, RuntimeError, AttributeError, IndexError)
+"""What mlx-lm raises for files that it cannot make a model of."""
+
+log = logging.getLogger(__name__)
+
+
+class MLXLoader:
+    """Implements :class:`app.engine.base.EngineLoader`: every model on one MLX thread.
+
+    ``slice_tokens`` 0 leaves the size of a slice to the device. What is quantised on load is kept below ``cache``.
+    """
+
+    def __init__(
+        self,
+        thread: MLXThread,
+        prefixes: PrefixPool,
+        *,
+        max_rows: int,
+        slice_tokens: int,
+        cache: Path | None = None,
+    ) -> None:
+        self._thread = thread
+        self._max_rows = max_rows
+        self._slice_tokens = slice_tokens or (CUDA_SLICE if mx.cuda.is_available() else SLICE)
+        self._prefixes = prefixes
+        self._tokenizers = TokenizerCache()
+        self._aside = Aside()
+        self._cache = cache_home() / "quantised" if cache is None else cache
+
+    async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
+        """Weights on the MLX thread in slices, the tokenizer beside them on another."""
+        return await self._ready(self._load(path, name, _usable(options, name)), name, path)
+
+    async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
+        """An engine of its own over the base's arrays."""
+        resident: Any = base
+        if not isinstance(resident, MLXEngine):
+            raise TypeError("An adapter's base is an engine of this loader.")
+        return await self._ready(self._adapt(resident, path, name, _usable(options, name)), name, path)
+
+    async def _load(self, path: Path, name: str, options: LoadOptions) -> MLXEngine:
+        if options.quantize is not None:
+            path = await self._thread.run_in_steps(quantised(path, options.quantize, self._cache, self._aside))
+        config = await asyncio.to_thread(load_config, path)
+        reading = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
+        draft = None if options.draft is None else await self._draft(options.draft, await reading)
+        await asyncio.to_thread(warm_pages, path)
+        weights = self._thread.run_in_steps(load_in_steps(path, self._aside, options.kv_bits))
+        await asyncio.gather(weights, reading, asyncio.to_thread(prepare), return_exceptions=True)
+        loaded, tokenizer = weights.result(), reading.result()
+        length, fingerprint = _context_length(config), _fingerprint(path, config, options)
+        return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))
+
+    async def _adapt(self, base: MLXEngine, path: Path, name: str, options: LoadOptions) -> MLXEngine:
+        config = json.loads(await asyncio.to_thread((path / "adapter_config.json").read_text))
+        tokenizer, length = base.tokenizer, base.context_length
+        draft = None if options.draft is None else await self._draft(options.draft, tokenizer)
+        loaded = await self._thread.run_in_steps(adapt(base.loaded, path, self._aside, options.kv_bits))
+        fingerprint = _fingerprint(path, {"base": base.fingerprint, "adapter": config}, options)
+        return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))
+
+    async def _draft(self, draft: DraftOptions, target: MLXTokenizer) -> Draft:
+        """The weights of the model that drafts, once its tokens are known to be those of ``target``."""
+        path = draft.path
+        try:
+            if draft.quantize is not None:
+                path = await self._thread.run_in_steps(quantised(path, draft.quantize, self._cache, self._aside))
+            config = await asyncio.to_thread(load_config, path)
+            tokenizer = await self._tokenizers.load(path, config.get("eos_token_id"))
+            vocabulary = await asyncio.to_thread(common_vocabulary, target, tokenizer, draft.name)
+            await asyncio.to_thread(warm_pages, path)
+            loaded = await self._thread.run_in_steps(load_in_steps(path, self._aside, draft.kv_bits))
+        except DraftRefused:
+            raise
+        except UNLOADABLE as failure:
+            why = _reason(failure, draft.path)
+            raise DraftRefused(f"draft_model = '{draft.name}' cannot be loaded: {why}") from failure
+        return Draft(draft.name, loaded, vocabulary, _context_length(config))
+
+    async def _ready(self, loading: Coroutine[None, None, MLXEngine], name: str, path: Path) -> MLXEngine:
+        """What was loaded, warmed up; whatever goes wrong, told with the model's name and without its place."""
+        try:
+            engine = await loading
+        except UNLOADABLE as failure:
+            await self._thread.call(release)
+            advice = "Name another one or repair it"
+            if isinstance(failure, KVBitsRefused):
+                advice = "Take kv_bits out of its entry in models.toml, or name another one"
+            if isinstance(failure, DraftRefused):
+                advice = "Take draft_model out of its entry in models.toml, or name another draft there"
+            raise ModelUnusable(
+                f"The model '{name}' cannot be loaded: {_reason(failure, path)}. {advice}.", param="model"
+            ) from failure
+        if mx.cuda.is_available():
+            await _warmed_up(engine)
+        await self._thread.call(settle)
+        return engine
+
+    async def close(self) -> None:
+        """End the MLX thread."""
+        await self._thread.close()
+
+    def _engine(
+        self,
+        name: str,
+        loaded: Loaded,
+        tokenizer: MLXTokenizer,
+        context_length: int,
+        fingerprint: str,
+        *,
+        draft: Draft | None,
+    ) -> MLXEngine:
+        if draft is not None:
+            check_pair(loaded, draft)
+        if loaded.kv_bits is not None:
+            kv = KV.fresh(loaded.model, loaded.kv_bits)
+            told = "%s holds the KV cache of %d of its %d layers in %d bits per value; any others stay as they are"
+            log.info(told, name, kv.quantised_layers, len(kv.layers), loaded.kv_bits)
+        return MLXEngine(
+            self._thread,
+            ModelBatch(
+                self._thread,
+                loaded,
+                self._prefixes,
+                max_rows=self._max_rows,
+                slice_tokens=self._slice_tokens,
+                draft=draft,
+            ),
+            tokenizer,
+            GrammarCompiler(tokenizer.serialized, vocabulary=loaded.vocabulary, eos_ids=tokenizer.eos_ids),
+            loaded=loaded,
+            context_length=context_length,
+            fingerprint=fingerprint,
+            draft=draft,
+        )
+
+
+async def _warmed_up(engine: MLXEngine) -> None:
+    try:
+        await warm_up(engine)
+    except BaseException:
+        await engine.close()
+        raise
+
+
+def _usable(options: LoadOptions, name: str) -> LoadOptions:
+    """Without the draft on CUDA, where MLX plans attention anew for each length behind which several tokens stand.
+
+    On an H100 that took 50 to 80 ms a pass, of steps of 5 (135 million weights) and 9 ms (8 billion).
+    """
+    if options.draft is None or not mx.cuda.is_available():
+        return options
+    log.warning("%s is loaded without its draft_model: on CUDA verifying a draft takes longer than what it saves", name)
+    return replace(options, draft=None)
+
+
+def _context_length(config: dict[str, Any]) -> int:
+    text = config.get("text_config", {})
+    for source in (config, text):
+        for key in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx"):
+            if isinstance(source.get(key), int):
+                return int(source[key])
+    return DEFAULT_CONTEXT
+
+
+def _fingerprint(path: Path, config: dict[str, Any], options: LoadOptions) -> str:
+    """Changes with the weights' files, the configuration, the engine's versions and what was made of it on load.
+
+    A draft counts: passes over several tokens round differently, so where two tokens are as likely it may tip scales.
+    """
+    made: list[Any] = [version("mlx"), version("mlx-lm"), str(mx.default_device()), options.kv_bits]
+    if options.draft is not None:
+        made += [options.draft.name, _files(options.draft.path), options.draft.quantize, options.draft.kv_bits]
+    told = json.dumps([_files(path), config, *made], default=str)
+    return "fp_" + hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _files(path: Path) -> list[tuple[str, int]]:
+    return sorted((f.name, f.stat().st_size) for f in path.glob("*.safetensors"))
+
+
+def _reason(failure: Exception, path: Path) -> str:
+    """The failure's first line, without the place on disk."""
+    text = str(failure).strip().splitlines() or [type(failure).__name__]
+    return text[0].replace(str(path), "the model's directory")[:300].rstrip(".")

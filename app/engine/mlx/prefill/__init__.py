@@ -1,0 +1,1 @@
+"""Computing the KV caches of prompts, in slices."""

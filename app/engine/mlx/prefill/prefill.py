@@ -1,0 +1,114 @@
+"""Prefill: computing the KV cache of prompts, in slices between decode steps.
+
+All but the last token of each prompt are computed here; the last one is the row's first input to the decode batch,
+whose logits are the only ones that anybody needs (the cache alone is evaluated, so the output layer never runs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from app.engine.base import PromptScore
+from app.engine.mlx.cache.kv import KV, merge
+from app.engine.mlx.draw.logprobs import Scores
+from app.engine.mlx.prefill.pacing import SHORTEST_SLICE, Slice
+
+SCORE_BYTES = 32 << 20
+"""Most bytes of logits held at once while prompt log probabilities are computed."""
+
+
+class Prefill:
+    """Prompts computed side by side, right-padded to the longest. MLX thread only.
+
+    ``prompts`` are the tokens to compute, ``caches`` what is already known before each of them. With ``few_shapes``
+    widths are powers of two: CUDA plans attention anew, for a tenth of a second, for every shape that it has not seen.
+    """
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], caches: list[KV], *, few_shapes: bool) -> None:
+        self.kv = caches[0] if len(caches) == 1 else merge(caches)
+        self._model = model
+        self._width = max(len(prompt) for prompt in prompts)
+        if few_shapes and (self.kv.merged or self.kv.plain):
+            self._width = _power_of_two_from(self._width)
+        self._done = 0
+        padding = [self._width - len(prompt) for prompt in prompts]
+        self._rolls = self.kv.merged and any(padding)
+        self._spare = 0 if self.kv.merged else padding[0]
+        if self._rolls:
+            for layer in self.kv.layers:
+                layer.prepare(lengths=[len(prompt) for prompt in prompts], right_padding=padding)
+        padded = [[*prompt, *([0] * pad)] for prompt, pad in zip(prompts, padding, strict=True)]
+        self._tokens = mx.array(padded, dtype=mx.uint32)
+
+    @property
+    def left(self) -> int:
+        """Tokens still to compute, per row."""
+        return self._width - self._done
+
+    def step(self, tokens: int) -> Slice:
+        """Compute some ``tokens`` tokens of all rows together; what was computed. Waits for the device."""
+        size, before = min(max(SHORTEST_SLICE, tokens // self.kv.rows), self.left), self.kv.positions
+        if size:
+            self._model(self._tokens[:, self._done : self._done + size], cache=self.kv.layers)
+            mx.eval(self.kv.arrays)
+            self._done += size
+        if not self.left:
+            self._take_padding_off()
+        return Slice(self.kv.rows, before, size)
+
+    def _take_padding_off(self) -> None:
+        if self._rolls:
+            for layer in self.kv.layers:
+                layer.finalize()
+            mx.eval(self.kv.arrays)
+        self.kv.trim(self._spare)
+        self._rolls, self._spare = False, 0
+
+    def scores(self) -> tuple[PromptScore, ...]:
+        """Log probabilities of the prompt's tokens: none were asked for here."""
+        return ()
+
+
+class ScoringPrefill:
+    """One prompt, with the log probability of each of its tokens, computed into an empty cache. MLX thread only.
+
+    A slice's logits are reduced to scores before the next slice is computed, so a long prompt never needs a
+    ``[tokens, vocabulary]`` matrix.
+    """
+
+    def __init__(self, model: Any, prompt: Sequence[int], top: int, kv: KV) -> None:
+        self.kv = kv
+        self._model = model
+        self._top = top
+        self._prompt = mx.array(list(prompt), dtype=mx.uint32)
+        self._size = 1
+        self._scores = [PromptScore(None)]
+
+    @property
+    def left(self) -> int:
+        """Tokens still to compute."""
+        return int(self._prompt.size) - len(self._scores)
+
+    def step(self, tokens: int) -> Slice:
+        """Compute and score at most ``tokens`` positions; what was computed. Waits for the device."""
+        start = len(self._scores) - 1
+        size = min(tokens, self._size, self.left)
+        if not size:
+            return Slice(1, start, 0)
+        logits = self._model(self._prompt[None, start : start + size], cache=self.kv.layers)[0].astype(mx.float32)
+        scores = Scores(logits, self._prompt[start + 1 : start + size + 1], min(self._top, logits.shape[-1]))
+        mx.eval(scores.arrays, self.kv.arrays)
+        self._scores += [PromptScore(logprob, top) for logprob, top in scores.read()]
+        self._size = max(1, SCORE_BYTES // (4 * logits.shape[-1]))
+        return Slice(1, start, size)
+
+    def scores(self) -> tuple[PromptScore, ...]:
+        """One per prompt token; the first token of a prompt has no log probability."""
+        return tuple(self._scores)
+
+
+def _power_of_two_from(size: int) -> int:
+    return max(SHORTEST_SLICE, 1 << (size - 1).bit_length()) if size else 0

@@ -1,0 +1,1 @@
+"""Speculative decoding: a draft proposes, the model verifies."""

@@ -1,0 +1,43 @@
+"""A model that drafts for another: what it is, and whom it may draft for."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.loaded import Loaded
+from app.engine.mlx.text.tokenizer import MLXTokenizer
+
+
+class DraftRefused(ValueError):
+    """A model that runs, but not with this draft."""
+
+
+class Draft(Struct, frozen=True):
+    """A resident draft. It proposes none but the first ``vocabulary`` ids, and nothing beyond its own context."""
+
+    name: str
+    loaded: Loaded
+    vocabulary: int
+    context_length: int
+
+
+def common_vocabulary(target: MLXTokenizer, draft: MLXTokenizer, name: str) -> int:
+    """How many ids there are; raises :class:`DraftRefused` unless each stands for the same token in both."""
+    ids = target.vocabulary()
+    if ids != draft.vocabulary():
+        raise DraftRefused(f"draft_model = '{name}' has another vocabulary, so its tokens would mean other text")
+    return max(ids.values()) + 1
+
+
+def check_pair(target: Loaded, draft: Draft) -> None:
+    """Raises :class:`DraftRefused` for caches that refused tokens cannot be taken out of, and for narrow logits.
+
+    Logits may be wider than the vocabulary, in each model by another number: many are padded.
+    """
+    its = f"draft_model = '{draft.name}'"
+    for whose, loaded in (("its own KV cache", target), (f"the KV cache of {its}", draft.loaded)):
+        if not KV.fresh(loaded.model, loaded.kv_bits).plain:
+            raise DraftRefused(f"{whose} cannot be trimmed (sliding window or recurrent state), as {its} needs")
+        if loaded.vocabulary < draft.vocabulary:
+            raise DraftRefused(f"{its} needs logits of {draft.vocabulary} tokens, not of {loaded.vocabulary}")

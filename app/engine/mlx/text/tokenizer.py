@@ -1,0 +1,144 @@
+"""A model's tokenizer and chat template, as the rest of the service knows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import copy
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from mlx_lm.utils import load_tokenizer
+
+from app.engine.mlx.text.call_format import call_format, parse_calls
+from app.engine.mlx.text.detokenizer import StreamDetokenizer, WindowDetokenizer
+from app.engine.mlx.text.fim import fill_in_middle
+from app.engine.mlx.text.template import confine_templates
+from app.engine.mlx.text.token_bytes import token_bytes_table
+from app.engine.text import Marks, ParsedCall
+from app.errors import InvalidRequest
+
+PROBE = "probe_for_tools"
+
+
+class MLXTokenizer:
+    """Wraps the Hugging Face tokenizer of a model directory. Pure: any thread may use it."""
+
+    def __init__(self, wrapper: TokenizerWrapper) -> None:
+        self._wrapper = wrapper
+        self._hf = wrapper._tokenizer  # noqa: SLF001  mlx-lm's wrapper forwards only what it does not define
+        self.vocab_size = len(self._hf)
+        self.bos_id: int | None = self._hf.bos_token_id
+        self.eos_ids: frozenset[int] = frozenset(wrapper.eos_token_ids)
+        self.has_chat_template: bool = wrapper.has_chat_template
+        self._special: frozenset[int] = frozenset(
+            token for token, added in self._hf.added_tokens_decoder.items() if added.special
+        ) | frozenset(self._hf.all_special_ids)
+        self.thinking = Marks(wrapper.think_start, wrapper.think_end) if wrapper.has_thinking else None
+        self.call_format = call_format(wrapper)
+        self.call_marks = Marks(wrapper.tool_call_start, wrapper.tool_call_end) if wrapper.has_tool_calling else None
+
+    @classmethod
+    def load(cls, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
+        """Read it from a model directory; no code from there is run, and its template only in a confined process."""
+        confine_templates()
+        return cls(load_tokenizer(path, eos_token_ids=eos_token_ids))
+
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        """Text to ids; ``special_tokens`` adds what the tokenizer adds by itself (usually a leading BOS)."""
+        ids: list[int] = self._hf.encode(text, add_special_tokens=special_tokens)
+        return ids
+
+    def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
+        """By the fill-in-the-middle tokens in the vocabulary, if there are any, behind what begins every text."""
+        ids = fill_in_middle(prefix, suffix, self._hf.get_vocab(), partial(self.encode, special_tokens=False))
+        return None if ids is None else self.encode("") + ids
+
+    def render_chat(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        continue_final: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Messages through the chat template, which runs in Jinja's sandbox."""
+        try:
+            text: str = self._wrapper.apply_chat_template(
+                messages,
+                tokenize=False,
+                tools=tools,
+                add_generation_prompt=not continue_final,
+                continue_final_message=continue_final,
+                **dict(variables or {}),
+            )
+        except (TemplateError, ValueError, TypeError, KeyError, AttributeError, IndexError) as refusal:
+            raise InvalidRequest(
+                f"The model's chat template refuses these messages: {refusal}. Change the conversation or use "
+                "/v1/completions.",
+                param="messages",
+                code="chat_template_error",
+            ) from refusal
+        return text
+
+    def vocabulary(self) -> dict[str, int]:
+        """Every token's id, by its spelling; made anew."""
+        vocabulary: dict[str, int] = self._hf.get_vocab()
+        return vocabulary
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that one token stands for."""
+        table = self._bytes
+        return table[token_id] if 0 <= token_id < len(table) else b""
+
+    def is_text(self, token_id: int) -> bool:
+        """Whether detokenizers show it."""
+        return token_id not in self._special
+
+    def detokenizer(
+        self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()
+    ) -> StreamDetokenizer | WindowDetokenizer:
+        """A fresh one, whose text continues ``prompt``; special tokens are not text, but for those in ``keep``."""
+        dropped = self._special - keep
+        if self._hf.is_fast:
+            return StreamDetokenizer(self._hf.backend_tokenizer, prompt, dropped)
+        return WindowDetokenizer(lambda ids: self._hf.decode([it for it in ids if it not in dropped]), prompt)
+
+    def added_id(self, text: str) -> int | None:
+        """The id of the added token, special or not, that is spelt so."""
+        token: int | None = self._hf.get_added_vocab().get(text)
+        return token
+
+    def parse_calls(self, text: str, tools: list[dict[str, Any]]) -> tuple[ParsedCall, ...]:
+        """By mlx-lm's parser for the family."""
+        return parse_calls(self._wrapper, text, tools)
+
+    def serialized(self) -> str | None:
+        """The whole tokenizer as tokenizer.json holds it; None for one that is not of the ``tokenizers`` library."""
+        if not self._hf.is_fast:
+            return None
+        plain = copy(self._hf.backend_tokenizer)
+        plain.no_padding()
+        plain.no_truncation()
+        text: str = plain.to_str()
+        return text
+
+    @cached_property
+    def template_takes_tools(self) -> bool:
+        """Whether the chat template shows tools to the model, tried with one."""
+        if not self.has_chat_template:
+            return False
+        tool = {"type": "function", "function": {"name": PROBE, "description": PROBE, "parameters": {}}}
+        try:
+            return PROBE in self.render_chat([{"role": "user", "content": "?"}], tools=[tool])
+        except InvalidRequest:
+            return False
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        decoder = json.dumps(json.loads(self._hf.backend_tokenizer.to_str()).get("decoder")) if self._hf.is_fast else ""
+        pieces = self._hf.convert_ids_to_tokens(list(range(self.vocab_size)))
+        return token_bytes_table(pieces, added=self._hf.get_added_vocab(), byte_level="ByteLevel" in decoder)

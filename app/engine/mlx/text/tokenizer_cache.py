@@ -1,0 +1,46 @@
+"""Tokenizers of models that were loaded before: reading one takes far longer than reading small weights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from pathlib import Path
+
+from app.engine.mlx.text.tokenizer import MLXTokenizer
+
+KEPT = 16
+"""Tokenizers, of some ten megabytes each."""
+FILES = ("tokenizer*", "*.jinja", "*.json", "*.model", "*.tiktoken")
+"""What a tokenizer is read from; a change to any of them is seen."""
+
+Key = tuple[Path, str, tuple[tuple[str, int, int], ...]]
+
+
+class TokenizerCache:
+    """Least recently used first out; event loop only. Two loads of one model at once share the reading."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._read: OrderedDict[Key, asyncio.Task[MLXTokenizer]] = OrderedDict()
+
+    async def load(self, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
+        """The tokenizer of a model directory, read on another thread unless it is known."""
+        key = await asyncio.to_thread(_key, path, eos_token_ids)
+        task = self._read.get(key)
+        if task is None:
+            task = self._read[key] = asyncio.create_task(asyncio.to_thread(MLXTokenizer.load, path, eos_token_ids))
+        self._read.move_to_end(key)
+        try:
+            return await asyncio.shield(task)
+        except Exception:
+            self._read.pop(key, None)
+            raise
+        finally:
+            while len(self._read) > self._kept:
+                self._read.popitem(last=False)
+
+
+def _key(path: Path, eos_token_ids: list[int] | int | None) -> Key:
+    files = sorted({file for pattern in FILES for file in path.glob(pattern)})
+    stats = [(file.name, file.stat()) for file in files]
+    return path, str(eos_token_ids), tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
