@@ -23,18 +23,11 @@ class Marks(Struct, frozen=True):
     end: str
 
 
-class ParsedCall(Struct, frozen=True):
-    """A tool call; ``arguments`` is JSON text."""
-
-    name: str
-    arguments: str
-
-
 class Tokenizer(Protocol):
     """A model's text side. Methods are pure and may be called from any thread.
 
-    ``thinking`` are the marks around the family's thoughts, ``call_format`` names its way to write tool calls and
-    ``call_marks`` what stands around them; each is None if the family has none or it is not known.
+    ``thinking`` are the marks around the family's thoughts, ``call_format`` names its way to write tool calls; each is
+    None if the family has none or it is not known.
     """
 
     vocab_size: int
@@ -43,7 +36,6 @@ class Tokenizer(Protocol):
     has_chat_template: bool
     thinking: Marks | None
     call_format: str | None
-    call_marks: Marks | None
 
     @property
     def template_takes_tools(self) -> bool:
@@ -76,6 +68,3 @@ class Tokenizer(Protocol):
 
     def added_id(self, text: str) -> int | None:
         """The id of the added token (special or not) that is spelt so; None if it is ordinary text."""
-
-    def parse_calls(self, text: str, tools: list[dict[str, Any]]) -> tuple[ParsedCall, ...]:
-        """What ``call_format`` reads between the marks; raises :class:`ValueError` for what is not a call."""

@@ -9,7 +9,6 @@ from app.generation.job import ToolUse
 from app.generation.tools.format import Format
 from app.generation.tools.rules import Rules, quoted, slashed
 from app.generation.tools.toolbox import Toolbox
-from app.generation.tools.whole import Whole
 
 FREE = r"/([^{\s](?s:.*))?/"
 """Text that does not begin like a JSON object."""
@@ -20,12 +19,10 @@ def grammar(
     use: ToolUse,
     answer: Grammar | None,
     added_id: Callable[[str], int | None],
-) -> Grammar | None:
+) -> Grammar:
     """What holds the answer: forced calls, calls that are free to begin, or calls beside another answer's grammar."""
     rules = Rules(added_id, parallel=use.parallel)
     forced = use.required or use.named is not None
-    if isinstance(format, Whole) and not forced and answer is None:
-        return None
     called = tuple(tool for tool in use.tools if use.named in (None, tool.name))
     section = format.write(rules, Toolbox(called))
     start = format.section.start

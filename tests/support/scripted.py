@@ -14,7 +14,7 @@ from typing import Any
 from app.engine.base import Engine, Prefilled, PromptScore, Sequence, Token, TopLogprob
 from app.engine.grammar import Grammar
 from app.engine.options import AS_IT_IS, LoadOptions
-from app.engine.text import Detokenizer, Marks, ParsedCall, Tokenizer
+from app.engine.text import Detokenizer, Marks, Tokenizer
 from app.engine.work import Work
 from app.errors import EngineFailed, InvalidRequest, SwitchyardError
 
@@ -53,7 +53,6 @@ class ByteTokenizer:
     vocab_size = 258
     bos_id: int | None = BOS
     eos_ids = frozenset({EOS})
-    call_marks: Marks | None = None
 
     def __init__(
         self,
@@ -104,9 +103,6 @@ class ByteTokenizer:
 
     def added_id(self, text: str) -> int | None:
         return None
-
-    def parse_calls(self, text: str, tools: list[dict[str, Any]]) -> tuple[ParsedCall, ...]:
-        raise ValueError(text)
 
 
 class ScriptedMemory:

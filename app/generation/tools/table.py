@@ -6,11 +6,11 @@ from app.generation.tools.format import Format
 from app.generation.tools.gemma import Gemma
 from app.generation.tools.json_tools import JSONTools
 from app.generation.tools.kimi_k2 import KimiK2
+from app.generation.tools.kimi_k3 import KimiK3
 from app.generation.tools.llama3 import Llama3
 from app.generation.tools.mistral import Mistral
 from app.generation.tools.pythonic import Pythonic
 from app.generation.tools.tagged import Tagged
-from app.generation.tools.whole import Whole
 
 GENERIC = "json_tools"
 """What models that know no tools are asked to write."""
@@ -24,6 +24,7 @@ def formats() -> dict[str, Format]:
         "glm47": Tagged(tags.GLM),
         "json_tools": JSONTools(),
         "kimi_k2": KimiK2(),
+        "kimi_k3": KimiK3(),
         "laguna": Tagged(tags.GLM),
         "llama3_json": Llama3(),
         "longcat": Tagged(tags.LONGCAT),
@@ -38,9 +39,4 @@ def formats() -> dict[str, Format]:
 
 def format_of(tokenizer: Tokenizer) -> Format | None:
     """The family's own; None if it has none that is known."""
-    if tokenizer.call_format is None:
-        return None
-    known = formats().get(tokenizer.call_format)
-    if known is None and tokenizer.call_marks is not None:
-        return Whole(tokenizer.call_marks, tokenizer.parse_calls)
-    return known
+    return None if tokenizer.call_format is None else formats().get(tokenizer.call_format)

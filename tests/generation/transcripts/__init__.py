@@ -90,6 +90,18 @@ TRANSCRIPTS: dict[str, Transcript] = {
         broken="<|tool_calls_section_begin|>nothing<|tool_calls_section_end|>",
         remains="nothing",
     ),
+    "kimi_k3": Transcript(
+        text='<|open|>response<|sep|>Wait.<|close|>response<|sep|><|open|>tools<|sep|><|open|>call tool="get_weather" '
+        'index="1"<|sep|><|open|>argument key="city" type="string"<|sep|>Paris<|close|>argument<|sep|><|open|>argument '
+        'key="days" type="number"<|sep|>3<|close|>argument<|sep|><|close|>call<|sep|><|open|>call tool="save_note" '
+        'index="2"<|sep|><|open|>json type="object"<|sep|>{"title": "Say \\"hi\\"\\n<b>", "tags": ["a", "b c"], '
+        '"place": {"lat": -1.5, "name": "Böö"}}<|close|>json<|sep|><|close|>call<|sep|><|open|>call tool="now" '
+        'index="3"<|sep|><|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>',
+        content="Wait.",
+        calls=(PARIS, QUOTED, CLOCK),
+        broken='<|open|>tools<|sep|><|open|>call tool="f"<|sep|><|close|>tools<|sep|>',
+        remains='<|open|>call tool="f"<|sep|>',
+    ),
     "qwen3_coder": Transcript(
         text="Sure.\n\n<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>\n3\n"
         "</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=save_note>\n<parameter=title>\n"

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from mlx_lm.tokenizer_utils import TokenizerWrapper
-
-from app.engine.text import ParsedCall
 
 
 def call_format(wrapper: TokenizerWrapper) -> str | None:
@@ -22,19 +17,3 @@ def call_format(wrapper: TokenizerWrapper) -> str | None:
     if isinstance(template, str) and '{"name": function name, "parameters":' in template:
         return "llama3_json"
     return None
-
-
-def parse_calls(wrapper: TokenizerWrapper, text: str, tools: list[dict[str, Any]]) -> tuple[ParsedCall, ...]:
-    """mlx-lm's whole-string parser; raises :class:`ValueError` for what it cannot read."""
-    if wrapper.tool_parser is None:
-        raise ValueError("no parser")
-    try:
-        parsed = wrapper.tool_parser(text, tools)
-        calls = parsed if isinstance(parsed, list) else [parsed]
-        return tuple(ParsedCall(str(call["name"]), _json(call["arguments"])) for call in calls)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError) as malformed:
-        raise ValueError("not a call") from malformed
-
-
-def _json(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

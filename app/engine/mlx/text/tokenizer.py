@@ -13,12 +13,12 @@ from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_tokenizer
 
-from app.engine.mlx.text.call_format import call_format, parse_calls
+from app.engine.mlx.text.call_format import call_format
 from app.engine.mlx.text.detokenizer import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.text.fim import fill_in_middle
 from app.engine.mlx.text.template import confine_templates
 from app.engine.mlx.text.token_bytes import token_bytes_table
-from app.engine.text import Marks, ParsedCall
+from app.engine.text import Marks
 from app.errors import InvalidRequest
 
 PROBE = "probe_for_tools"
@@ -39,7 +39,6 @@ class MLXTokenizer:
         ) | frozenset(self._hf.all_special_ids)
         self.thinking = Marks(wrapper.think_start, wrapper.think_end) if wrapper.has_thinking else None
         self.call_format = call_format(wrapper)
-        self.call_marks = Marks(wrapper.tool_call_start, wrapper.tool_call_end) if wrapper.has_tool_calling else None
 
     @classmethod
     def load(cls, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
@@ -111,10 +110,6 @@ class MLXTokenizer:
         """The id of the added token, special or not, that is spelt so."""
         token: int | None = self._hf.get_added_vocab().get(text)
         return token
-
-    def parse_calls(self, text: str, tools: list[dict[str, Any]]) -> tuple[ParsedCall, ...]:
-        """By mlx-lm's parser for the family."""
-        return parse_calls(self._wrapper, text, tools)
 
     def serialized(self) -> str | None:
         """The whole tokenizer as tokenizer.json holds it; None for one that is not of the ``tokenizers`` library."""
