@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from app.api.read import fields, translate
 from app.engine.grammar import Grammar
-from app.errors import InvalidRequest
 from app.generation.job import CompletionJob, Decoding
 from app.generation.strategy import GenerationStrategy
 from app.schemas.chat import ChatRequest
@@ -107,14 +106,8 @@ async def told(decoding: Decoding):
     return events, completed.usage, engine.submitted
 
 
-@pytest.mark.parametrize("name", [field.name for field in struct_fields(Decoding) if field.name != "limit"])
+@pytest.mark.parametrize("name", [field.name for field in struct_fields(Decoding)])
 async def test_every_part_of_a_decoding_changes_what_is_generated_or_told(name):
     plain = Decoding(sampling=Sampling(), max_tokens=8, best_of=2 if name == "n" else 1)
     assert await told(plain) == await told(plain)
     assert await told(replace(plain, **{name: DECODING[name]})) != await told(plain)
-
-
-async def test_the_name_of_the_limit_is_told():
-    with pytest.raises(InvalidRequest) as refused:
-        await told(Decoding(sampling=Sampling(), max_tokens=9999, limit="max_completion_tokens"))
-    assert refused.value.param == "max_completion_tokens"

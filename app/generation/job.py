@@ -13,15 +13,14 @@ from app.schemas.sampling import Sampling
 class Decoding(Struct, frozen=True, kw_only=True):
     """How every choice of a job is generated.
 
-    ``max_tokens`` None means: as many as the model's context holds; ``limit`` is the request field that it came from,
-    None for a default. ``n`` choices are answered for each prompt, the best of ``best_of`` by mean log probability.
+    ``max_tokens`` is an upper bound; None means: as many as the model's context holds. ``n`` choices are
+    answered for each prompt, the best of ``best_of`` by mean log probability.
     ``logprobs`` is the number of alternatives (None: no logprobs). ``stop`` strings end a choice and never
     appear in it. ``grammar`` holds the answer, but for thoughts and tool calls.
     """
 
     sampling: Sampling
     max_tokens: int | None
-    limit: str | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False

@@ -8,20 +8,19 @@ from app.generation.job import Decoding
 def max_tokens(engine: Engine, decoding: Decoding, prompt: tuple[int, ...], *, field: str) -> int:
     """How many tokens may be generated after ``prompt``, which came in ``field``.
 
-    Raises :class:`InvalidRequest` if the context cannot hold what was asked for. It names the client's own limit if
-    the prompt alone would fit, else ``field``.
+    What was asked for is an upper bound: no more than the context holds is generated. Raises :class:`InvalidRequest`
+    that names ``field`` if the prompt alone leaves no room in it.
     """
     left = engine.context_length - len(prompt)
-    wanted = decoding.max_tokens
-    if left < (1 if wanted is None else wanted):
-        asked = "" if wanted is None else f" and {wanted} to generate make {len(prompt) + wanted}"
+    least = 0 if decoding.max_tokens == 0 else 1
+    if left < least:
         raise InvalidRequest(
-            f"This model's context holds {engine.context_length} tokens; {len(prompt)} in the prompt{asked}. "
-            "Shorten the prompt or ask for fewer tokens.",
-            param=field if decoding.limit is None or left < 1 else decoding.limit,
+            f"This model's context holds {engine.context_length} tokens; {len(prompt)} in the prompt leave no room for "
+            "an answer. Shorten it.",
+            param=field,
             code="context_length_exceeded",
         )
-    return left if wanted is None else wanted
+    return left if decoding.max_tokens is None else min(decoding.max_tokens, left)
 
 
 def check_vocabulary(engine: Engine, decoding: Decoding) -> None:

@@ -3,7 +3,7 @@
 from app.engine.base import Lease, Sequence
 
 AHEAD = 1024
-"""Tokens reserved at a time for a choice whose request set no limit."""
+"""Tokens reserved at a time for a choice."""
 LEFT = 256
 """With fewer left of them, the next ones are asked for."""
 
@@ -12,16 +12,16 @@ Key = tuple[int, int]
 
 
 class Reservation:
-    """All that was asked for at once; for what was left open, a first part, and more as a choice grows.
+    """A first part of what each choice may grow to, and more as it grows: limits are far above most answers.
 
     ``lease`` gives everything back when it ends.
     """
 
-    def __init__(self, lease: Lease, sequences: tuple[Sequence, ...], *, open_ended: bool) -> None:
+    def __init__(self, lease: Lease, sequences: tuple[Sequence, ...]) -> None:
         self._lease = lease
         self._most = {(s, row): it.max_tokens for s, it in enumerate(sequences) for row in range(it.rows)}
         self._prompts = sum(it.rows * len(it.prompt) for it in sequences)
-        self._reserved = {key: min(most, AHEAD) if open_ended else most for key, most in self._most.items()}
+        self._reserved = {key: min(most, AHEAD) for key, most in self._most.items()}
 
     async def begin(self) -> None:
         """Reserve what is needed to start; raises as :meth:`app.engine.base.Lease.admit` does."""

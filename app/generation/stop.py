@@ -11,6 +11,7 @@ class StopMachine:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
+        self._firsts = frozenset(stop[0] for stop in stops)
         self._held = ""
         self.stopped = False
         """Whether a stop string has appeared; nothing comes out after it."""
@@ -37,6 +38,8 @@ class StopMachine:
     def _search(self, text: str) -> tuple[int, bool]:
         """Where output ends for now, and whether a stop string begins there."""
         for start in range(len(text)):
+            if text[start] not in self._firsts:
+                continue
             rest = len(text) - start
             if any(text.startswith(stop, start) for stop in self._stops):
                 return start, True

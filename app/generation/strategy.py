@@ -30,7 +30,7 @@ class GenerationStrategy:
             prompts, plan = await _prompts(held.engine, job)
             await plan.prepare(held.engine)
             sequences = _sequences(held.engine, job, prompts, plan)
-            reservation = Reservation(held, sequences, open_ended=job.decoding.max_tokens is None)
+            reservation = Reservation(held, sequences)
             await reservation.begin()
             tally = Tally(sequences)
             waited = Timings(max(0.0, perf_counter() - asked - held.load_seconds), held.load_seconds)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.schemas.common import GenerationFields
+from app.schemas.common import GenerationFields, MaxTokens
 from app.schemas.messages import FunctionCall, Message, ToolCall
 from app.schemas.tools import (
     FunctionChoice,
@@ -44,10 +44,10 @@ class ChatRequest(ConditionalFields, kw_only=True):
 
     messages: Annotated[list[Message], Meta(min_length=1)]
     max_completion_tokens: (
-        Annotated[int, Meta(ge=1, description="Tokens to generate at most; as many as the context holds by default.")]
+        Annotated[MaxTokens, Meta(description="Tokens to generate at most; as many as the context holds by default.")]
         | None
     ) = None
-    max_tokens: Annotated[int, Meta(ge=1, description="The older name of max_completion_tokens.")] | None = None
+    max_tokens: Annotated[MaxTokens, Meta(description="The older name of max_completion_tokens.")] | None = None
     logprobs: Annotated[bool, Meta(description="Send each token's log probability.")] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20, description="Alternatives per token; needs logprobs.")] | None = None
     reasoning_effort: (

@@ -7,7 +7,9 @@ from msgspec import Meta, Struct
 from app.schemas.structure import StructureFields
 
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Stop = str | Annotated[list[str], Meta(max_length=4)]
+Stop = str | Annotated[list[str], Meta(max_length=64)]
+MaxTokens = Annotated[int, Meta(ge=-1)]
+"""An upper bound; -1: as many as the context holds."""
 KeepAlive = str | Annotated[float, Meta(ge=-1e9, le=1e9)]
 
 

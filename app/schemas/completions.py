@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.schemas.common import GenerationFields, TokenId
+from app.schemas.common import GenerationFields, MaxTokens, TokenId
 from app.schemas.usage import Usage
 
 PromptInput = str | list[str | TokenId | list[TokenId]]
@@ -18,7 +18,7 @@ class CompletionRequest(GenerationFields, kw_only=True):
     """Continue raw text; no chat template is applied."""
 
     prompt: PromptInput | None = None
-    max_tokens: Annotated[int, Meta(ge=0, description="Tokens to generate at most; 16 by default.")] | None = None
+    max_tokens: Annotated[MaxTokens, Meta(description="Tokens to generate at most; 16 by default.")] | None = None
     suffix: Annotated[str, Meta(description="Text after the gap that is to be filled.")] | None = None
     echo: Annotated[bool, Meta(description="Repeat the prompt before the completion.")] | None = None
     logprobs: (

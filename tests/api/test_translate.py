@@ -2,6 +2,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.api.read import translate
 from app.errors import InvalidRequest
@@ -92,6 +94,23 @@ def test_top_k_minus_one_is_off_and_stop_may_be_a_string():
     assert job.decoding.sampling.logit_bias == ((5, -100), (7, 1))
 
 
+@given(st.lists(st.text("ab\n", max_size=3), max_size=64))
+def test_empty_stops_are_ignored_and_the_others_kept_in_order(stops):
+    kept = completion(stop=stops).decoding.stop
+    assert "" not in kept
+    assert list(kept) == sorted({stop for stop in stops if stop}, key=stops.index)
+    assert completion(stop="").decoding.stop == chat(stop=["", ""]).decoding.stop == ()
+
+
+@pytest.mark.parametrize("ask", [completion, chat])
+def test_minus_one_asks_for_all_that_the_context_holds_whatever_the_models_entry_says(ask):
+    entry = ModelEntry(max_tokens=5)
+    assert ask(entry, max_tokens=-1).decoding.max_tokens is None
+    assert ask(entry, max_tokens=64_000, min_tokens=17).decoding.max_tokens == 64_000
+    assert ask(entry, max_tokens=-1, min_tokens=17).decoding.min_tokens == 17
+    assert chat(entry, max_completion_tokens=-1, max_tokens=7).decoding.max_tokens is None
+
+
 def test_chat_logprobs_are_counted_as_alternatives():
     assert chat(logprobs=True).decoding.logprobs == 0
     assert chat(logprobs=True, top_logprobs=20).decoding.logprobs == 20
@@ -120,8 +139,6 @@ def test_a_prefilled_answer_is_continued():
         ({"suffix": "b", "echo": True, "logprobs": 0}, "echo"),
         ({"n": 5}, "n"),
         ({"best_of": 5}, "best_of"),
-        ({"stop": ""}, "stop"),
-        ({"stop": ["a", ""]}, "stop"),
         ({"stop": "x" * 5000}, "stop"),
         ({"stream_options": {}}, "stream_options"),
         ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
@@ -145,6 +162,8 @@ def test_completions_refuse_by_name(fields, param):
         ({"top_logprobs": 1, "logprobs": False}, "top_logprobs"),
         ({"n": 5}, "n"),
         ({"max_completion_tokens": 2, "min_tokens": 3}, "min_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": 0, "max_tokens": 9}, "max_completion_tokens"),
         ({"continue_final_message": True}, "continue_final_message"),
         ({"continue_final_message": True, "add_generation_prompt": True}, "add_generation_prompt"),
         ({"add_generation_prompt": False}, "add_generation_prompt"),

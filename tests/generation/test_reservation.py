@@ -21,8 +21,10 @@ async def run(engine, **decoding):
     return held.admitted
 
 
-async def test_a_limit_is_reserved_at_once():
-    assert await run(talks(3000), max_tokens=2500) == [PROMPT + 2500]
+async def test_a_small_limit_is_reserved_at_once_and_a_large_one_a_part_at_a_time():
+    assert await run(talks(3000), max_tokens=900) == [PROMPT + 900]
+    assert await run(talks(3000), max_tokens=2500) == [PROMPT + AHEAD, AHEAD, 2500 - 2 * AHEAD]
+    assert await run(talks(5), max_tokens=32_000) == [PROMPT + AHEAD]
 
 
 async def test_what_is_left_open_is_reserved_as_it_grows():

@@ -9,7 +9,7 @@ from app.generation.stop import StopMachine
 
 ALPHABET = "ab\n é🙂"
 TEXTS = st.text(ALPHABET, max_size=40)
-STOPS = st.lists(st.text(ALPHABET, min_size=1, max_size=4), min_size=1, max_size=4)
+STOPS = st.lists(st.text(ALPHABET, min_size=1, max_size=4), min_size=1, max_size=64)
 
 
 def run(pieces, stops):

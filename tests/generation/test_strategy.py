@@ -3,6 +3,8 @@
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.errors import EngineFailed, InvalidRequest
 from app.generation.events import Completed, Delta, Finished, Started
@@ -209,15 +211,11 @@ def _with(token, logprob):
 @pytest.mark.parametrize(
     ("job", "param", "code"),
     [
-        (completion("x" * 4000, max_tokens=200, limit="max_tokens"), "max_tokens", "context_length_exceeded"),
-        (completion("x" * 4090, max_tokens=16), "prompt", "context_length_exceeded"),
-        (completion("x" * 5000, max_tokens=1, limit="max_tokens"), "prompt", "context_length_exceeded"),
+        (completion("x" * 4095, max_tokens=1), "prompt", "context_length_exceeded"),
+        (completion("x" * 4095, max_tokens=None), "prompt", "context_length_exceeded"),
+        (completion("x" * 4096, max_tokens=0), "prompt", "context_length_exceeded"),
+        (completion("x" * 5000, max_tokens=1), "prompt", "context_length_exceeded"),
         (chat(UserMessage("x" * 5000)), "messages", "context_length_exceeded"),
-        (
-            chat(UserMessage("x"), max_tokens=9999, limit="max_completion_tokens"),
-            "max_completion_tokens",
-            "context_length_exceeded",
-        ),
         (completion((72, 999)), "prompt", None),
         (completion(stop_token_ids=(999,)), "stop_token_ids", None),
         (completion(sampling=Sampling(logit_bias=((-1, 5.0),))), "logit_bias", None),
@@ -234,8 +232,23 @@ async def test_what_the_model_cannot_do_is_refused_before_anything_is_computed(j
 
 
 async def test_a_context_that_is_too_small_is_told_with_both_numbers():
-    with pytest.raises(InvalidRequest, match=r"4096 tokens; 4001 in the prompt and 200 to generate make 4201"):
-        await run(completion("x" * 4000, max_tokens=200), ScriptedEngine())
+    with pytest.raises(InvalidRequest, match=r"4096 tokens; 4096 in the prompt leave no room"):
+        await run(completion("x" * 4095, max_tokens=200), ScriptedEngine())
+
+
+@given(prompt=st.integers(0, 60), context=st.integers(1, 64), limit=st.none() | st.integers(0, 90))
+async def test_a_limit_is_an_upper_bound_and_only_a_prompt_can_be_too_long(prompt, context, limit):
+    engine = ScriptedEngine(says("y" * 100), context_length=context)
+    job = completion("x" * prompt, max_tokens=limit)
+    left = context - (prompt + 1)
+    if left < (0 if limit == 0 else 1):
+        with pytest.raises(InvalidRequest, match="leave no room"):
+            await run(job, engine)
+        return
+    events, _ = await run(job, engine)
+    made = left if limit is None else min(limit, left)
+    assert [event.reason for event in events if isinstance(event, Finished)] == ["length"]
+    assert events[-1].usage.completion_tokens == made
 
 
 async def test_a_model_without_a_template_points_to_completions():

@@ -30,7 +30,7 @@ SHARED = (
     Field("n", "honoured", "Up to the setting max_choices."),
     Field("presence_penalty", "honoured", "-2 to 2, once per token in the generated text."),
     Field("seed", "honoured", "The same seed gives the same text, whatever runs beside it."),
-    Field("stop", "honoured", "A string or up to four; never part of the text."),
+    Field("stop", "honoured", "A string or up to 64, empty ones ignored; never part of the text."),
     Field("stream", "honoured", "Server-sent events, a chunk per step."),
     Field("stream_options", "honoured", "include_usage, with stream only; include_obfuscation may be false only."),
     Field("temperature", "honoured", "0 to 2; 0 is greedy."),
@@ -53,7 +53,11 @@ COMPLETION_ONLY = (
     Field("best_of", "honoured", "Candidates per prompt, ranked by mean log probability; not with stream."),
     Field("echo", "honoured", "The prompt comes first, with its log probabilities if logprobs is set."),
     Field("logprobs", "honoured", "0 to 5 alternatives in the four-array shape."),
-    Field("max_tokens", "honoured", "16 by default; 0 with echo and logprobs scores the prompt."),
+    Field(
+        "max_tokens",
+        "honoured",
+        "An upper bound, 16 by default; -1: all that the context holds; 0 with echo and logprobs scores the prompt.",
+    ),
     Field("suffix", "honoured", "Fill in the middle, for models that have tokens for it."),
 )
 
@@ -65,7 +69,11 @@ CHAT_ONLY = (
     Field("messages", "honoured", "Roles system, developer, user, assistant, tool, function; text content."),
     Field("logprobs", "honoured", "Log probability of each token of the content."),
     Field("top_logprobs", "honoured", "0 to 20 alternatives; needs logprobs."),
-    Field("max_completion_tokens", "honoured", "Comes before max_tokens; by default as many as the context holds."),
+    Field(
+        "max_completion_tokens",
+        "honoured",
+        "An upper bound; by default, as with -1, all that the context holds. Comes before max_tokens.",
+    ),
     Field("max_tokens", "honoured", "The older name of max_completion_tokens."),
     Field("reasoning_effort", "honoured", "Handed to the chat template; none turns thinking off."),
     Field("response_format", "honoured", "text, json_object or json_schema, which the answer cannot leave."),

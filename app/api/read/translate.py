@@ -17,6 +17,8 @@ from app.schemas.sampling import Sampling
 from app.settings import ModelEntry, Settings
 
 COMPLETION_TOKENS = 16
+UNBOUNDED = -1
+"""As a limit: as many tokens as the context holds."""
 MAX_STOP_CHARACTERS = 4096
 LEAST_TEMPERATURE = 1e-6
 """Below it sampling is greedy: float32 logits tell no smaller differences, and 1/temperature overflows."""
@@ -45,9 +47,8 @@ def completion(request: CompletionRequest, entry: ModelEntry, settings: Settings
         )
     _choices(best_of, settings, "n" if request.best_of is None else "best_of")
     max_tokens = _first(request.max_tokens, entry.max_tokens, default=COMPLETION_TOKENS)
-    limit = None if request.max_tokens is None else "max_tokens"
     return CompletionJob(
-        decoding=_decoding(request, entry, max_tokens, limit, n=n, best_of=best_of, logprobs=request.logprobs),
+        decoding=_decoding(request, entry, max_tokens, n=n, best_of=best_of, logprobs=request.logprobs),
         prompts=prompts.normalise(request.prompt),
         echo=_first(request.echo, default=False),
         suffix=None if request.suffix == "" else request.suffix,
@@ -62,11 +63,12 @@ def chat(request: ChatRequest, entry: ModelEntry, settings: Settings) -> ChatJob
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs: true.", param="top_logprobs")
     alternatives = _first(request.top_logprobs, default=0) if request.logprobs else None
-    asked = {"max_completion_tokens": request.max_completion_tokens, "max_tokens": request.max_tokens}
-    limit = next((name for name, value in asked.items() if value is not None), None)
-    max_tokens = entry.max_tokens if limit is None else asked[limit]
+    max_tokens = _first(request.max_completion_tokens, request.max_tokens, entry.max_tokens, default=UNBOUNDED)
+    if max_tokens == 0:
+        param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+        raise InvalidRequest(f"{param} must be at least 1, or -1 for as many as the context holds.", param=param)
     return ChatJob(
-        decoding=_decoding(request, entry, max_tokens, limit, n=n, best_of=n, logprobs=alternatives),
+        decoding=_decoding(request, entry, max_tokens, n=n, best_of=n, logprobs=alternatives),
         messages=conversation.checked(request.messages),
         continue_final=conversation.continues(request),
         variables=conversation.variables(request),
@@ -78,8 +80,7 @@ def chat(request: ChatRequest, entry: ModelEntry, settings: Settings) -> ChatJob
 def _decoding(
     request: GenerationFields,
     entry: ModelEntry,
-    max_tokens: int | None,
-    limit: str | None,
+    max_tokens: int,
     *,
     n: int,
     best_of: int,
@@ -87,13 +88,14 @@ def _decoding(
 ) -> Decoding:
     _stream_options(request)
     min_tokens = _first(request.min_tokens, default=0)
-    if max_tokens is not None and min_tokens > max_tokens:
-        named = "the default limit" if limit is None else limit
-        raise InvalidRequest(f"min_tokens ({min_tokens}) is above {named} ({max_tokens}).", param="min_tokens")
+    if max_tokens != UNBOUNDED and min_tokens > max_tokens:
+        raise InvalidRequest(
+            f"min_tokens ({min_tokens}) is above the limit of {max_tokens} tokens; raise that as well.",
+            param="min_tokens",
+        )
     return Decoding(
         sampling=_sampling(request, entry),
-        max_tokens=max_tokens,
-        limit=limit,
+        max_tokens=None if max_tokens == UNBOUNDED else max_tokens,
         stop=_stop(request.stop),
         stop_token_ids=tuple(_first(request.stop_token_ids, default=[])),
         ignore_eos=_first(request.ignore_eos, default=False),
@@ -131,9 +133,9 @@ def _logit_bias(bias: dict[str, float]) -> tuple[tuple[int, float], ...]:
 
 
 def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
-    texts = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
-    if "" in texts:
-        raise InvalidRequest("stop must not be an empty string; leave it out instead.", param="stop")
+    """The texts in their order, each once; an empty one stops nothing."""
+    asked = () if stop is None else (stop,) if isinstance(stop, str) else stop
+    texts = tuple(dict.fromkeys(text for text in asked if text))
     if any(len(text) > MAX_STOP_CHARACTERS for text in texts):
         raise InvalidRequest(f"A stop string may have {MAX_STOP_CHARACTERS} characters.", param="stop")
     return texts
