@@ -18,6 +18,7 @@ from app.engine.mlx.text.detokenizer import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.text.fim import fill_in_middle
 from app.engine.mlx.text.template import confine_templates
 from app.engine.mlx.text.token_bytes import token_bytes_table
+from app.engine.mlx.text.turns import Turns, folded, turns_of
 from app.engine.text import Marks
 from app.errors import InvalidRequest
 
@@ -64,7 +65,17 @@ class MLXTokenizer:
         continue_final: bool = False,
         variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """Messages through the chat template, which runs in Jinja's sandbox."""
+        """Messages, folded to what it takes, through the chat template, which runs in Jinja's sandbox."""
+        return self._render(folded(messages, self._turns), tools, variables or {}, continue_final=continue_final)
+
+    def _render(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        variables: Mapping[str, Any],
+        *,
+        continue_final: bool = False,
+    ) -> str:
         try:
             text: str = self._wrapper.apply_chat_template(
                 messages,
@@ -72,7 +83,7 @@ class MLXTokenizer:
                 tools=tools,
                 add_generation_prompt=not continue_final,
                 continue_final_message=continue_final,
-                **dict(variables or {}),
+                **variables,
             )
         except (TemplateError, ValueError, TypeError, KeyError, AttributeError, IndexError) as refusal:
             raise InvalidRequest(
@@ -131,6 +142,10 @@ class MLXTokenizer:
             return PROBE in self.render_chat([{"role": "user", "content": "?"}], tools=[tool])
         except InvalidRequest:
             return False
+
+    @cached_property
+    def _turns(self) -> Turns:
+        return turns_of(lambda messages: self._render(messages, None, {}))
 
     @cached_property
     def _bytes(self) -> list[bytes]:
