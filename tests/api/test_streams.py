@@ -4,8 +4,9 @@ import asyncio
 
 import msgspec
 import pytest
+from msgspec import Struct
 
-from app.api.write import sse
+from app.api.write import answer, sse
 from app.errors import EngineFailed, InvalidRequest, QueueFull, Unavailable
 from app.generation.events import Delta, Finished
 from app.schemas.errors import ErrorBody, ErrorDetail
@@ -97,6 +98,52 @@ async def test_an_unforeseen_failure_in_a_stream_tells_nothing_of_the_inside(ser
     assert b"/home" not in answer.body
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(answer, "PATIENCE", 0.01)
+
+
+async def test_a_stream_begins_although_its_model_is_still_waited_for(serve, impatient):
+    gate = asyncio.Event()
+    async with exchange(serve(ScriptedStrategy(gate, STARTED, *told("a"), COMPLETED)), "POST", URL, BODY) as client:
+        await client.started()
+        assert client.status == 200
+        gate.set()
+        assert [chunk["choices"][0]["text"] for chunk in events(b"".join(await client.chunks()))[:-1]] == ["a", ""]
+
+
+async def test_what_fails_after_a_stream_has_begun_to_wait_is_its_only_frame(serve, impatient):
+    gate = asyncio.Event()
+    strategy = ScriptedStrategy(gate, QueueFull("Full.", retry_after=2))
+    async with exchange(serve(strategy), "POST", URL, BODY) as client:
+        await client.started()
+        gate.set()
+        (frame,) = events(b"".join(await client.chunks()))
+    assert frame["error"]["code"] == "queue_full"
+    assert strategy.open == 0
+
+
+async def test_a_whole_answer_that_is_waited_for_keeps_the_status_of_what_fails(serve, impatient):
+    gate = asyncio.Event()
+    async with exchange(
+        serve(ScriptedStrategy(gate, QueueFull("Full."))), "POST", URL, msgspec.json.encode(WHOLE)
+    ) as it:
+        await asyncio.sleep(0.05)
+        assert not it.status
+        gate.set()
+        assert (await it.answer()).status == 429
+
+
+async def test_a_client_that_leaves_a_stream_that_has_begun_to_wait_cancels_the_work(serve, impatient):
+    strategy = ScriptedStrategy(asyncio.Event(), STARTED)
+    async with exchange(serve(strategy), "POST", URL, BODY) as client:
+        await client.started()
+        assert strategy.open == 1
+        client.disconnect()
+        await asyncio.wait_for(client.task, 1)
+    assert (strategy.open, strategy.cancelled) == (0, 1)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("before_start", [True, False])
 async def test_a_client_that_goes_away_cancels_the_work_at_once(serve, stream, before_start):
@@ -131,6 +178,32 @@ async def test_a_reader_that_is_gone_while_it_is_written_to_ends_the_work(serve)
         client.disconnect()
         await asyncio.wait_for(client.task, 1)
     assert strategy.open == 0
+
+
+class Named(Struct, tag="named", tag_field="type"):
+    number: int
+
+
+async def test_tagged_events_are_named_and_silence_is_filled_with_those_of_the_source_in_order():
+    release, written, numbers = asyncio.Event(), [], iter(range(100))
+
+    async def items():
+        await release.wait()
+        yield None
+
+    async def write(message):
+        written.append(message.get("body", b""))
+        if len(written) == 5:
+            release.set()
+
+    def tell(_=None):
+        return [Named(next(numbers))]
+
+    filled = sse.Source(items(), tell, tell, opening=tell, silence=tell, ending=b"")
+    await play(sse.ASGIEventStream(filled, keep_alive=0.01), write)
+    frames = b"".join(written).split(b"\n\n")
+    assert frames[0] == b'event: named\ndata: {"type":"named","number":0}'
+    assert [msgspec.json.decode(frame.partition(b"data: ")[2])["number"] for frame in frames[:-1]] == list(range(5))
 
 
 def source(items):

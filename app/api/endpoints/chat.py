@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 
 from app.api.documented import responses
 from app.api.read import translate
-from app.api.write.answer import answer
+from app.api.write.answer import Dialect, answer
 from app.api.write.render_chat import ChatRenderer
 from app.generation.strategy import GenerationStrategy
 from app.registry.registry import ModelRegistry
@@ -35,4 +35,4 @@ class ChatController(Controller):
         """Answer through the model's own chat template; whole, or streamed as server-sent events."""
         job = translate.chat(data, registry.defaults(data.model), settings)
         told = strategy.run(registry.lease(data.model, keep_alive=translate.keep_alive(data)), job)
-        return await answer(request, told, partial(ChatRenderer, data), stream=data.stream is True)
+        return await answer(request, told, Dialect(partial(ChatRenderer, data)), stream=data.stream is True)

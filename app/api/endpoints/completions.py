@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 
 from app.api.documented import responses
 from app.api.read import translate
-from app.api.write.answer import answer
+from app.api.write.answer import Dialect, answer
 from app.api.write.render_completion import CompletionRenderer
 from app.generation.strategy import GenerationStrategy
 from app.registry.registry import ModelRegistry
@@ -35,4 +35,4 @@ class CompletionsController(Controller):
         """Continue each prompt as it stands, without a chat template; whole, or streamed as server-sent events."""
         job = translate.completion(data, registry.defaults(data.model), settings)
         told = strategy.run(registry.lease(data.model, keep_alive=translate.keep_alive(data)), job)
-        return await answer(request, told, partial(CompletionRenderer, data), stream=data.stream is True)
+        return await answer(request, told, Dialect(partial(CompletionRenderer, data)), stream=data.stream is True)

@@ -1,12 +1,14 @@
 """From a running job to an HTTP answer: one stream of events, sent as it comes or folded into one piece."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
 from time import time
 from typing import Any, Protocol
 from uuid import uuid4
 
+from anyio import CancelScope
 from litestar import Request, Response
 from msgspec import Struct
 
@@ -14,16 +16,19 @@ from app.api.errors import body_of
 from app.api.observe.journal import Note, note_of
 from app.api.observe.running import watched
 from app.api.protect.connection import while_connected
-from app.api.write.sse import EventStream, Source
+from app.api.write.sse import DONE, KEEP_ALIVE_SECONDS, EventStream, Source
 from app.api.write.transcript import Head, Transcript
 from app.errors import EngineFailed
-from app.generation.events import Event, Events, Started
+from app.generation.events import Completed, Event, Events, Started
 from app.observability import request_id
 from app.schemas.errors import ErrorBody
 
+PATIENCE = 5.0
+"""Seconds after which a stream begins although its request still waits for the model: what fails later is an event."""
+
 
 class Renderer(Protocol):
-    """A dialect: events as chunks, and as a whole answer."""
+    """One answer: events as chunks, and all of them as a whole."""
 
     def chunks(self, event: Event) -> list[Struct]:
         """The chunks that ``event`` makes."""
@@ -32,41 +37,124 @@ class Renderer(Protocol):
         """The answer in one piece."""
 
 
+class Dialect:
+    """How one request is answered; what may be overridden here is how completions and chat do it.
+
+    A silence of ``quiet_seconds`` is filled; ``ending`` follows a stream that has not failed.
+    """
+
+    quiet_seconds = KEEP_ALIVE_SECONDS
+    ending = DONE
+
+    def __init__(self, renderer: Callable[[Head], Renderer]) -> None:
+        self.begin = renderer
+        """What renders the answer, once it is known who makes it."""
+
+    def opening(self) -> list[Struct]:
+        """The events that a stream begins with, while perhaps nothing is known yet."""
+        return []
+
+    def silence(self) -> list[Struct]:
+        """The events that fill a silence; none where a comment will do."""
+        return []
+
+    def failure(self, body: ErrorBody) -> Struct:
+        """The event that tells of a failure; the last of its stream."""
+        return body
+
+    async def settle(self) -> None:
+        """All has been rendered; the last of it is sent after this."""
+
+
 async def answer(
     request: Request[Any, Any, Any],
     told: AsyncGenerator[Events, None],
-    renderer: Callable[[Head], Renderer],
+    dialect: Dialect,
     *,
     stream: bool,
+    headers: dict[str, str] | None = None,
 ) -> Response[Any]:
-    """Begin the job; what fails before that raises and keeps its HTTP status.
+    """Begin the job; what fails before that raises and keeps its HTTP status, for ``PATIENCE`` seconds in a stream.
 
     The response owns ``told`` from then on. If the client goes, at any time, the job is cancelled.
     """
     note = note_of(request.scope)
     state = request.app.state
     told = watched(request.scope, told, state.vitals, state.request_timeout)
+    if stream:
+        telling = Telling(told, dialect, note)
+        await while_connected(request.receive, telling.begin())
+        failure = partial(_failure, request, dialect, note)
+        source = Source(telling, list, failure, dialect.opening, dialect.silence, dialect.ending)
+        return EventStream(source, keep_alive=dialect.quiet_seconds, headers=headers)
     (started,) = await while_connected(request.receive, anext(told))
     if not isinstance(started, Started):
         await told.aclose()
         raise EngineFailed("The answer did not begin; send the request again.")
     note.see(started)
-    dialect = renderer(Head(uuid4().hex, int(time()), started.model, started.fingerprint))
-    if stream:
-        return EventStream(Source(told, partial(_chunks, dialect, note), partial(_failure, request, note)))
-    return Response(dialect.whole(await while_connected(request.receive, _fold(told, note))))
+    renderer = dialect.begin(_head(started))
+    whole = renderer.whole(await while_connected(request.receive, _fold(told, note)))
+    await dialect.settle()
+    return Response(whole, headers=headers)
 
 
-def _chunks(dialect: Renderer, note: Note, events: Events) -> Iterator[Struct]:
-    for event in events:
-        note.see(event)
-        yield from dialect.chunks(event)
+class Telling:
+    """A job's events as chunks. It owns ``told``, whose first events may still be waited for when a stream begins."""
+
+    def __init__(self, told: AsyncGenerator[Events, None], dialect: Dialect, note: Note) -> None:
+        self._told = told
+        self._dialect = dialect
+        self._note = note
+        self._renderer: Renderer | None = None
+        self._first: asyncio.Future[Events] | None = None
+
+    async def begin(self) -> None:
+        """Wait until the job has begun, but for ``PATIENCE`` seconds at most; raises what has failed meanwhile."""
+        self._first = first = asyncio.ensure_future(anext(self._told))
+        try:
+            await asyncio.wait({first}, timeout=PATIENCE)
+        except BaseException:
+            await self.aclose()
+            raise
+        if first.done():
+            first.result()
+
+    async def __anext__(self) -> list[Struct]:
+        """The chunks of all that has come; ends with ``told``."""
+        first, self._first = self._first, None
+        events = await (anext(self._told) if first is None else first)
+        if self._renderer is None:
+            (started,) = events
+            if not isinstance(started, Started):
+                raise EngineFailed("The answer did not begin; send the request again.")
+            self._renderer = self._dialect.begin(_head(started))
+        chunks = []
+        for event in events:
+            self._note.see(event)
+            chunks += self._renderer.chunks(event)
+        if isinstance(events[-1], Completed):
+            await self._dialect.settle()
+        return chunks
+
+    async def aclose(self) -> None:
+        """Cancel the job."""
+        if self._first is not None:
+            self._first.cancel()
+            with CancelScope(shield=True):
+                await asyncio.wait({self._first})
+            if not self._first.cancelled():
+                self._first.exception()  # nobody else looks at it
+        await self._told.aclose()
 
 
-def _failure(request: Request[Any, Any, Any], note: Note, error: Exception) -> ErrorBody:
+def _head(started: Started) -> Head:
+    return Head(uuid4().hex, int(time()), started.model, started.fingerprint)
+
+
+def _failure(request: Request[Any, Any, Any], dialect: Dialect, note: Note, error: Exception) -> Struct:
     body = body_of(error, request_id(request.scope))
     note.failed(body)
-    return body
+    return dialect.failure(body)
 
 
 async def _fold(told: AsyncGenerator[Events, None], note: Note) -> Transcript:

@@ -1,11 +1,13 @@
 """Server-sent events: what comes together leaves in one write, silence is filled, a failure is one last frame.
 
-Source of the framing: the HTML standard's section on server-sent events, and OpenAI's ``data: [DONE]`` ending.
+An event whose struct is tagged has the tag's name in an ``event:`` line. Source of the framing: the HTML standard's
+section on server-sent events, and OpenAI's ``data: [DONE]`` ending.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from asyncio import Lock
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from anyio import create_task_group, sleep
 from litestar import Request, Response
@@ -15,7 +17,6 @@ from msgspec import Struct
 from msgspec.json import Encoder
 
 from app.api.protect.connection import cancel_when_gone
-from app.schemas.errors import ErrorBody
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -23,24 +24,49 @@ KEEP_ALIVE_SECONDS = 15.0
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Items(Protocol[T_co]):
+    """What asynchronous generators are, as far as it is needed here."""
+
+    def __anext__(self) -> Awaitable[T_co]: ...
+
+    def aclose(self) -> Awaitable[None]:
+        """Give up what is still made."""
+
+
+def nothing() -> tuple[Struct, ...]:
+    """No events."""
+    return ()
 
 
 class Source(Struct, Generic[T], frozen=True):
-    """Where frames come from: the items, the events that one is told by, how a failure is told."""
+    """Where frames come from: the items, the events that one is told by, how a failure is told.
 
-    items: AsyncGenerator[T, None]
+    ``opening`` makes the events that the stream begins with, ``silence`` those that fill a silence (none: a comment
+    does); ``ending`` follows the last item where nothing has failed.
+    """
+
+    items: Items[T]
     render: Callable[[T], Iterable[Struct]]
-    failure: Callable[[Exception], ErrorBody]
+    failure: Callable[[Exception], Struct]
+    opening: Callable[[], Iterable[Struct]] = nothing
+    silence: Callable[[], Iterable[Struct]] = nothing
+    ending: bytes = DONE
 
 
 class EventStream(Response[Any]):
     """A response that owns ``source.items`` and closes it before it ends, whatever happens.
 
-    ``keep_alive`` is the number of silent seconds after which a comment is sent.
+    ``keep_alive`` is the number of seconds after which a silence is filled.
     """
 
-    def __init__(self, source: Source[Any], *, keep_alive: float = KEEP_ALIVE_SECONDS) -> None:
-        super().__init__(None, status_code=200, media_type="text/event-stream", headers=HEADERS)
+    def __init__(
+        self, source: Source[Any], *, keep_alive: float = KEEP_ALIVE_SECONDS, headers: dict[str, str] | None = None
+    ) -> None:
+        self._headers = HEADERS | (headers or {})
+        super().__init__(None, status_code=200, media_type="text/event-stream", headers=self._headers)
         self._source = source
         self._keep_alive = keep_alive
 
@@ -51,24 +77,25 @@ class EventStream(Response[Any]):
         **_options: Any,
     ) -> ASGIResponse:
         """The ASGI side."""
-        return ASGIEventStream(self._source, self._keep_alive)
+        return ASGIEventStream(self._source, self._keep_alive, self._headers)
 
 
 class ASGIEventStream(ASGIResponse):
     """Writes the frames of each item as soon as it comes, in the request's own task.
 
     Two more tasks watch the client and the silence. A slow reader holds the source back: what it makes meanwhile comes
-    as one larger item.
+    as one larger item. Events are made and handed over one after the other, so that their numbers are in order.
     """
 
     _should_set_content_length = False
 
-    def __init__(self, source: Source[Any], keep_alive: float) -> None:
-        super().__init__(headers=HEADERS, media_type="text/event-stream")
+    def __init__(self, source: Source[Any], keep_alive: float, headers: dict[str, str] = HEADERS) -> None:
+        super().__init__(headers=headers, media_type="text/event-stream")
         self._source = source
         self._keep_alive = keep_alive
         self._encoder = Encoder()
         self._quiet = True
+        self._sending = Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and close the source."""
@@ -84,25 +111,31 @@ class ASGIEventStream(ASGIResponse):
             group.cancel_scope.cancel()
 
     async def _write(self, send: Send) -> None:
-        """After a failure there is no ``[DONE]``: the end of the stream must not look whole."""
-        while True:
-            more = True
+        """After a failure there is no ending: the end of the stream must not look whole."""
+        await self._hand_over(send, self._frames(self._source.opening()))
+        more = True
+        while more:
             try:
                 frames = self._frames(self._source.render(await anext(self._source.items)))
             except StopAsyncIteration:
-                frames, more = DONE, False
+                frames, more = self._source.ending, False
             except Exception as error:  # noqa: BLE001  after the first byte every failure is a frame
                 frames, more = self._frames([self._source.failure(error)]), False
-            self._quiet = False
-            if frames:
-                await send({"type": "http.response.body", "body": frames, "more_body": more})
-            if not more:
-                return
+            async with self._sending:
+                await self._hand_over(send, frames, more=more)
+
+    async def _hand_over(self, send: Send, frames: bytes, *, more: bool = True) -> None:
+        self._quiet = False
+        if frames or not more:
+            await send({"type": "http.response.body", "body": frames, "more_body": more})
 
     def _frames(self, values: Iterable[Struct]) -> bytes:
         """Each value as one event; all of them or, if one cannot be encoded, none."""
         frames = bytearray()
         for value in values:
+            name = value.__struct_config__.tag
+            if name is not None:
+                frames += f"event: {name}\n".encode()
             frames += b"data: "
             self._encoder.encode_into(value, frames, -1)
             frames += b"\n\n"
@@ -112,5 +145,12 @@ class ASGIEventStream(ASGIResponse):
         while True:
             self._quiet = True
             await sleep(self._keep_alive)
-            if self._quiet:
-                await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+            if self._quiet and not self._sending.locked():
+                async with self._sending:
+                    await send(
+                        {
+                            "type": "http.response.body",
+                            "body": self._frames(self._source.silence()) or KEEP_ALIVE,
+                            "more_body": True,
+                        }
+                    )
