@@ -20,6 +20,7 @@ from app.api.middleware_stack import Front
 from app.api.observe.feed import Feed
 from app.api.observe.journal import Journal
 from app.api.read.body import StrictRequest
+from app.api.seal import Seal
 from app.engine.base import Engine, EngineLoader, PrefixPool
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.watchdog import watch
@@ -40,6 +41,7 @@ def create_app(
 
     journal = Journal()
     live = Feed(journal, settings.default_model)
+    seal = Seal(settings.signing_keys)
 
     def provide_registry() -> ModelRegistry:
         if resident is None:
@@ -67,6 +69,7 @@ def create_app(
             "live": Provide(lambda: live, sync_to_thread=False),
             "vitals": Provide(lambda: front.vitals, sync_to_thread=False),
             "metrics": Provide(lambda: front.metrics, sync_to_thread=False),
+            "seal": Provide(lambda: seal, sync_to_thread=False),
         },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan],

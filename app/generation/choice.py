@@ -46,6 +46,11 @@ class Choice:
         self._made = self._answered = 0
 
     @property
+    def stop(self) -> str | None:
+        """The stop string that ended it."""
+        return self._stop.found
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more comes of it."""
         return self.finished is not None

@@ -86,11 +86,15 @@ class ToolCallArguments(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True):
-    """Choice ``index`` has ended. ``mean_logprob`` is 0 where no log probabilities were computed."""
+    """Choice ``index`` has ended. ``mean_logprob`` is 0 where no log probabilities were computed.
+
+    ``stop`` is the stop string that ended it.
+    """
 
     index: int
     reason: FinishReason
     mean_logprob: float = 0.0
+    stop: str | None = None
 
 
 class Completed(Struct, frozen=True):

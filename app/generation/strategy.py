@@ -121,7 +121,8 @@ async def _events(
             if choice.finished is not None:
                 stream.cancel(*key)
                 tally.finished(choice)
-                events.append(Finished(choice.index, choice.finished, choice.logprob / max(1, choice.tokens)))
+                mean = choice.logprob / max(1, choice.tokens)
+                events.append(Finished(choice.index, choice.finished, mean, choice.stop))
             else:
                 growing.append(key)
         if events:

@@ -23,18 +23,6 @@ class StreamOptions(Struct):
 class GenerationFields(StructureFields, kw_only=True):
     """How long a choice may grow, where it stops, how it is sent."""
 
-    model: (
-        Annotated[
-            str,
-            Meta(
-                min_length=1,
-                max_length=512,
-                description="An id or alias of GET /v1/models, or any allowed Hugging Face repository "
-                "(org/name, org/name@revision); left out, the service's default model.",
-            ),
-        ]
-        | None
-    ) = None
     n: Annotated[int, Meta(ge=1, description="Choices for each prompt; 1 by default.")] | None = None
     stop: Stop | None = None
     stream: Annotated[bool, Meta(description="Answer with server-sent events, chunk by chunk.")] | None = None

@@ -1,8 +1,25 @@
-"""``GET /v1/models``."""
+"""Models by name: in requests of every dialect, and in ``GET /v1/models``."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+
+class ModelField(Struct, kw_only=True):
+    """The request field that says who is asked. What holds it is looked at before a request is let in."""
+
+    model: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=512,
+                description="An id or alias of GET /v1/models, or any allowed Hugging Face repository "
+                "(org/name, org/name@revision); left out, the service's default model.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):

@@ -4,11 +4,13 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from app.schemas.models import ModelField
+
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
-class SamplingFields(Struct, kw_only=True):
+class SamplingFields(ModelField, kw_only=True):
     """How the next token is drawn. ``null`` means the same as leaving a field out."""
 
     temperature: (

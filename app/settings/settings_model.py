@@ -166,6 +166,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Path | None,
         Meta(description="Keys with scopes, models and limits, hashed; `switchyard key` writes it, SIGHUP reads it."),
     ] = None
+    signing_keys: Annotated[
+        tuple[Name, ...],
+        Meta(
+            description="Secrets that sign what clients keep of a model's thoughts and send back: the first signs, all "
+            "are known; without any, a new one at each start. Services behind one address share them.",
+            extra={"secret": True},
+        ),
+    ] = ()
     open_to_network: Annotated[
         bool, Meta(description="Listen on other addresses than loopback although nobody needs a key.")
     ] = False

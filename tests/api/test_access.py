@@ -53,6 +53,24 @@ def test_no_request_waits_for_a_thread_to_be_let_in(keyed):
 
 
 @pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-api-key": "sk-infer"}, 200),
+        ({"x-api-key": " sk-infer "}, 200),
+        ({"X-Api-Key": "sk-wrong"}, 401),
+        ({"x-api-key": ""}, 401),
+        ({"x-api-key": "Bearer sk-infer"}, 401),
+        ({"x-api-key": "sk-watcher"}, 403),
+        ({"Authorization": "Bearer sk-wrong", "x-api-key": "sk-infer"}, 200),
+        ({"Authorization": "Basic sk-infer"}, 401),
+    ],
+)
+async def test_a_key_may_come_as_anthropics_clients_send_it(keyed, headers, status):
+    answer = await request(keyed, "POST", "/v1/completions", ASK, headers)
+    assert answer.status == status
+
+
+@pytest.mark.parametrize(
     ("method", "url", "key", "status"),
     [
         ("POST", "/v1/completions", None, 401),
@@ -249,7 +267,8 @@ async def test_pages_of_other_sites_are_refused_unless_they_are_allowed(serve):
         open_app, "OPTIONS", "/v1/completions", headers=evil | {"Access-Control-Request-Method": "POST"}
     )
     assert before.status == 204
-    assert "authorization" in before.headers["access-control-allow-headers"]
+    allowed = before.headers["access-control-allow-headers"].split(", ")
+    assert {"authorization", "x-api-key", "anthropic-version"} <= set(allowed)
     assert (await request(open_app, "GET", "/v1/models", headers={"Origin": "https://evil.example"})).status == 403
     own = await request(app, "POST", "/v1/completions", ASK, {"Origin": "http://localhost"})
     assert own.status == 200

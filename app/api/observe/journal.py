@@ -11,8 +11,8 @@ from app.generation.events import Completed, Delta, Event, Started, ToolCallStar
 from app.observability import ASGIApp, Message, Receive, Scope, Send, request_id
 from app.registry.changes import Changes
 from app.schemas.admin import AdminRequest, Outcome
-from app.schemas.common import GenerationFields
 from app.schemas.errors import ErrorBody
+from app.schemas.models import ModelField
 
 KEPT = 50
 
@@ -39,7 +39,7 @@ class Note:
 
     def asked(self, data: Any) -> None:
         """The decoded body."""
-        if isinstance(data, GenerationFields):
+        if isinstance(data, ModelField):
             self._set(model=data.model)
 
     def see(self, event: Event) -> None:

@@ -12,7 +12,7 @@ from litestar.types import Guard
 
 from app.api.observe.record import record_of
 from app.errors import Forbidden, QueueFull, Unauthorized
-from app.schemas.common import GenerationFields
+from app.schemas.models import ModelField
 from app.settings.keys import ApiKey, Scope, digest_of
 
 MINUTE = 60.0
@@ -72,7 +72,7 @@ class Caller:
 
     def check(self, data: Any) -> None:
         """Raises :class:`Forbidden` if a body names a model that the key may not use."""
-        if isinstance(data, GenerationFields) and not self.allows(self._canonical(data.model)):
+        if isinstance(data, ModelField) and not self.allows(self._canonical(data.model)):
             raise Forbidden("This key may not use that model. GET /v1/models lists those it may.", param="model")
 
     def end(self) -> None:
@@ -109,21 +109,27 @@ class Access:
     def _admit(self, connection: ASGIConnection[Any, Any, Any, Any], scope: Scope) -> None:
         if not self._usages:
             return
-        usage = self._find(connection.headers.get("authorization", ""))
+        usage = self._find(_sent(connection))
         if scope not in usage.key.scopes:
             raise Forbidden(f"This key has not the scope '{scope}'. Use another, or have it given to this one.")
         usage.take()
         connection.scope.setdefault("state", {})["caller"] = Caller(usage, self._canonical)
         record_of(connection.scope).key = usage.key.name
 
-    def _find(self, header: str) -> Usage:
+    def _find(self, sent: list[str]) -> Usage:
         """Every digest is compared, each in constant time, so that the time taken tells nothing of a key."""
-        scheme, _, token = header.partition(" ")
-        sent = digest_of(token.strip())
-        found = [usage for digest, usage in self._usages.items() if compare_digest(sent, digest)]
-        if scheme.lower() != "bearer" or not found:
-            raise Unauthorized("Send a valid API key in the header 'Authorization: Bearer KEY'.")
+        digests = [digest_of(key) for key in sent]
+        found = [usage for known, usage in self._usages.items() for it in digests if compare_digest(it, known)]
+        if not found:
+            raise Unauthorized("Send a valid API key in the header 'Authorization: Bearer KEY', or in 'x-api-key'.")
         return found[0]
+
+
+def _sent(connection: ASGIConnection[Any, Any, Any, Any]) -> list[str]:
+    """The keys of a request: OpenAI's clients send one as a bearer token, Anthropic's in a header of its own."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    keys = [token] if scheme.lower() == "bearer" else []
+    return [key.strip() for key in (*keys, *connection.headers.getall("x-api-key", []))]
 
 
 def caller_of(scope: Any) -> Caller | None:

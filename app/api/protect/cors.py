@@ -5,6 +5,7 @@ Source: the Fetch standard's CORS protocol. Credentials are never allowed: keys 
 
 from app.observability import Message, Scope, Send
 
+ANTHROPIC = b"x-api-key, anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access"
 EXPOSED = b"x-request-id, retry-after, openai-processing-ms, server-timing"
 
 
@@ -28,7 +29,7 @@ class Cors:
         """Say yes."""
         headers = [
             (b"access-control-allow-methods", b"GET, POST, DELETE"),
-            (b"access-control-allow-headers", b"authorization, content-type, x-request-id"),
+            (b"access-control-allow-headers", b"authorization, content-type, x-request-id, " + ANTHROPIC),
             (b"access-control-max-age", b"600"),
             (b"content-length", b"0"),
         ]
