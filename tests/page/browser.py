@@ -13,6 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 SECONDS = 12.0
+ANSWER = 90.0
+"""Seconds for a whole answer, a load and a slow machine included."""
 
 
 class Page:
@@ -71,7 +73,7 @@ class Page:
 
     def answered(self) -> str:
         """The figures below the answer, once it has ended."""
-        self.one(".turn:last-child .figures")
+        self.until(lambda: self.all(".turn:last-child .figures"), "the answer does not end", ANSWER)
         return self.text(".turn:last-child .figures span")
 
     def js(self, program: str, *values: Any) -> Any:

@@ -1,5 +1,5 @@
 // Copying to the clipboard, with a word when it is done.
-import { html, useState } from "./html.js";
+import { html, useEffect, useState } from "./html.js";
 
 const SHOWN = 1500;
 
@@ -29,11 +29,14 @@ export function copyButton(text) {
 
 /** The same as a component. */
 export function Copy({ text, label = "Copy", className = "quiet small" }) {
-  const [done, set] = useState(false);
+  const [done, set] = useState(0);
+  useEffect(() => {
+    const timer = done && setTimeout(() => set(0), SHOWN);
+    return () => clearTimeout(timer);
+  }, [done]);
   const click = async () => {
     await copy(text());
-    set(true);
-    setTimeout(() => set(false), SHOWN);
+    set((times) => times + 1);
   };
   return html`<button type="button" class=${className} onClick=${click}>${done ? "Copied" : label}</button>`;
 }

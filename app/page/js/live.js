@@ -1,18 +1,18 @@
 // The machine as it is now: one stream of events, opened again when it is cut. Nothing is polled. A page that is not
 // looked at has none: a browser keeps six connections to a server, for all tabs together.
-import { useEffect, useState } from "./html.js";
 import { ask, events } from "./net.js";
+import { Store } from "./store.js";
 
+const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10_000;
-const UNTIL_WOKEN = 2 ** 31 - 1;
 
-class Live {
-  state = { connected: false, service: null, models: [], memory: null, requests: [], at: 0, speeds: {} };
-  #watchers = new Set();
-  #wake = () => {};
+class Live extends Store {
   #running = new AbortController();
+  #wake = () => {};
+  #woken = false;
 
   constructor() {
+    super({ connected: false, service: null, models: [], memory: null, requests: [], at: 0, speeds: {} });
     document.addEventListener("visibilitychange", () => (document.hidden ? this.#running.abort() : this.retry()));
     addEventListener("pagehide", () => this.#running.abort());
     addEventListener("pageshow", (event) => event.persisted && this.retry());
@@ -21,42 +21,46 @@ class Live {
 
   /** Try again at once, for example because a key has been entered. */
   retry() {
+    this.#woken = true;
     this.#wake();
   }
 
-  watch(watcher) {
-    this.#watchers.add(watcher);
-    return () => this.#watchers.delete(watcher);
-  }
-
-  #set(part) {
-    this.state = { ...this.state, ...part };
-    for (const watcher of this.#watchers) watcher(this.state);
-  }
-
   async #follow() {
-    for (let wait = 500; ; wait = wait === UNTIL_WOKEN ? 500 : Math.min(wait * 2, LONGEST_WAIT)) {
+    let wait = FIRST_WAIT;
+    for (;;) {
+      let refused = false;
+      this.#woken = false; // whoever calls for another try from here on gets one, also while this one still ends
+      this.#running = new AbortController();
       try {
-        this.#running = new AbortController();
+        if (document.hidden) this.#running.abort();
         const response = await ask("GET", "admin/events", { signal: this.#running.signal });
-        wait = 500;
+        wait = FIRST_WAIT;
         for await (const data of events(response)) if (data !== "[DONE]") this.#take(JSON.parse(data));
       } catch (error) {
-        if (error.status === 401 || error.status === 403) wait = UNTIL_WOKEN;
+        refused = error.status === 401 || error.status === 403;
       }
-      if (document.hidden || this.#running.signal.aborted) wait = UNTIL_WOKEN;
-      this.#set({ connected: false });
-      await new Promise((resolve) => {
-        this.#wake = resolve;
-        setTimeout(resolve, wait);
-      });
+      this.set({ connected: false });
+      const rests = refused || document.hidden || this.#running.signal.aborted;
+      if (!this.#woken) await this.#pause(rests ? null : wait);
+      wait = rests ? FIRST_WAIT : Math.min(wait * 2, LONGEST_WAIT);
     }
+  }
+
+  /** Until the wait is over, or somebody asks for another try; with no wait only that. */
+  #pause(wait) {
+    return new Promise((resolve) => {
+      const timer = wait === null ? undefined : setTimeout(resolve, wait);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   #take(event) {
     const at = performance.now();
     const speeds = event.models ? this.#speeds(event.models, at) : this.state.speeds;
-    this.#set({ ...event, connected: true, at, speeds });
+    this.set({ ...event, connected: true, at, speeds });
   }
 
   /** Bytes per second of each running download, smoothed over the moments that have been told. */
@@ -77,9 +81,3 @@ class Live {
 }
 
 export const live = new Live();
-
-export function useLive() {
-  const [state, set] = useState(live.state);
-  useEffect(() => live.watch(set), []);
-  return state;
-}

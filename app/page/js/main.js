@@ -1,21 +1,12 @@
 // The page: a playground and the machine behind it.
-import { html, render, useEffect, useState } from "./html.js";
+import { html, render } from "./html.js";
 import { KeyDialog } from "./key.js";
-import { useLive } from "./live.js";
+import { live } from "./live.js";
 import { Machine } from "./machine.js";
 import { Playground } from "./playground.js";
+import { useEvent, useStore } from "./store.js";
 import { Theme } from "./theme.js";
 import { bytes } from "./format.js";
-
-function useHash() {
-  const [hash, set] = useState(location.hash);
-  useEffect(() => {
-    const changed = () => set(location.hash);
-    addEventListener("hashchange", changed);
-    return () => removeEventListener("hashchange", changed);
-  }, []);
-  return hash;
-}
 
 function Gauge({ memory }) {
   if (!memory) return null;
@@ -28,8 +19,8 @@ function Gauge({ memory }) {
 }
 
 function App() {
-  const live = useLive();
-  const machine = useHash() === "#machine";
+  const now = useStore(live);
+  const machine = useEvent(window, "hashchange", () => location.hash) === "#machine";
   const here = (yes) => (yes ? "page" : undefined);
   return html`
     <a class="skip" href="#main">Skip to the content</a>
@@ -40,15 +31,15 @@ function App() {
         <a href="#machine" aria-current=${here(machine)}>Machine</a>
         <a href="docs">API</a>
       </nav>
-      <${Gauge} memory=${live.memory} />
-      <span class=${live.connected ? "dot on" : "dot"} role="status">
-        <span class="wide">${live.connected ? "live" : "not connected"}</span>
+      <${Gauge} memory=${now.memory} />
+      <span class=${now.connected ? "dot on" : "dot"} role="status">
+        <span class="wide">${now.connected ? "live" : "not connected"}</span>
       </span>
       <${Theme} />
     </header>
     <main id="main" tabindex="-1">
-      <div hidden=${machine}><${Playground} live=${live} /></div>
-      ${machine && html`<${Machine} live=${live} />`}
+      <div hidden=${machine}><${Playground} live=${now} /></div>
+      ${machine && html`<${Machine} live=${now} />`}
     </main>
     <${KeyDialog} />
   `;

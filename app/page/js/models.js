@@ -3,27 +3,41 @@ import { bytes, clock, count } from "./format.js";
 import { html, useEffect, useState } from "./html.js";
 import { ask, modelPath, values } from "./net.js";
 import { STATES, hue } from "./states.js";
+import { Store, useStore } from "./store.js";
 
-export function Models({ live }) {
-  const [failure, setFailure] = useState("");
-  const run = async (work) => {
-    setFailure("");
+/** What is being done to models, and how the last of it failed: it ends while another view is shown, too. */
+class Actions extends Store {
+  constructor() {
+    super({ running: [], failure: "" });
+  }
+
+  async run(id, work) {
+    const action = { id };
+    this.set({ running: [...this.state.running, action], failure: "" });
     try {
       await work();
     } catch (error) {
-      setFailure(error.message);
+      this.set({ failure: error.message });
     }
-  };
+    this.set({ running: this.state.running.filter((it) => it !== action) });
+  }
+}
+
+const actions = new Actions();
+
+export function Models({ live }) {
+  const { running, failure } = useStore(actions);
+  const busy = new Set(running.map((action) => action.id));
   const sorted = live.models.toSorted((a, b) => STATES[a.state].order - STATES[b.state].order || a.id.localeCompare(b.id));
   return html`<section class="card" aria-labelledby="models-title">
     <div class="row between">
       <h2 id="models-title">Models</h2>
-      <${Pull} run=${run} />
+      <${Pull} />
     </div>
     ${failure && html`<p class="failure" role="alert">${failure}
-      <button type="button" class="quiet small" onClick=${() => setFailure("")}>Dismiss</button></p>`}
+      <button type="button" class="quiet small" onClick=${() => actions.set({ failure: "" })}>Dismiss</button></p>`}
     <ul class="models">
-      ${sorted.map((model) => html`<${Model} key=${model.id} model=${model} color=${hue(model.id, live.models)} at=${live.at} speed=${live.speeds[model.id]} run=${run} />`)}
+      ${sorted.map((model) => html`<${Model} key=${model.id} model=${model} color=${hue(model.id, live.models)} at=${live.at} speed=${live.speeds[model.id]} busy=${busy.has(model.id)} />`)}
     </ul>
   </section>`;
 }
@@ -33,13 +47,13 @@ async function pull(id) {
   for await (const moment of values(response)) void moment; // the list shows how far it is; a failure is thrown
 }
 
-function Pull({ run }) {
+function Pull() {
   const [id, set] = useState("");
   const go = (event) => {
     event.preventDefault();
     const name = id.trim();
     set("");
-    if (name) run(() => pull(name));
+    if (name) actions.run(name, () => pull(name));
   };
   return html`<form class="row" onSubmit=${go}>
     <input aria-label="Model of the hub" placeholder="org/name of a hub model" value=${id} spellcheck=${false} autocapitalize="off"
@@ -48,13 +62,9 @@ function Pull({ run }) {
   </form>`;
 }
 
-function Model({ model, color, at, speed, run }) {
-  const [busy, setBusy] = useState(false);
-  const act = (action, method = "POST") => async () => {
-    setBusy(true);
-    await run(() => (action === "pull" ? pull(model.id) : ask(method, modelPath(model.id, action))));
-    setBusy(false);
-  };
+function Model({ model, color, at, speed, busy }) {
+  const act = (action, method = "POST") => () =>
+    actions.run(model.id, () => (action === "pull" ? pull(model.id) : ask(method, modelPath(model.id, action))));
   const button = (label, action, disabled = false) =>
     html`<button type="button" class="quiet" disabled=${busy || disabled} onClick=${act(action)}>${label}</button>`;
   const resident = model.state === "resident";

@@ -25,7 +25,8 @@ export const modelPath = (id, action = "") =>
 /** The response, or a Failure whose message is a sentence for people. */
 export async function ask(method, path, { body, signal } = {}) {
   const headers = {};
-  if (key.get()) headers.authorization = `Bearer ${key.get()}`;
+  const shown = key.get();
+  if (shown) headers.authorization = `Bearer ${shown}`;
   if (body !== undefined) headers["content-type"] = "application/json";
   let response;
   try {
@@ -40,7 +41,7 @@ export async function ask(method, path, { body, signal } = {}) {
     throw new Failure("The service cannot be reached. Is it still running?");
   }
   if (response.ok) return response;
-  if (response.status === 401) {
+  if (response.status === 401 && key.get() === shown) { // a key that was changed meanwhile is not the one refused
     key.wanted = true;
     dispatchEvent(new Event("key-wanted"));
   }

@@ -5,6 +5,7 @@ import { html, useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState
 import { key } from "./net.js";
 import { EMPTY, body, curl, filled, python } from "./request.js";
 import { Session } from "./session.js";
+import { useEvent } from "./store.js";
 import { Turn } from "./turn.js";
 
 const NEAR_END = 80;
@@ -41,13 +42,7 @@ export function Playground({ live }) {
 /** Whether there is room for the settings beside the conversation; on a phone they are folded. */
 function useWide() {
   const query = useMemo(() => matchMedia("(min-width: 801px)"), []);
-  const [wide, set] = useState(query.matches);
-  useEffect(() => {
-    const changed = () => set(query.matches);
-    query.addEventListener("change", changed);
-    return () => query.removeEventListener("change", changed);
-  }, []);
-  return wide;
+  return useEvent(query, "change", () => query.matches);
 }
 
 function useEscape(act) {

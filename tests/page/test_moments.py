@@ -1,0 +1,208 @@
+"""Whatever happens is drawn, at whatever moment it happens: while nobody listens yet, and while another view shows."""
+
+from contextlib import asynccontextmanager, contextmanager
+
+import pytest
+
+from app.main import create_app
+from app.settings import Settings
+from tests.page.browser import Page
+from tests.support.house import scripted_memory, scripted_registry
+from tests.support.live import live
+from tests.support.scripted import ScriptedLoader, says
+
+HELD = """
+{
+  const held = [];
+  const timer = window.setTimeout;
+  const parse = JSON.parse;
+  let release = () => {
+    release = () => {};
+    window.setTimeout = timer;
+    window.requestAnimationFrame = frame;
+    JSON.parse = parse;
+    timer(() => held.forEach((call) => call()));
+  };
+  const frame = window.requestAnimationFrame;
+  window.setTimeout = (call) => held.push(call);
+  window.requestAnimationFrame = (call) => held.push(() => call(performance.now()));
+  JSON.parse = (text) => {
+    const value = parse(text);
+    if (value?.models) { window.early = held.length; timer(() => release()); }
+    return value;
+  };
+}
+"""
+"""Holds back all timers and frames, and with them every effect, until the first snapshot has been taken."""
+
+DRAWN = """
+const [moment, source, finish] = arguments;
+(async () => {
+  const { html, render } = await import("/page/js/html.js");
+  const { Store, useEvent, useStore } = await import("/page/js/store.js");
+  const store = new Store({ word: "old" });
+  const target = new EventTarget();
+  let word = "old";
+  const Word = {
+    store: () => html`<b>${useStore(store).word}</b>`,
+    event: () => html`<b>${useEvent(target, "change", () => word)}</b>`,
+  }[source];
+  const change = () => {
+    word = "new";
+    store.set({ word });
+    target.dispatchEvent(new Event("change"));
+  };
+  const place = document.createElement("div");
+  const frame = () => new Promise(requestAnimationFrame);
+  const pause = (time) => new Promise((resolve) => setTimeout(resolve, time));
+  if (moment === "before it is drawn") change();
+  render(html`<${Word} />`, place);
+  if (moment === "at once") change();
+  if (moment === "in the same task") await Promise.resolve().then(change);
+  if (moment === "in the next frame") { await frame(); change(); }
+  if (moment === "later") { await pause(120); change(); }
+  if (moment === "between two drawings") {
+    await pause(120);
+    render(null, place);
+    change();
+    render(html`<${Word} />`, place);
+  }
+  await pause(250);
+  finish(place.textContent);
+})().catch((error) => finish(String(error)));
+"""
+MOMENTS = ("before it is drawn", "at once", "in the same task", "in the next frame", "later", "between two drawings")
+
+
+@contextmanager
+def service(root, **settings):
+    @asynccontextmanager
+    async def make():
+        async with scripted_registry(ScriptedLoader(scripted_memory(), script=says("Hello.")), root) as registry:
+            yield create_app(Settings(**settings), registry=registry)
+
+    with live(make) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with service(tmp_path_factory.mktemp("page"), default_model="tiny") as url:
+        yield url
+
+
+@contextmanager
+def at_every_opening(page, program):
+    """Run ``program`` in every page before its own scripts."""
+    made = page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": program})
+    try:
+        yield
+    finally:
+        page.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
+
+
+@pytest.mark.parametrize("view", ["/", "/#machine"])
+def test_a_snapshot_that_comes_before_the_effects_is_shown(page, view):
+    page.close()
+    with at_every_opening(page, HELD):
+        page.open(view)
+        page.says("[role=status]", "live")
+    assert page.js("return window.early") > 0, "nothing was waiting, so nothing was early"
+    assert page.one("a.gauge")
+
+
+@pytest.mark.parametrize("source", ["store", "event"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_change_is_drawn_whenever_it_comes(page, moment, source):
+    assert page.browser.execute_async_script(DRAWN, moment, source) == "new"
+
+
+def test_a_page_that_is_hidden_and_shown_at_once_is_live_again(page):
+    page.says("[role=status]", "live")
+    page.js(
+        """let hidden = true;
+        Object.defineProperty(document, "hidden", { get: () => hidden });
+        document.dispatchEvent(new Event("visibilitychange"));
+        hidden = false;
+        document.dispatchEvent(new Event("visibilitychange"));"""
+    )
+    page.js("window.quiet = new Promise((resolve) => setTimeout(resolve, 300))")
+    page.browser.execute_async_script("window.quiet.then(arguments[0])")
+    page.says("[role=status]", "live")
+
+
+def test_a_page_that_is_hidden_has_no_stream_until_it_is_shown(page):
+    page.close()
+    program = "window.unseen = true; Object.defineProperty(document, 'hidden', { get: () => window.unseen });"
+    with at_every_opening(page, program):
+        page.open("/")
+        page.says("[role=status]", "not connected")
+        asked = "return performance.getEntriesByType('resource').filter((it) => it.name.endsWith('events')).length"
+        assert page.js(asked) == 0
+        page.js("window.unseen = false; document.dispatchEvent(new Event('visibilitychange'))")
+        page.says("[role=status]", "live")
+
+
+def test_what_failed_while_another_view_was_shown_is_told_when_one_comes_back(page):
+    page.open("/#machine")
+    page.js(
+        """const fetched = window.fetch;
+        window.fetch = async (...given) => {
+          if (given[0].includes("/pull")) await new Promise((resolve) => { window.go = resolve; });
+          return fetched(...given);
+        };"""
+    )
+    page.one('[aria-label="Model of the hub"]').send_keys("org/none")
+    page.button("Pull").click()
+    page.until(lambda: page.js("return Boolean(window.go)"), "nothing is asked")
+    page.one('a[href="#playground"]').click()
+    page.one("#prompt")
+    page.js("window.go()")
+    page.one('a[href="#machine"]').click()
+    page.says(".card .failure", "offline")
+
+
+def test_a_model_that_is_being_worked_on_stays_so_when_one_comes_back(page):
+    page.open("/#machine")
+    page.js(
+        """const fetched = window.fetch;
+        window.fetch = async (...given) => {
+          if (given[0].endsWith("/load")) await new Promise((resolve) => { window.go = resolve; });
+          return fetched(...given);
+        };"""
+    )
+    row = '[data-id="org/other"]'
+    page.button("Load", row).click()
+    page.one('a[href="#playground"]').click()
+    page.one("#prompt")
+    page.one('a[href="#machine"]').click()
+    page.one(f"{row} .actions button:disabled")
+    page.js("window.go()")
+    page.button("Unload", row).click()
+
+
+def test_a_key_that_was_replaced_is_not_told_to_be_wrong(chrome, tmp_path):
+    with service(tmp_path, api_keys=("sk-right",)) as url:
+        page = Page(chrome, url)
+        page.one("dialog input")
+        page.js("sessionStorage.setItem('switchyard.key', 'sk-wrong')")
+        page.js(
+            """const fetched = window.fetch;
+            window.fetch = async (...given) => {
+              const answer = await fetched(...given);
+              if (answer.status === 401) await new Promise((resolve) => { window.go = resolve; });
+              return answer;
+            };"""
+        )
+        page.js("import('/page/js/net.js').then(({ ask }) => ask('GET', 'v1/models').catch(() => {}))")
+        page.until(lambda: page.js("return Boolean(window.go)"), "nothing was refused")
+        page.one("dialog input").send_keys("sk-right")
+        page.button("Use this key", "dialog").click()
+        page.says("[role=status]", "live")
+        page.js("window.go()")
+        page.js("window.quiet = new Promise((resolve) => setTimeout(resolve, 100))")
+        page.browser.execute_async_script("window.quiet.then(arguments[0])")
+        assert page.all("dialog") == []
+        assert page.complaints() == []
+        page.js("sessionStorage.clear()")
+        page.close()
