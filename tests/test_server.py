@@ -1,3 +1,4 @@
+import errno
 import signal
 import socket
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
+
+from app.cli import server
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
@@ -32,8 +35,8 @@ async def app(scope, receive, send):
         await asyncio.sleep(0.05)
 
 settings = Settings(port=0, stop_grace=float(sys.argv[1]))
-sock = server.bind(settings.host, settings.port)
-server.run(app, sock, settings, server.Hooks(on_ready=lambda: print(sock.getsockname()[1], flush=True)))
+socks = server.bind(settings.host, settings.port)
+server.run(app, socks, settings, server.Hooks(on_ready=lambda: print(socks[0].getsockname()[1], flush=True)))
 print("ended", flush=True)
 """
 
@@ -114,3 +117,60 @@ def test_a_service_that_cannot_start_says_so():
     assert "no room" in err
     assert "could not start" in err
     assert "Traceback" not in err
+
+
+@contextmanager
+def listening(host: str, port: int = 0) -> Iterator[list[socket.socket]]:
+    socks = server.bind(host, port)
+    try:
+        yield socks
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def test_localhost_is_listened_on_in_both_families():
+    with listening("localhost") as socks:
+        port = socks[0].getsockname()[1]
+        for address in ("127.0.0.1", *(["::1"] if has_ipv6() else [])):
+            socket.create_connection((address, port), timeout=5).close()
+        assert {sock.getsockname()[1] for sock in socks} == {port}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_an_address_is_listened_on_alone(host):
+    if ":" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with listening(host) as socks:
+        assert [sock.getsockname()[0] for sock in socks] == [host]
+
+
+def test_a_port_that_is_taken_in_one_family_is_taken(capsys):
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        if family == socket.AF_INET6 and not has_ipv6():
+            continue
+        with socket.create_server((address, 0), family=family) as other, pytest.raises(SystemExit):
+            server.bind("localhost", other.getsockname()[1])
+        assert "is in use" in capsys.readouterr().err
+
+
+def test_a_family_that_is_missing_is_left_out(monkeypatch):
+    def absent(address, port, *, alone):
+        if ":" in address:
+            raise OSError(errno.EADDRNOTAVAIL, "no such address")
+        return listen(address, port, alone=alone)
+
+    listen = server._listen
+    monkeypatch.setattr(server, "_listen", absent)
+    with listening("localhost") as socks:
+        assert [sock.getsockname()[0] for sock in socks] == ["127.0.0.1"]
+    with pytest.raises(SystemExit):
+        server.bind("::1", 0)

@@ -4,14 +4,16 @@
 never to the client.
 """
 
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
-from litestar.types import ExceptionHandlersMap
+from litestar.types import ExceptionHandlersMap, Method
 
 from app import errors
+from app.api import signpost
 from app.api.observe.record import record_of
 from app.api.read.body import ClientGone
 from app.observability import request_id
@@ -87,11 +89,12 @@ def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[
     """Litestar's own failures: routing, sizes, parameters."""
     asked = f"{request.method} {request.url.path}"
     if isinstance(error, NotFoundException):
-        message = f"Unknown request URL: {asked}. GET /schema/openapi.json lists what there is."
+        told = _advice(request) or "GET /schema/openapi.json lists what there is."
+        message = f"Unknown request URL: {asked}. {told}"
         return Response(_body(404, message, code="unknown_url"), status_code=404)
     if isinstance(error, MethodNotAllowedException):
         allowed = _allowed(request)
-        message = f"{asked} is not allowed; this URL takes {allowed}."
+        message = f"{asked} is not allowed; this URL takes {allowed}. {_advice(request)}".rstrip()
         return Response(_body(405, message, code="method_not_allowed"), status_code=405, headers={"allow": allowed})
     if error.status_code in UNFINISHED:
         code, message = UNFINISHED[error.status_code]
@@ -113,15 +116,22 @@ def _parameter(problem: Any) -> ErrorBody:
 
 
 def _allowed(request: Request[Any, Any, Any]) -> str:
-    """The methods of the URL, found by asking the router for each."""
-    known = []
-    for method in METHODS:
-        try:
-            request.app.asgi_router.handle_routing(path=request.scope["path"].rstrip("/") or "/", method=method)
-        except HTTPException:
-            continue
-        known.append(method)
-    return ", ".join(known)
+    """The methods of the URL, found by asking the router for each; where GET is, HEAD is too."""
+    path = request.scope["path"].rstrip("/") or "/"
+    return ", ".join(it for it in METHODS if _routed(request, "GET" if it == "HEAD" else it, path))
+
+
+def _advice(request: Request[Any, Any, Any]) -> str:
+    origin = f"{request.url.scheme}://{request.url.netloc}"
+    return signpost.advice(request.method, request.url.path, origin, partial(_routed, request))
+
+
+def _routed(request: Request[Any, Any, Any], method: str, path: str) -> bool:
+    try:
+        request.app.asgi_router.handle_routing(path=path, method=cast("Method", method))
+    except HTTPException:
+        return False
+    return True
 
 
 def _body(status: int, message: str, *, param: str | None = None, code: str | None = None) -> ErrorBody:

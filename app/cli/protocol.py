@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import structlog
 from msgspec import Struct
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.observability import HEADER
 from app.settings import Settings
@@ -72,7 +72,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """The head has come in time."""
         self._patience = _stopped(self._patience)
         self._in_head, self._head = False, 0
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle is not before and self.scope["http_version"] == "1.0":
+            self.cycle.__class__ = Unchunked  # it has not begun: its task is new, or it waits in the pipeline
 
     def on_message_complete(self) -> None:
         """What comes next is another head."""
@@ -131,6 +134,22 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[status] + head % (HEADER, name.encode(), header, len(body)) + body)
         self.transport.close()
         self.loop.call_later(1.0, self.transport.abort)
+
+
+class Unchunked(RequestResponseCycle):
+    """An answer to HTTP/1.0, which knows no chunks: one of unknown length ends with its connection."""
+
+    endless = False
+    """Whether the answer has no length."""
+
+    async def send(self, message: Any) -> None:
+        """uvicorn's, told that the body has the length of what comes of it."""
+        if message["type"] == "http.response.start":
+            if all(name.lower() != b"content-length" for name, _ in message.get("headers", ())):
+                self.endless, self.chunked_encoding, self.keep_alive = True, False, False
+        elif self.endless:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
 
 
 def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:

@@ -37,8 +37,8 @@ def serve(config: str | None, **given: Given) -> None:
     from app.cli.welcome import base_url, welcome  # noqa: PLC0415
 
     check_exposure(settings)
-    sock = server.bind(settings.host, settings.port)
-    url = base_url(settings.host, sock.getsockname()[1], secure=settings.tls_certificate is not None)
+    socks = server.bind(settings.host, settings.port)
+    url = base_url(settings.host, socks[0].getsockname()[1], secure=settings.tls_certificate is not None)
 
     from app.main import create_app  # noqa: PLC0415  the web framework takes long to import
 
@@ -53,7 +53,7 @@ def serve(config: str | None, **given: Given) -> None:
         on_stop=app.state.live.close,
         drain=app.state.vitals.drain,
     )
-    server.run(app, sock, settings, hooks)
+    server.run(app, socks, settings, hooks)
     server.leave_at_once()
 
 

@@ -23,26 +23,63 @@ from app.cli.protocol import LimitedProtocol, Limits
 from app.settings import Settings
 
 BACKLOG = 2048
+LOOPBACK = ("127.0.0.1", "::1")
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""How a machine says that it has no such address."""
 LAST_WORDS = 2.0
 """Seconds in which answers that were ended write their error, at the least."""
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket, not yet listening; ends the process with one line when the address cannot be had."""
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets on one port, one for each address of ``host``: clients try them in an order of their own.
+
+    Addresses of a family that this machine has not are left out. Ends the process with one line when one cannot be
+    had, or none is left.
+    """
+    bound: list[socket.socket] = []
+    missing: OSError | None = None
+    addresses = _addresses(host)
+    for address in addresses:
+        try:
+            bound.append(_listen(address, bound[0].getsockname()[1] if bound else port, alone=len(addresses) == 1))
+        except OSError as failure:
+            if failure.errno not in NOT_HERE:
+                for sock in bound:
+                    sock.close()
+                leave(Exit.PORT_TAKEN, _why_not(failure, host, port))
+            missing = failure
+    if missing is not None and not bound:
+        leave(Exit.PORT_TAKEN, _why_not(missing, host, port))
+    return bound
+
+
+def _addresses(host: str) -> list[str]:
+    """What ``host`` stands for on this machine; for ``localhost`` both families, whatever its hosts file says."""
+    names = LOOPBACK if host.rstrip(".").lower() == "localhost" else (host,)
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = [
+            str(address[0])
+            for name in names
+            for *_, address in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        ]
     except socket.gaierror as failure:
         leave(Exit.PORT_TAKEN, f"{host} is no address of this machine ({failure.strerror}); choose another with --host")
+    return list(dict.fromkeys(found))
+
+
+def _listen(address: str, port: int, *, alone: bool) -> socket.socket:
+    """One socket; beside others a wildcard of IPv6 leaves IPv4 to them. Raises :class:`OSError`."""
+    family, kind, proto, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, kind, proto)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind(address)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6 and not alone:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(place)
         sock.listen(BACKLOG)
-    except OSError as failure:
+    except OSError:
         sock.close()
-        leave(Exit.PORT_TAKEN, _why_not(failure, host, port))
+        raise
     return sock
 
 
@@ -132,8 +169,8 @@ def _say(line: str) -> None:
     os.write(sys.stderr.fileno(), f"\nswitchyard: {line}\n".encode())
 
 
-def run(app: Any, sock: socket.socket, settings: Settings, hooks: Hooks) -> None:
-    """Serve ``app`` on ``sock`` until a signal comes; ends the process with one line when it cannot start."""
+def run(app: Any, socks: list[socket.socket], settings: Settings, hooks: Hooks) -> None:
+    """Serve ``app`` on ``socks`` until a signal comes; ends the process with one line when it cannot start."""
     protocol: Any = partial(LimitedProtocol, Limits.of(settings))  # called as the class would be
     config = uvicorn.Config(
         app,
@@ -159,7 +196,7 @@ def run(app: Any, sock: socket.socket, settings: Settings, hooks: Hooks) -> None
     except (ssl.SSLError, OSError):
         leave(Exit.USAGE, "tls_certificate and tls_key are no certificate and its key in PEM format")
     try:
-        Service(config, hooks, settings.stop_grace).run([sock])
+        Service(config, hooks, settings.stop_grace).run(socks)
     except SystemExit:
         leave(Exit.NOT_STARTED, "the service could not start; the lines above say why")
     except (KeyboardInterrupt, asyncio.CancelledError):

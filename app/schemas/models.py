@@ -12,7 +12,6 @@ class ModelField(Struct, kw_only=True):
         Annotated[
             str,
             Meta(
-                min_length=1,
                 max_length=512,
                 description="An id or alias of GET /v1/models, or any allowed Hugging Face repository "
                 "(org/name, org/name@revision); left out, the service's default model.",
@@ -20,6 +19,11 @@ class ModelField(Struct, kw_only=True):
         ]
         | None
     ) = None
+
+    def __post_init__(self) -> None:
+        """A name without a letter is none: forms that are not filled in send one."""
+        if self.model is not None and not self.model.strip():
+            self.model = None
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):

@@ -1,12 +1,16 @@
+import asyncio
 import io
 import tomllib
 from hashlib import sha256
 from inspect import iscoroutinefunction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from app.api.protect.access import Access, Caller, Usage
+from app.api.protect.cors import USUAL, Cors
 from app.api.protect.hosts import Names, same_site
 from app.cli.key import entry, new_key
 from app.errors import Forbidden, QueueFull
@@ -215,6 +219,10 @@ def test_a_wrong_key_file_is_said_in_one_line_without_its_hashes(tmp_path, text,
         ("app.localhost", True),
         ("api.example.com", True),
         ("x.lan.example", True),
+        ("host.docker.internal:8000", True),
+        ("host.containers.internal", True),
+        ("evil.docker.internal", False),
+        ("host.docker.internal.evil.example", False),
         ("lan.example", False),
         ("evil.example", False),
         ("localhost.evil.example", False),
@@ -269,9 +277,36 @@ async def test_pages_of_other_sites_are_refused_unless_they_are_allowed(serve):
     assert before.status == 204
     allowed = before.headers["access-control-allow-headers"].split(", ")
     assert {"authorization", "x-api-key", "anthropic-version"} <= set(allowed)
+    assert "authorization" in before.headers["access-control-allow-headers"]
+    assert "HEAD" in before.headers["access-control-allow-methods"]
     assert (await request(open_app, "GET", "/v1/models", headers={"Origin": "https://evil.example"})).status == 403
     own = await request(app, "POST", "/v1/completions", ASK, {"Origin": "http://localhost"})
     assert own.status == 200
+
+
+@given(st.lists(st.from_regex(r"\A[A-Za-z0-9-]{1,24}\Z"), min_size=1, max_size=12))
+def test_an_allowed_site_may_send_whatever_headers_it_asks_for(names):
+    assert asked_headers(", ".join(names)) == ", ".join(names)
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=40))
+def test_what_is_no_list_of_headers_is_not_echoed(text):
+    told = asked_headers(text)
+    assert told in {text.strip(), USUAL}
+    assert "\n" not in told
+    assert "\r" not in told
+
+
+def asked_headers(wanted: str) -> str:
+    """What a preflight that asks for ``wanted`` is told."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"headers": [(b"access-control-request-headers", wanted.encode("latin-1"))]}
+    asyncio.run(Cors(("https://chat.example",)).preflight(scope, send))
+    return dict(sent[0]["headers"])[b"access-control-allow-headers"].decode()
 
 
 async def test_the_description_can_be_switched_off(serve):

@@ -42,7 +42,11 @@ async def test_what_is_not_there_says_so_in_openais_shape(app, method, url, stat
 
 @pytest.mark.parametrize(
     ("url", "allowed"),
-    [("/v1/completions", "OPTIONS, POST"), ("/v1/models/org/tiny", "GET, OPTIONS"), ("/health/", "GET, OPTIONS")],
+    [
+        ("/v1/completions", "OPTIONS, POST"),
+        ("/v1/models/org/tiny", "GET, HEAD, OPTIONS"),
+        ("/health/", "GET, HEAD, OPTIONS"),
+    ],
 )
 async def test_a_wrong_method_is_told_the_right_ones(app, url, allowed):
     answer = await request(app, "PATCH", url)

@@ -160,3 +160,29 @@ def test_sixty_four_connections_at_once_are_all_answered(hasty):
         line.settimeout(20)
         assert line.recv(64).startswith(b"HTTP/1.1 200 ")
         line.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_http_1_0_is_answered_without_chunks_and_the_connection_ends_the_answer(hasty, stream):
+    body = msgspec.json.encode({"model": "tiny", "prompt": "Hi", "max_tokens": 13, "stream": stream})
+    with wire(hasty.port) as line:
+        line.send(b"POST /v1/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        head, _, answer = line.rest().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"transfer-encoding" not in head.lower()
+    assert b"connection: close" in head.lower()
+    if stream:
+        assert answer.endswith(b"data: [DONE]\n\n")
+        assert all(piece.startswith(b"data: ") for piece in answer.split(b"\n\n")[:-1])
+    else:
+        assert msgspec.json.decode(answer)["choices"][0]["text"] == "Hello, world."
+
+
+def test_head_over_http_has_the_headers_of_get_and_keeps_the_connection(hasty):
+    with wire(hasty.port) as line:
+        line.send(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = line.until(b"\r\n\r\n")
+        assert head.endswith(b"\r\n\r\n")
+        assert b"content-length: 15" in head
+        line.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert line.until(b"}").endswith(b'\r\n\r\n{"status":"ok"}')

@@ -3,9 +3,13 @@
 Source: the Fetch standard's CORS protocol. Credentials are never allowed: keys travel in the Authorization header.
 """
 
+import re
+
 from app.observability import Message, Scope, Send
 
-ANTHROPIC = b"x-api-key, anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access"
+NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
+"""A list of header names, as RFC 9110 spells them."""
+USUAL = "authorization, content-type, x-request-id, x-api-key, anthropic-version, anthropic-beta"
 EXPOSED = b"x-request-id, retry-after, openai-processing-ms, server-timing"
 
 
@@ -25,11 +29,13 @@ class Cors:
             return False
         return any(name == b"access-control-request-method" for name, _ in scope["headers"])
 
-    async def preflight(self, send: Send) -> None:
-        """Say yes."""
+    async def preflight(self, scope: Scope, send: Send) -> None:
+        """Say yes, to whatever headers the page wants to send: clients have many of their own, and none is secret."""
+        asked = b", ".join(it for name, it in scope["headers"] if name == b"access-control-request-headers")
+        wanted = asked.decode("latin-1").strip()
         headers = [
-            (b"access-control-allow-methods", b"GET, POST, DELETE"),
-            (b"access-control-allow-headers", b"authorization, content-type, x-request-id, " + ANTHROPIC),
+            (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
+            (b"access-control-allow-headers", (wanted if NAMES.fullmatch(wanted) else USUAL).encode()),
             (b"access-control-max-age", b"600"),
             (b"content-length", b"0"),
         ]
@@ -43,7 +49,10 @@ class Cors:
 
         async def allowed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                told = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin")]
+                told = [
+                    (b"access-control-allow-origin", origin.encode("latin-1")),
+                    (b"vary", b"origin, access-control-request-headers"),
+                ]
                 told.append((b"access-control-expose-headers", EXPOSED))
                 message["headers"] = [*message["headers"], *told]
             await send(message)

@@ -8,13 +8,22 @@ import socket
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+MACHINE = frozenset(
+    {
+        "host.docker.internal", "gateway.docker.internal", "host.containers.internal", "host.lima.internal",
+        "host.orb.internal", "host.rancher-desktop.internal", "host.minikube.internal", "host.k3d.internal",
+    }
+)  # fmt: skip
+"""What containers and virtual machines call the machine that they run on. No page of the web can have such a name:
+``.internal`` is nobody's in the public DNS."""
+
 
 class Names:
     """The host names that are ours."""
 
     def __init__(self, host: str, allowed: tuple[str, ...]) -> None:
         own = socket.gethostname().lower()
-        self._names = {"localhost", host.lower(), own, f"{own.partition('.')[0]}.local"}
+        self._names = {"localhost", host.lower(), own, f"{own.partition('.')[0]}.local", *MACHINE}
         self._names |= {name.lower() for name in allowed if not name.startswith("*")}
         self._suffixes = tuple(name[1:].lower() for name in allowed if name.startswith("*."))
         self._any = "*" in allowed

@@ -39,12 +39,14 @@ class Gate:
         origin = header(scope, b"origin")
         send = self._cors.wrap(origin, send)
         if self._cors.is_preflight(scope, origin):
-            await self._cors.preflight(send)
+            await self._cors.preflight(scope, send)
             return
         failure = self._refusal(scope, origin)
         if failure is not None:
             await _answer(scope, send, failure)
             return
+        if scope["method"] == "HEAD":
+            scope, receive, send = _as_get(scope, send)
         try:
             await self._app(scope, self._timed(receive), send)
         finally:
@@ -98,6 +100,28 @@ class Gate:
 def header(scope: Scope, wanted: bytes) -> str | None:
     """The first header of that name."""
     return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
+
+
+def _as_get(scope: Scope, send: Send) -> tuple[Scope, Receive, Send]:
+    """A HEAD request as the GET that it asks about: the answer ends with its headers, and its reader has gone then."""
+    answered = asyncio.Event()
+    asked = False
+
+    async def receive() -> Any:
+        nonlocal asked
+        if not asked:
+            asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await answered.wait()
+        return {"type": "http.disconnect"}
+
+    async def begin(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            answered.set()
+
+    return {**scope, "method": "GET"}, receive, begin
 
 
 async def _answer(scope: Scope, send: Send, failure: SwitchyardError) -> None:

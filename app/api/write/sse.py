@@ -23,6 +23,10 @@ KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_SECONDS = 15.0
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
+BREAKS = {it.encode(): f"\\u{ord(it):04x}".encode() for it in "\x85\u2028\u2029"}
+"""Characters that readers of lines cut at beside CR and LF, and how JSON may spell them; it spells all below U+0020 so.
+In frames they stand in strings alone."""
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -39,6 +43,14 @@ class Items(Protocol[T_co]):
 def nothing() -> tuple[Struct, ...]:
     """No events."""
     return ()
+
+
+def unbroken(frames: bytes) -> bytes:
+    """``frames`` without a character, but for their own ends, at which a reader of Unicode lines would cut them."""
+    for character, spelt in BREAKS.items():
+        if character in frames:
+            frames = frames.replace(character, spelt)
+    return frames
 
 
 class Source(Struct, Generic[T], frozen=True):
@@ -139,7 +151,7 @@ class ASGIEventStream(ASGIResponse):
             frames += b"data: "
             self._encoder.encode_into(value, frames, -1)
             frames += b"\n\n"
-        return bytes(frames)
+        return unbroken(bytes(frames))
 
     async def _fill_silence(self, send: Send) -> None:
         while True:
