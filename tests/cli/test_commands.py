@@ -1,6 +1,7 @@
 """The commands, on a live service whose model is scripted, and on this machine's disk where none runs."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -152,6 +153,35 @@ def test_settings_are_shown_with_their_origin_and_no_secret(run):
 )
 def test_shells_are_taught_to_complete(run, shell, word):
     assert word in run("completion", shell)
+
+
+@pytest.mark.parametrize(
+    ("shell", "arguments", "asked"),
+    [
+        ("zsh", ("-f", "-i"), "print ${_comps[switchyard]}"),  # as with a ~/.zshrc that holds this line alone
+        ("bash", ("--norc", "--noprofile"), "complete -p switchyard"),
+        ("fish", ("--no-config",), "complete -c switchyard"),
+    ],
+)
+def test_a_shell_without_any_configuration_learns_to_complete(run, tmp_path, shell, arguments, asked):
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    script = tmp_path / "completion"
+    script.write_text(run("completion", shell))
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ZDOTDIR": str(tmp_path), "TERM": "dumb"}
+    done = subprocess.run(
+        [shell, *arguments, "-c", f"source {script}; {asked}"], env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "switchyard" in done.stdout
+
+
+def test_an_old_bash_is_told_what_to_use_instead(run, tmp_path):
+    script = run("completion", "bash").replace("BASH_VERSINFO", "OLD").replace("BASH_VERSION", "SAID")
+    program = f"OLD=(3 2); SAID=3.2.57\n{script}\ncomplete -p switchyard"
+    done = subprocess.run([str(shutil.which("bash")), "--norc", "-c", program], capture_output=True, text=True)
+    assert "bash 3.2.57 cannot complete commands; use zsh" in done.stderr
+    assert done.returncode != 0
 
 
 def test_model_names_are_completed(run):

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -78,6 +79,15 @@ class Page:
 
     def js(self, program: str, *values: Any) -> Any:
         return self.browser.execute_script(program, *values)
+
+    @contextmanager
+    def at_every_opening(self, program: str) -> Iterator[None]:
+        """Run ``program`` in every page before the page's own scripts."""
+        made = self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": program})
+        try:
+            yield
+        finally:
+            self.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
 
     def complaints(self) -> list[str]:
         """What the browser's console holds against the page: scripts that failed, the policy that was broken."""

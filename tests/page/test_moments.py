@@ -1,15 +1,9 @@
 """Whatever happens is drawn, at whatever moment it happens: while nobody listens yet, and while another view shows."""
 
-from contextlib import asynccontextmanager, contextmanager
-
 import pytest
 
-from app.main import create_app
-from app.settings import Settings
 from tests.page.browser import Page
-from tests.support.house import scripted_memory, scripted_registry
-from tests.support.live import live
-from tests.support.scripted import ScriptedLoader, says
+from tests.support.live import live_saying
 
 HELD = """
 {
@@ -74,37 +68,16 @@ const [moment, source, finish] = arguments;
 MOMENTS = ("before it is drawn", "at once", "in the same task", "in the next frame", "later", "between two drawings")
 
 
-@contextmanager
-def service(root, **settings):
-    @asynccontextmanager
-    async def make():
-        async with scripted_registry(ScriptedLoader(scripted_memory(), script=says("Hello.")), root) as registry:
-            yield create_app(Settings(**settings), registry=registry)
-
-    with live(make) as url:
-        yield url
-
-
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    with service(tmp_path_factory.mktemp("page"), default_model="tiny") as url:
+    with live_saying("Hello.", tmp_path_factory.mktemp("page"), default_model="tiny") as url:
         yield url
-
-
-@contextmanager
-def at_every_opening(page, program):
-    """Run ``program`` in every page before its own scripts."""
-    made = page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": program})
-    try:
-        yield
-    finally:
-        page.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
 
 
 @pytest.mark.parametrize("view", ["/", "/#machine"])
 def test_a_snapshot_that_comes_before_the_effects_is_shown(page, view):
     page.close()
-    with at_every_opening(page, HELD):
+    with page.at_every_opening(HELD):
         page.open(view)
         page.says("[role=status]", "live")
     assert page.js("return window.early") > 0, "nothing was waiting, so nothing was early"
@@ -134,7 +107,7 @@ def test_a_page_that_is_hidden_and_shown_at_once_is_live_again(page):
 def test_a_page_that_is_hidden_has_no_stream_until_it_is_shown(page):
     page.close()
     program = "window.unseen = true; Object.defineProperty(document, 'hidden', { get: () => window.unseen });"
-    with at_every_opening(page, program):
+    with page.at_every_opening(program):
         page.open("/")
         page.says("[role=status]", "not connected")
         asked = "return performance.getEntriesByType('resource').filter((it) => it.name.endsWith('events')).length"
@@ -182,7 +155,7 @@ def test_a_model_that_is_being_worked_on_stays_so_when_one_comes_back(page):
 
 
 def test_a_key_that_was_replaced_is_not_told_to_be_wrong(chrome, tmp_path):
-    with service(tmp_path, api_keys=("sk-right",)) as url:
+    with live_saying("Hello.", tmp_path, api_keys=("sk-right",)) as url:
         page = Page(chrome, url)
         page.one("dialog input")
         page.js("sessionStorage.setItem('switchyard.key', 'sk-wrong')")

@@ -3,10 +3,17 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 from litestar import Litestar
+
+from app.main import create_app
+from app.settings import Settings
+from tests.support.house import scripted_memory, scripted_registry
+from tests.support.scripted import ScriptedLoader, says
 
 MakeApp = Callable[[], AbstractAsyncContextManager[Litestar]]
 
@@ -48,6 +55,19 @@ def live(make: MakeApp) -> Iterator[str]:
         thread.join(30)
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def live_saying(text: str, root: Path, **settings: Any) -> Iterator[str]:
+    """The base URL of a service with models below ``root`` that all say ``text``."""
+
+    @asynccontextmanager
+    async def make():
+        async with scripted_registry(ScriptedLoader(scripted_memory(), script=says(text)), root) as registry:
+            yield create_app(Settings(**settings), registry=registry)
+
+    with live(make) as url:
+        yield url
 
 
 class _Server(uvicorn.Server):

@@ -69,7 +69,11 @@ function Reference({ document: told }) {
   const operations = Object.entries(told.paths).flatMap(([path, item]) =>
     VERBS.filter((verb) => item[verb]).map((verb) => ({ path, verb, operation: item[verb] })),
   );
-  const groups = Map.groupBy(operations, ({ operation }) => operation.tags?.[0] ?? "Other");
+  const groups = new Map();
+  for (const it of operations) {
+    const tag = it.operation.tags?.[0] ?? "Other";
+    groups.set(tag, [...(groups.get(tag) ?? []), it]);
+  }
   return html`
     <h1>API of ${told.info.title} ${told.info.version}</h1>
     <p class="muted">${told.info.description} Read from <a href="schema/openapi.json">the OpenAPI document</a>.
