@@ -96,7 +96,8 @@ async def mlx_registry(settings: Settings, lost: Callable[[EngineFailed], None])
     from app.registry.shelf import Shelf  # noqa: PLC0415
 
     gauge = MLXGauge()
-    budget, catalog = budget_of(settings, gauge), Catalog(settings)
+    budget = budget_of(settings, gauge)
+    catalog = Catalog(settings, spelled=lambda repo: hub.spelled(repo))  # noqa: PLW0108  the hub asks the catalog, too
     limit(budget.total)
     loader = LazyLoader(settings)
     hub = Hub(

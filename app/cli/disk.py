@@ -78,8 +78,9 @@ async def _path(settings: Settings, model: str) -> Path | None:
     from app.registry.hub import Hub  # noqa: PLC0415
     from app.registry.sources import HubRepo, LocalDirectory  # noqa: PLC0415
 
-    source, hub = await Catalog(settings).find(model), Hub(offline=True)
+    hub = Hub(offline=True)
     try:
+        source = await Catalog(settings, spelled=hub.spelled).find(model)
         match source:
             case LocalDirectory():
                 return source.path
@@ -97,8 +98,9 @@ async def _remove(settings: Settings, model: str) -> int:
     from app.registry.hub import Hub  # noqa: PLC0415
     from app.registry.sources import HubRepo  # noqa: PLC0415
 
-    source, hub = await Catalog(settings).find(model), Hub(offline=True)
+    hub = Hub(offline=True)
     try:
+        source = await Catalog(settings, spelled=hub.spelled).find(model)
         if not isinstance(source, HubRepo):
             raise InvalidRequest(f"{source.id} is not a model of the hub; remove its files yourself.")
         return await hub.delete(source.repo)

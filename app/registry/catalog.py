@@ -6,13 +6,14 @@ in ``models.toml`` or be the default model.
 """
 
 import asyncio
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Awaitable, Callable
 from fnmatch import fnmatchcase
 
 from msgspec.structs import replace
 
 from app.errors import ModelNotFound
-from app.registry.hub.names import check_repo, check_revision
+from app.registry.hub.names import check_repo, check_revision, fold
 from app.registry.scan import ModelDirectory, scan
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 from app.settings import SMOLLM2, ModelEntry, Settings
@@ -22,11 +23,19 @@ _RESCAN_SECONDS = 1.0
 
 
 class Catalog:
-    """Reads the disk in a thread, when made known names do not suffice, and no more than once a second."""
+    """Reads the disk in a thread, when made known names do not suffice, and no more than once a second.
+
+    ``spelled`` says how a hub repo's directory writes its name: names of hub repos that differ in case alone are one.
+    """
 
     def __init__(
-        self, settings: Settings, *, find: Callable[[Settings], dict[str, ModelDirectory]] | None = None
+        self,
+        settings: Settings,
+        *,
+        find: Callable[[Settings], dict[str, ModelDirectory]] | None = None,
+        spelled: Callable[[str], Awaitable[str]] | None = None,
     ) -> None:
+        self._spelled = _as_it_is if spelled is None else spelled
         self._find = _scan_roots if find is None else find
         self._directories: dict[str, ModelDirectory] = {}
         self._adapters: dict[str, ModelDirectory] = {}
@@ -36,20 +45,34 @@ class Catalog:
 
     def reload(self, settings: Settings) -> None:
         """Take other entries of models; the roots stay."""
-        self._settings = settings
+        models = {_composed(name): entry for name, entry in settings.models.items()}
+        self._settings = settings = replace(settings, models=models)
         self._aliases = dict(_ALIASES)
-        for name, entry in settings.models.items():
+        for name, entry in models.items():
             target = name if entry.adapter is None or ":" in name else f"{name}:{entry.adapter}"
             self._aliases.update(dict.fromkeys(entry.aliases, target))
             if target != name:
                 self._aliases[name] = target
+        self._aliases = {_composed(alias): target for alias, target in self._aliases.items()}
+        self._written = {fold(name): name for name in (*settings.models, settings.default_model, SMOLLM2)}
         drafts = (self.name(entry.draft_model) for entry in settings.models.values() if entry.draft_model)
-        self._named = {name.partition("@")[0] for name in (self.name(None), *settings.models, *drafts)}
+        self._named = {fold(name.partition("@")[0]) for name in (self.name(None), *settings.models, *drafts)}
 
     def name(self, model: str | None) -> str:
-        """The id that a name stands for: the default for None, what an alias says, or itself. Knows no disk."""
-        asked = self._settings.default_model if model is None else model
-        return self._aliases.get(asked, asked)
+        """The id that a name stands for: the default for None, what an alias says, or itself. Knows no disk.
+
+        A hub name is written as the settings write it, whatever its case.
+        """
+        asked = _composed(self._settings.default_model if model is None else model)
+        named = asked if asked in self._aliases else self.written(asked)
+        return self._aliases.get(named, named)
+
+    def written(self, name: str) -> str:
+        """A name as the settings write it, if they do and if only its case is another."""
+        repo, rest = _parted(name)
+        if name in self._settings.models or "/" not in repo:
+            return name
+        return self._written.get(fold(repo), repo) + rest
 
     def aliases(self, model: str) -> tuple[str, ...]:
         """The other names of a model."""
@@ -73,7 +96,13 @@ class Catalog:
         if known is None and self._settings.model_roots:
             await self.rescan()
             known = self._known(name)
-        return self._hub(name) if known is None else known
+        if isinstance(known, Embedded | LocalDirectory):
+            return known
+        repo, rest = _parted(name)
+        if "/" not in repo or repo in self._directories or repo == SMOLLM2:
+            return known or self._hub(name)
+        name = self.written(await self._spelled(check_repo(repo)) + rest)
+        return self._known(name) or self._hub(name)
 
     def _adapted(self, name: str) -> Adapted | None:
         """``base:adapter``, the adapter being a directory below a root, or what the name's own entry says."""
@@ -103,7 +132,7 @@ class Catalog:
 
     def allows(self, repo: str) -> bool:
         """Whether a hub repo may be asked for: one that the settings name may, whatever the patterns say."""
-        return repo in self._named or any(fnmatchcase(repo, pattern) for pattern in self._settings.allow_models)
+        return fold(repo) in self._named or any(fnmatchcase(repo, pattern) for pattern in self._settings.allow_models)
 
     async def rescan(self) -> None:
         """Look for model directories again, unless that was done a moment ago; who comes meanwhile waits for it."""
@@ -128,6 +157,21 @@ class Catalog:
             raise ModelNotFound(f"There is no model {name!r} here. GET /v1/models lists those that there are.")
         entry = self.entry(name)
         return HubRepo(id=name, repo=repo, revision=check_revision(revision) if at else entry.revision, entry=entry)
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """The repo of a name, and its revision or adapter with the sign before it."""
+    end = min((at for at in (name.find("@"), name.find(":")) if at >= 0), default=len(name))
+    return name[:end], name[end:]
+
+
+def _composed(name: str) -> str:
+    """Letters with accents as single signs: keyboards write them so, some disks keep them apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+async def _as_it_is(repo: str) -> str:
+    return repo
 
 
 def _scan_roots(settings: Settings, config: str = "config.json") -> dict[str, ModelDirectory]:

@@ -176,8 +176,9 @@ class ModelRegistry:
         for installed in await self._shelf.installed():
             source = report.hub_source(installed)
             if self._catalog.allows(source.repo):
-                known.setdefault(source.id, source)
-                on_disk.add(source.id)
+                id_ = self._catalog.written(source.id)
+                known.setdefault(id_, source)
+                on_disk.add(id_)
         return tuple(known[id_] for id_ in sorted(known)), on_disk
 
     async def _acquire(self, model: str | None, keep_alive: float | None) -> ModelLease:

@@ -1,6 +1,7 @@
 """Which model directories there are below a root."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,6 +19,7 @@ class ModelDirectory(Struct, frozen=True):
 def scan(root: Path, config: str = "config.json") -> dict[str, ModelDirectory]:
     """Every directory below ``root`` with ``config`` and weights, by its relative path with forward slashes.
 
+    Letters with accents are composed (NFC), whatever the disk makes of them.
     Nothing is looked for inside a model, in hidden directories, or more than six levels down. Directories that
     cannot be read are passed over; links are followed, each target once.
     """
@@ -36,7 +38,8 @@ def scan(root: Path, config: str = "config.json") -> dict[str, ModelDirectory]:
             except OSError:
                 continue
             if created is not None and directory != root:
-                found[directory.relative_to(root).as_posix()] = ModelDirectory(directory, created)
+                name = unicodedata.normalize("NFC", directory.relative_to(root).as_posix())
+                found.setdefault(name, ModelDirectory(directory, created))
             else:
                 below += inside
         level = sorted(below)

@@ -1,7 +1,10 @@
 import asyncio
 import time
+import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.errors import ModelNotFound
 from app.registry.catalog import Catalog
@@ -128,6 +131,42 @@ def test_all_who_ask_first_and_at_once_find_it(tmp_path):
 
     assert {source.id for source in asyncio.run(ask())} == {"tiny-a"}
     assert looks == 1
+
+
+async def as_on_disk(repo):
+    return {"mlx-community/name": "mlx-community/Name", "org/held": "ORG/held"}.get(repo.casefold(), repo)
+
+
+@given(data=st.data())
+def test_a_hub_name_in_any_case_is_the_one_that_is_here_or_in_the_settings(data):
+    entry = ModelEntry(temperature=0.5, revision="v1")
+    catalog = Catalog(
+        Settings(models={"org/Held": entry, "Org/Other": entry}, allow_models=("mlx-community/*",)), spelled=as_on_disk
+    )
+    for id_, revision in (("mlx-community/Name", None), ("org/Held", "v1"), ("Org/Other", "v1")):
+        cases = data.draw(st.lists(st.booleans(), min_size=len(id_), max_size=len(id_)))
+        name = "".join(sign.upper() if up else sign.lower() for sign, up in zip(id_, cases, strict=True))
+        source = found(catalog, name)
+        assert (source.id, source.revision) == (id_, revision)
+        assert source.entry == catalog.entry(name) == (entry if revision else ModelEntry())
+        assert found(catalog, f"{name}@v2").id == f"{id_}@v2"
+
+
+def test_the_embedded_model_is_found_in_any_case():
+    assert found(Catalog(Settings(allow_models=())), SMOLLM2.upper()) == Embedded(id=SMOLLM2)
+
+
+@pytest.mark.parametrize("name", ["modèle", "Ångström/ñ", "모델"])
+@pytest.mark.parametrize(("disk", "asked"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_letters_with_accents_are_the_same_however_they_are_composed(tmp_path, name, disk, asked):
+    path = tmp_path / unicodedata.normalize(disk, name)
+    write_model(path)
+    catalog = Catalog(
+        Settings(model_roots=(tmp_path,), models={unicodedata.normalize(asked, name): ModelEntry(aliases=("it",))})
+    )
+    source = found(catalog, unicodedata.normalize(asked, name))
+    assert (source.id, source.path) == (unicodedata.normalize("NFC", name), path)
+    assert found(catalog, "it") == source
 
 
 def test_what_is_put_there_later_is_found(tmp_path):

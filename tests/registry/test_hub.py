@@ -44,6 +44,34 @@ async def test_twenty_at_once_share_one_download(hub, server):
     assert server.count("info") == 1
 
 
+async def test_a_name_in_another_case_is_the_model_that_is_here(hub, server, tmp_path):
+    """As it is for the hub, and on disks that fold case: no second download, and nothing removed by mistake."""
+    server.add("Org/Model", {})
+    path = await hub.download(REPO).wait()
+    assert await hub.spelled("ORG/model") == REPO
+    assert await hub.local("ORG/Model") == path
+    assert await hub.download("Org/model", refresh=False).wait() == path
+    assert [it.repo for it in await hub.installed()] == [REPO]
+    assert await hub.spelled("org/models") == "org/models"
+    assert await hub.delete("oRG/mODEL") > 600_000
+    assert await hub.installed() == ()
+
+
+async def test_two_at_once_who_write_a_name_otherwise_share_one_download(hub, server):
+    jobs = [hub.download(name) for name in (REPO, "ORG/Model", "org/MODEL")]
+    assert len(set(jobs)) == 1
+    assert await hub.spelled("Org/Model") == REPO
+    await jobs[0].wait()
+    assert server.count("model.safetensors") == 1
+
+
+async def test_of_two_directories_that_differ_in_case_each_is_its_own(hub, tmp_path):
+    for repo in ("org--model", "ORG--model"):
+        (tmp_path / "cache" / f"models--{repo}" / "blobs").mkdir(parents=True)
+    assert await hub.spelled("ORG/model") == "ORG/model"
+    assert await hub.spelled("org/model") == "org/model"
+
+
 async def test_progress_is_watched_without_polling(hub, server, files):
     server.faults["model.safetensors"] = Faults(bytes_per_second=1_500_000)
     job = hub.download(REPO)

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from app.errors import SwitchyardError
 from app.registry.hub.files import RepoFile, RepoInfo
-from app.registry.hub.names import COMMIT
+from app.registry.hub.names import COMMIT, fold
 from app.registry.hub.snapshot import is_complete
 from app.registry.hub.weights import weight_bytes
 
@@ -101,8 +101,18 @@ class Cache:
         for doomed in self.root.glob(".deleted-*"):
             rmtree(doomed, ignore_errors=True)
 
+    def spelled(self, repo: str) -> str:
+        """A repo's name as its directory has it: the hub knows no two that differ in case alone, nor do some disks.
+
+        ``repo`` itself if it has a directory of exactly that name, or none at all.
+        """
+        return self._repo(repo).name.removeprefix(_PREFIX).replace("--", "/")
+
     def _repo(self, repo: str) -> Path:
-        return self.root / (_PREFIX + repo.replace("/", "--"))
+        wanted = _PREFIX + repo.replace("/", "--")
+        names = [path.name for path in self.root.glob(f"{_PREFIX}*")]
+        alike = [wanted] if wanted in names else sorted(name for name in names if fold(name) == fold(wanted))
+        return self.root / (alike[0] if alike else wanted)
 
     def _commit(self, repo: str, revision: str) -> str | None:
         if COMMIT.fullmatch(revision):

@@ -9,7 +9,7 @@ from app.registry.hub.cache import Cache, Installed, default_root
 from app.registry.hub.download import Download
 from app.registry.hub.fetch import Fetch, Preflight
 from app.registry.hub.files import RepoInfo
-from app.registry.hub.names import check_repo, check_revision
+from app.registry.hub.names import check_repo, check_revision, fold
 from app.registry.hub.policy import Policy
 from app.registry.hub.source import Source
 from app.registry.hub.thread import HubThread
@@ -52,6 +52,14 @@ class Hub:
         check_repo(repo)
         return await asyncio.to_thread(self._cache.local, repo, check_revision(revision))
 
+    async def spelled(self, repo: str) -> str:
+        """The name of a repo as it stands on disk, or is being downloaded; ``repo`` itself if there is none alike."""
+        check_repo(repo)
+        for download in self.downloads():
+            if fold(download.repo) == fold(repo):
+                return download.repo
+        return await asyncio.to_thread(self._cache.spelled, repo)
+
     async def installed(self) -> tuple[Installed, ...]:
         """Every complete model on disk, by name; reads a few files of each."""
         return await asyncio.to_thread(self._cache.installed)
@@ -76,7 +84,7 @@ class Hub:
         revision = check_revision(revision)
         running = self.downloads()
         for download in running:
-            if download.repo == repo and revision in {download.revision, download.progress.commit}:
+            if fold(download.repo) == fold(repo) and revision in {download.revision, download.progress.commit}:
                 return download
         if len(running) >= self._policy.max_downloads:
             raise QueueFull(
@@ -98,7 +106,7 @@ class Hub:
         """
         check_repo(repo)
         for download in self.downloads():
-            if download.repo == repo:
+            if fold(download.repo) == fold(repo):
                 download.cancel()
         freed = await self._thread.call(self._delete(repo))
         if freed is None:

@@ -1,6 +1,7 @@
 """Names that may be a repo's or a revision's; anything else never reaches a path or a URL."""
 
 import re
+import unicodedata
 
 from app.errors import ModelNotFound
 
@@ -10,6 +11,11 @@ BLOB = re.compile(r"[0-9A-Za-z_-]{1,128}")
 _WORD = r"[0-9A-Za-z_](?:[0-9A-Za-z_.-]{0,94}[0-9A-Za-z_])?"
 _REPO = re.compile(rf"(?:{_WORD}/)?{_WORD}")
 _REVISION = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.+/-]{0,254}")
+
+
+def fold(name: str) -> str:
+    """What a file system that folds case and composes letters takes for the same name, and so does the hub."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def check_repo(repo: str) -> str:
