@@ -1,10 +1,10 @@
 """Models on disk, in huggingface_hub's own layout, so that every tool finds what any tool has downloaded.
 
 ``<root>/models--owner--name/`` holds ``blobs/<etag>`` (contents), ``snapshots/<commit>/<file>`` (relative links into
-blobs) and ``refs/<revision>`` (a text file: the commit that a branch or tag stood at when it was last asked for).
+blobs; the files themselves on disks without links) and ``refs/<revision>`` (a text file: the commit that a branch or
+tag stood at when it was last asked for).
 """
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
@@ -13,8 +13,9 @@ from uuid import uuid4
 from msgspec import Struct
 
 from app.errors import SwitchyardError
-from app.registry.hub.files import RepoFile, RepoInfo
+from app.registry.hub.files import RepoInfo
 from app.registry.hub.names import COMMIT, fold
+from app.registry.hub.place import Place
 from app.registry.hub.snapshot import is_complete
 from app.registry.hub.weights import weight_bytes
 
@@ -65,29 +66,19 @@ class Cache:
                     found.append(Installed(repo, path.name, revisions, path, size))
         return tuple(found)
 
-    def blob(self, repo: str, file: RepoFile) -> Path:
-        """Where the contents of a file belong; the directory is made."""
-        blobs = self._repo(repo) / "blobs"
-        blobs.mkdir(parents=True, exist_ok=True)
-        return blobs / file.blob
-
-    def publish(self, info: RepoInfo, revision: str) -> Path:
-        """Link blobs that are all on disk into a snapshot, weights last, so that half of it never looks complete."""
-        snapshot = self._repo(info.repo) / "snapshots" / info.commit
-        for file in sorted(info.files, key=lambda file: file.is_weights):
-            link = snapshot / file.name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            _replace_link(link, Path(os.path.relpath(self.blob(info.repo, file), link.parent)))
-        if revision != info.commit:
-            _write_ref(self._repo(info.repo) / "refs" / revision, info.commit)
-        return snapshot
+    def place(self, info: RepoInfo) -> Place:
+        """Where the files of a download go."""
+        return Place(self._repo(info.repo), info)
 
     def delete(self, repo: str) -> int | None:
         """Remove a repo; the bytes that were freed, or None if there was nothing. Done or not begun, even if killed."""
         directory = self._repo(repo)
         if not directory.is_dir():
             return None
-        freed = sum(path.stat().st_size for path in (directory / "blobs").glob("*") if path.is_file())
+        held = [*(directory / "blobs").glob("*"), *(directory / "snapshots").rglob("*")]
+        freed = sum(
+            it.stat().st_size for it in held if it.is_file() and (it.parent.name == "blobs" or not it.is_symlink())
+        )
         doomed = self.root / f".deleted-{uuid4().hex}"
         if any(path.is_symlink() for path in (directory / "blobs").glob("*")):
             _release_shared(self.root, directory)
@@ -149,16 +140,3 @@ def _whole(snapshot: Path) -> int:
         return weight_bytes(snapshot) if is_complete(snapshot) else 0
     except SwitchyardError:
         return 0
-
-
-def _replace_link(link: Path, target: Path) -> None:
-    aside = link.with_name(f".{link.name}.{uuid4().hex}")
-    aside.symlink_to(target)
-    aside.replace(link)
-
-
-def _write_ref(path: Path, commit: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid4().hex}")
-    aside.write_text(commit, "utf-8")
-    aside.replace(path)

@@ -11,6 +11,7 @@ from app.errors import ModelUnusable, SwitchyardError, Unavailable
 from app.registry.hub.cache import Cache
 from app.registry.hub.download import Download, Reporter
 from app.registry.hub.files import RepoFile, RepoInfo
+from app.registry.hub.place import Place
 from app.registry.hub.policy import Policy
 from app.registry.hub.source import Source
 from app.registry.hub.transfer import Transfer
@@ -40,14 +41,14 @@ class Fetch:
                 return path
         info = await self._source().info(repo, revision)
         self._preflight(info)
-        await asyncio.to_thread(self._require_disk, info)
+        place = await asyncio.to_thread(self._require_disk, info)
         reporter = self._download.reporter(info)
-        await self._transfer(info, [file for file in info.files if not file.is_weights], reporter)
-        await asyncio.to_thread(self._check_config, info)
-        await self._transfer(info, [file for file in info.files if file.is_weights], reporter)
-        return await asyncio.to_thread(self._publish, info, revision)
+        await self._transfer(info, place, [file for file in info.files if not file.is_weights], reporter)
+        await asyncio.to_thread(self._check_config, info, place)
+        await self._transfer(info, place, [file for file in info.files if file.is_weights], reporter)
+        return await asyncio.to_thread(self._publish, info, place, revision)
 
-    async def _transfer(self, info: RepoInfo, files: list[RepoFile], reporter: Reporter) -> None:
+    async def _transfer(self, info: RepoInfo, place: Place, files: list[RepoFile], reporter: Reporter) -> None:
         """Fetch files side by side, each content once; the first failure ends the others."""
         slots = asyncio.Semaphore(self._policy.parallel_files)
 
@@ -57,27 +58,25 @@ class Fetch:
                     reporter.of(file)(done)
 
             async with slots:
-                blob = await asyncio.to_thread(self._cache.blob, info.repo, files[0])
-                await Transfer(self._source(), info, files[0], policy=self._policy, report=report).run(blob)
+                transfer = Transfer(self._source(), info, files[0], policy=self._policy, report=report)
+                await transfer.run(await asyncio.to_thread(place.path, files[0]), locks=place.locks)
 
-        by_blob: dict[str, list[RepoFile]] = {}
-        for file in files:
-            by_blob.setdefault(file.blob, []).append(file)
+        alike = await asyncio.to_thread(place.alike, files)
         try:
             async with asyncio.TaskGroup() as group:
-                for same in by_blob.values():
+                for same in alike:
                     group.create_task(one(same))
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
 
-    def _require_disk(self, info: RepoInfo) -> None:
+    def _require_disk(self, info: RepoInfo) -> Place:
         self._cache.root.mkdir(parents=True, exist_ok=True)
         self._cache.sweep()
+        place = self._cache.place(info)
         missing = 0
-        for file in info.files:
-            blob = self._cache.blob(info.repo, file)
-            if not blob.exists():
-                partial = blob.with_name(f"{blob.name}.incomplete")
+        for path, file in ((place.path(alike[0]), alike[0]) for alike in place.alike(list(info.files))):
+            if not path.exists():
+                partial = path.with_name(f"{path.name}.incomplete")
                 missing += max(0, file.size - (partial.stat().st_size if partial.exists() else 0))
         free = shutil.disk_usage(self._cache.root).free
         if missing > 0 and missing + self._policy.disk_reserve > free:
@@ -86,12 +85,13 @@ class Fetch:
                 f"{self._policy.disk_reserve:,} are kept for others. Free some space and ask again.",
                 code="disk_full",
             )
+        return place
 
-    def _check_config(self, info: RepoInfo) -> None:
+    def _check_config(self, info: RepoInfo, place: Place) -> None:
         for file in info.files:
             if file.name.endswith("config.json"):
                 try:
-                    msgspec.json.decode(self._cache.blob(info.repo, file).read_bytes(), type=dict[str, msgspec.Raw])
+                    msgspec.json.decode(place.path(file).read_bytes(), type=dict[str, msgspec.Raw])
                 except msgspec.DecodeError:
                     raise ModelUnusable(
                         f"{file.name} of {info.repo} is not a JSON object, so the model cannot be loaded. "
@@ -99,11 +99,11 @@ class Fetch:
                         code="model_corrupt",
                     ) from None
 
-    def _publish(self, info: RepoInfo, revision: str) -> Path:
+    def _publish(self, info: RepoInfo, place: Place, revision: str) -> Path:
         for file in info.files:
             if file.is_weights:
-                tensor_bytes(self._cache.blob(info.repo, file), name=file.name)
-        return self._cache.publish(info, revision)
+                tensor_bytes(place.path(file), name=file.name)
+        return place.publish(revision)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

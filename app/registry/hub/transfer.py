@@ -1,4 +1,4 @@
-"""One file from the hub to its blob: resumed, retried, verified."""
+"""One file from the hub to its place: resumed, retried, verified."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from pathlib import Path
 
 from app.errors import ModelUnusable, Unavailable
 from app.registry.hub.files import RepoFile, RepoInfo
-from app.registry.hub.partial import Partial, drop_unless, hold, matches
+from app.registry.hub.partial import Partial, drop_unless, hold
 from app.registry.hub.policy import Policy
 from app.registry.hub.source import Source
 
 
 class Transfer:
-    """Makes a blob hold the contents that the hub names for ``file``, whatever is there already.
+    """Makes a place hold the contents that the hub names for ``file``, whatever is there already.
 
     ``report`` is told the bytes on disk.
     """
@@ -26,19 +26,20 @@ class Transfer:
         self._policy = policy
         self._report = report
 
-    async def run(self, blob: Path) -> None:
-        """Return once ``blob`` is there and verified.
+    async def run(self, place: Path, *, locks: bool = True) -> None:
+        """Return once the contents are in their place and verified; ``locks`` says whether the disk knows them.
 
         Raises :class:`app.errors.Unavailable` when the hub fails too often in a row,
         :class:`app.errors.ModelUnusable` for contents that arrive damaged twice, and OSError for the disk's failures.
         """
-        async with hold(blob) as partial:
-            if await drop_unless(blob, self._file):
+        async with hold(place, self._file, locks=locks) as partial:
+            if await drop_unless(place, self._file):
                 self._report(self._file.size)
                 return
+            await partial.read_what_is_there()
             for _ in range(2):
                 await self._fill(partial)
-                if await matches(partial.path, self._file):
+                if await partial.is_right():
                     await partial.commit()
                     return
                 partial.cut(0)

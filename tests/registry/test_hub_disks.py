@@ -1,0 +1,250 @@
+"""Downloads onto disks that know less than others: no links, no locks, no drive that keeps what fsync() gave it."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import scan_cache_dir, snapshot_download
+
+from app.errors import Unavailable
+from app.registry.hub import Hub, durable, partial
+from app.registry.hub.claim import claimed
+from tests.registry.conftest import IMPATIENT, REPO
+from tests.support.hub import Faults
+
+WEIGHTS = "model.safetensors"
+
+
+def refuse(number):
+    def refusing(*_args, **_named):
+        raise OSError(number, os.strerror(number))
+
+    return refusing
+
+
+def write_down(target, link, *_args, **_named):
+    """What some network disks make of a link: a file that says where it leads."""
+    Path(link).write_text(str(target))
+
+
+LINKS = {
+    "links": None,
+    "links are not permitted": refuse(errno.EPERM),
+    "links are not supported": refuse(errno.ENOTSUP),
+    "links are unknown": refuse(errno.ENOSYS),
+    "links lead nowhere": write_down,
+}
+LOCKS = {
+    "locks": None,
+    "locks are not supported": refuse(errno.ENOTSUP),
+    "locks have run out": refuse(errno.ENOLCK),
+    "locks are invalid": refuse(errno.EINVAL),
+    "locks are unknown": refuse(errno.ENOSYS),
+}
+DISKS = [(links, "locks") for links in LINKS] + [("links", locks) for locks in LOCKS if locks != "locks"]
+DISKS.append(("links are not permitted", "locks are not supported"))  # exFAT on a network
+
+
+@pytest.fixture(params=DISKS, ids="; ".join)
+def disk(request, monkeypatch):
+    """The words for what the disk below this test knows."""
+    links, locks = request.param
+    if LINKS[links] is not None:
+        monkeypatch.setattr(os, "symlink", LINKS[links])
+    if LOCKS[locks] is not None:
+        monkeypatch.setattr(fcntl, "flock", LOCKS[locks])
+    return request.param
+
+
+async def test_a_model_is_fetched_found_and_removed_on_any_disk(disk, hub, server, files, tmp_path):
+    path = await hub.download(REPO).wait()
+    assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert (path / WEIGHTS).is_symlink() == (disk[0] == "links")
+    assert await hub.local(REPO) == await hub.local(REPO, server.commits[REPO]) == path
+    assert [(it.repo, it.revisions, it.path) for it in await hub.installed()] == [(REPO, ("main",), path)]
+    assert await hub.download(REPO, refresh=True).wait() == path
+    assert server.count(WEIGHTS) == 1, "what is there is verified, not fetched again"
+    left = [it.name for it in (tmp_path / "cache").rglob("*") if "incomplete" in it.name or "probe" in it.name]
+    assert left == []
+    assert await hub.delete(REPO) >= len(files[WEIGHTS])
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+async def test_other_tools_find_what_was_fetched(disk, hub, tmp_path):
+    path = await hub.download(REPO).wait()
+    assert snapshot_download(REPO, cache_dir=tmp_path / "cache", local_files_only=True) == str(path)
+    found = scan_cache_dir(tmp_path / "cache")
+    assert [repo.repo_id for repo in found.repos] == [REPO]
+    assert found.warnings == []
+
+
+async def test_a_cut_download_goes_on_where_it_was(disk, hub, server, files):
+    server.faults[WEIGHTS] = Faults(cut_after=100_000, times=3)
+    path = await hub.download(REPO).wait()
+    assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert server.sent[WEIGHTS] == len(files[WEIGHTS])
+
+
+async def test_what_was_damaged_is_repaired(disk, hub, server, files):
+    path = await hub.download(REPO).wait()
+    os.truncate((path / WEIGHTS).resolve(), 1000)
+    assert await hub.local(REPO) is None
+    await hub.download(REPO).wait()
+    assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
+
+
+async def test_two_downloads_at_once_fetch_each_file_once(disk, hub, server, tmp_path):
+    other = Hub(cache_dir=tmp_path / "cache", endpoint=server.url, policy=IMPATIENT)
+    paths = await asyncio.gather(hub.download(REPO).wait(), other.download(REPO, server.commits[REPO]).wait())
+    await other.close()
+    assert paths[0] == paths[1]
+    assert server.count(WEIGHTS) == 1
+
+
+async def test_the_next_commit_is_a_snapshot_of_its_own(disk, hub, server, files):
+    first = await hub.download(REPO).wait()
+    server.add(REPO, files | {"config.json": b'{"model_type": "llama", "new": 1}'})
+    second = await hub.download(REPO, refresh=True).wait()
+    assert first != second
+    assert (first / "config.json").read_bytes() == files["config.json"]
+    assert (second / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert server.count(WEIGHTS) == (1 if disk[0] == "links" else 2)
+
+
+async def test_two_names_for_the_same_contents_are_both_there(disk, hub, server, files):
+    server.add(REPO, files | {"generation_config.json": files["config.json"]})
+    path = await hub.download(REPO).wait()
+    assert (path / "generation_config.json").read_bytes() == (path / "config.json").read_bytes()
+
+
+async def test_a_disk_that_cannot_be_written_is_found_before_anything_large_is_asked_for(hub, server, monkeypatch):
+    monkeypatch.setattr(Path, "mkdir", refuse(errno.EROFS))
+    with pytest.raises(Unavailable, match="cache cannot be written") as failure:
+        await hub.download(REPO).wait()
+    assert failure.value.code == "cache_unwritable"
+    assert server.count(WEIGHTS) == server.count("config.json") == 0
+
+
+class TestClaims:
+    """The file that says whose turn it is, where there are no locks."""
+
+    @pytest.fixture
+    def place(self, tmp_path):
+        return tmp_path / "blob.incomplete"
+
+    def owner(self, place, words):
+        (place.parent / f"{place.name}.owner").write_text(words)
+
+    async def taken(self, place, *, within, stale=60.0):
+        try:
+            async with asyncio.timeout(within), claimed(place, stale=stale):
+                return True
+        except TimeoutError:
+            return False
+
+    async def test_one_at_a_time(self, place):
+        inside, most = 0, 0
+
+        async def work():
+            nonlocal inside, most
+            async with claimed(place):
+                inside += 1
+                most = max(most, inside)
+                await asyncio.sleep(0.01)
+                inside -= 1
+
+        await asyncio.gather(*(work() for _ in range(6)))
+        assert most == 1
+        assert list(place.parent.iterdir()) == []
+
+    async def test_who_lives_is_waited_for_and_who_is_gone_is_not(self, place):
+        gone = subprocess.Popen([sys.executable, "-c", ""])  # noqa: ASYNC220
+        gone.wait()
+        self.owner(place, f"{socket.gethostname()} {gone.pid} 0")
+        assert await self.taken(place, within=2)
+        self.owner(place, f"{socket.gethostname()} {os.getpid()} 0")
+        assert not await self.taken(place, within=0.4)
+
+    @pytest.mark.parametrize("words", ["elsewhere 1 0", "", "nonsense", f"{socket.gethostname()} x 0"])
+    async def test_who_cannot_be_asked_is_waited_for_while_there_are_signs_of_life(self, place, words):
+        self.owner(place, words)
+        assert not await self.taken(place, within=0.4)
+        assert await self.taken(place, within=3, stale=0.3)
+
+    async def test_a_sign_of_life_counts_by_the_clock_of_whoever_waits(self, place):
+        self.owner(place, "elsewhere 1 0")
+        owner = place.parent / f"{place.name}.owner"
+        waiting = asyncio.create_task(self.taken(place, within=5, stale=0.6))
+        for age in range(5):
+            await asyncio.sleep(0.2)
+            os.utime(owner, (age, age))  # a clock that is wrong by decades
+        assert not waiting.done()
+        assert await waiting
+
+
+class TestSync:
+    """On macOS the drive is told to keep what is published; fsync() alone leaves it in the drive's cache."""
+
+    FULL = 51
+
+    @pytest.fixture
+    def calls(self, monkeypatch):
+        calls = []
+        replace, fsync = Path.replace, os.fsync
+        monkeypatch.setattr(Path, "replace", lambda path, to: (calls.append(("name", to.name)), replace(path, to))[1])
+        monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append(("fsync", descriptor)), fsync(descriptor))[1])
+        monkeypatch.setattr(fcntl, "F_FULLFSYNC", self.FULL, raising=False)
+        return calls
+
+    @pytest.mark.parametrize(("system", "supported"), [("darwin", True), ("darwin", False), ("linux", True)])
+    def test_a_name_is_given_once_the_drive_has_the_contents(self, calls, monkeypatch, tmp_path, system, supported):
+        monkeypatch.setattr(sys, "platform", system)
+        full = refuse(errno.ENOTSUP) if not supported else lambda *given: calls.append(("full", *given))
+        monkeypatch.setattr(fcntl, "fcntl", full)
+        durable.write(tmp_path / "refs" / "main", "c" * 40)
+        assert (tmp_path / "refs" / "main").read_text() == "c" * 40
+        kinds = [kind for kind, *_ in calls]
+        assert kinds[:2] == [("full" if system == "darwin" and supported else "fsync"), "name"]
+        if "full" in kinds:
+            assert calls[0][2] == self.FULL
+
+    async def test_everything_that_a_download_publishes_was_synced(self, calls, hub):
+        path = await hub.download(REPO).wait()
+        given = [name for kind, name in calls if kind == "name" and not str(name).startswith(".")]
+        names = {it.resolve().name for it in path.iterdir()} | {"main"}
+        assert names <= set(given)
+        for place, (kind, name) in enumerate(calls):
+            if kind == "name" and name in names:
+                assert "fsync" in [earlier for earlier, _ in calls[:place]]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 250_000])
+async def test_weights_are_read_again_only_as_far_as_an_earlier_attempt_had_come(hub, server, files, monkeypatch, cut):
+    if cut:
+        server.faults[WEIGHTS] = Faults(cut_after=cut, times=1)
+        server.faults["*"] = Faults()
+        with pytest.raises(Unavailable):
+            await _given_up(hub, server, cut)
+        del server.faults[WEIGHTS]
+    read = []
+    pread = os.pread
+    monkeypatch.setattr(partial.os, "pread", lambda *given: (chunk := pread(*given), read.append(len(chunk)))[0])
+    path = await hub.download(REPO).wait()
+    assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
+    small = sum(len(files[name]) for name in files if name.endswith(("json", "jinja")))
+    assert cut <= sum(read) <= cut + (small if cut else 0)
+
+
+async def _given_up(hub, server, cut):
+    waiting = asyncio.create_task(hub.download(REPO).wait())
+    async with asyncio.timeout(10):
+        while server.sent[WEIGHTS] < cut:  # noqa: ASYNC110 - counted by another thread
+            await asyncio.sleep(0.005)
+    server.faults[WEIGHTS] = Faults(status=502)
+    await waiting
