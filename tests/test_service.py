@@ -1,14 +1,10 @@
-import plistlib
-import shutil
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from msgspec import structs
 
-from app.cli import service, unit
 from app.cli.checkup import findings
 from app.cli.exits import Exit
 from app.cli.exposure import is_loopback
@@ -16,50 +12,6 @@ from app.cli.root import switchyard
 from app.settings import Settings
 
 HERE = Settings(offline=True)
-
-
-def test_the_unit_is_one_that_systemd_takes(tmp_path):
-    text = unit.systemd(tmp_path / "my settings 100%.toml", grace=10)
-    for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "RestartForceExitStatus=7", "ExecReload="):
-        assert line in text
-    assert "100%%.toml" in text
-    if analyze := shutil.which("systemd-analyze"):
-        file = tmp_path / "switchyard.service"
-        file.write_text(text)
-        done = subprocess.run([analyze, "verify", "--user", file], capture_output=True, text=True)
-        assert "switchyard.service" not in done.stderr, done.stderr
-
-
-def test_the_agent_is_a_property_list(tmp_path):
-    read = plistlib.loads(unit.launchd(None, grace=10, log=tmp_path / "log").encode())
-    assert read["ProgramArguments"][1:] == ["-m", "app", "serve"]
-    assert read["KeepAlive"] == {"SuccessfulExit": False}
-    assert read["ExitTimeOut"] > 10
-
-
-@pytest.mark.parametrize(
-    ("platform", "place"),
-    [("darwin", "Library/LaunchAgents/io.github.switchyard.plist"), ("linux", "systemd/user/switchyard.service")],
-)
-def test_each_system_has_its_place(platform, place, tmp_path, monkeypatch):
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    assert str(service.manager(platform, tmp_path).file).endswith(place)
-
-
-def test_it_is_installed_and_removed_again(tmp_path, monkeypatch):
-    said = []
-    here = structs.replace(service.manager(home=tmp_path), file=tmp_path / "deep" / "file.service")
-    monkeypatch.setattr(service, "manager", lambda: here)
-    monkeypatch.setattr(service, "_run", lambda command, check=True: said.append(command) or 0)
-    config = tmp_path / "my.toml"
-    config.write_text("port = 9000")
-    done = CliRunner().invoke(switchyard, ["service", "install", "--config", str(config)])
-    assert done.exit_code == 0, done.output
-    assert str(config) in here.file.read_text()
-    assert said == list(here.start)
-    assert CliRunner().invoke(switchyard, ["service", "uninstall"]).exit_code == 0
-    assert not here.file.exists()
-    assert CliRunner().invoke(switchyard, ["service", "uninstall"]).exit_code == Exit.USAGE
 
 
 def found(settings: Settings, models: Path = Path("/nowhere")) -> dict[str, str]:

@@ -14,4 +14,9 @@ def main() -> None:
         prefer_openblas()  # it may begin anew, so that nothing else is imported twice
     from app.cli.root import switchyard  # noqa: PLC0415
 
-    switchyard(prog_name="switchyard")
+    try:
+        switchyard(prog_name="switchyard")
+    except SystemExit as end:
+        from app.cli.launched import final  # noqa: PLC0415
+
+        sys.exit(final(end.code) if isinstance(end.code, int) else end.code)

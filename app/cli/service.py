@@ -1,47 +1,15 @@
 """``switchyard service``: have the system start the service, and start it again."""
 
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import rich_click as click
-from msgspec import Struct
 
 from app.cli import unit
 from app.cli.exits import Exit, leave
+from app.cli.managers import manager
 from app.cli.options import effective_settings
-
-
-class Manager(Struct, frozen=True):
-    """What runs services here: its file for this one, and the commands to give it."""
-
-    file: Path
-    start: tuple[tuple[str, ...], ...]
-    stop: tuple[tuple[str, ...], ...]
-    status: tuple[str, ...]
-
-
-def manager(platform: str = sys.platform, home: Path | None = None) -> Manager:
-    """Launchd on macOS, systemd's user instance elsewhere."""
-    home = Path.home() if home is None else home
-    if platform == "darwin":
-        file, domain = home / "Library" / "LaunchAgents" / f"{unit.LABEL}.plist", f"gui/{os.getuid()}"
-        return Manager(
-            file=file,
-            start=(("launchctl", "bootstrap", domain, str(file)),),
-            stop=(("launchctl", "bootout", f"{domain}/{unit.LABEL}"),),
-            status=("launchctl", "print", f"{domain}/{unit.LABEL}"),
-        )
-    systemctl = ("systemctl", "--user")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    return Manager(
-        file=config / "systemd" / "user" / "switchyard.service",
-        start=((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", "switchyard")),
-        stop=((*systemctl, "disable", "--now", "switchyard"), (*systemctl, "daemon-reload")),
-        status=(*systemctl, "status", "--no-pager", "switchyard"),
-    )
 
 
 @click.group()
@@ -53,27 +21,30 @@ def service() -> None:
 @click.option("--config", "config", metavar="FILE", help="The TOML file with the settings of the service.")
 @click.option("--no-start", is_flag=True, help="Write the file alone.")
 def install(config: str | None, *, no_start: bool) -> None:
-    """Start the service now and at every login. Its settings stand in a file; the shell's environment is not kept."""
+    """Start the service now and at every login, in place of the one that was installed before.
+
+    Its settings stand in a file. Of the shell's environment it keeps where the hub's files and token are (HF_HOME,
+    HF_TOKEN_PATH and the like), proxies and certificates.
+    """
     settings = effective_settings(config, {}, {}).settings
     file = None if config is None else Path(config).resolve()
-    here = manager()
-    if sys.platform == "darwin":
-        text = unit.launchd(file, grace=settings.stop_grace, log=Path.home() / "Library" / "Logs" / "switchyard.log")
-    else:
-        text = unit.systemd(file, grace=settings.stop_grace)
+    here, environ = manager(), unit.kept(os.environ)
+    _warn(file, environ)
     here.file.parent.mkdir(parents=True, exist_ok=True)
-    here.file.write_text(text, encoding="utf-8")
+    text = here.text(file, settings.stop_grace, environ)
+    here.file.unlink(missing_ok=True)
+    with os.fdopen(os.open(here.file, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(text)  # a proxy's address may hold a password
     click.echo(f"wrote {here.file}")
     if not no_start:
-        for command in here.start:
-            _run(command)
+        here.start(settings.stop_grace)
         click.echo("the service is started; `switchyard service status` looks at it")
 
 
 @service.command()
 def status() -> None:
     """Show what the system says of the service."""
-    sys.exit(_run(manager().status, check=False))
+    sys.exit(manager().status())
 
 
 @service.command()
@@ -82,19 +53,20 @@ def uninstall() -> None:
     here = manager()
     if not here.file.exists():
         leave(Exit.USAGE, f"there is no {here.file}: the service is not installed")
-    for command in here.stop[:1]:
-        _run(command, check=False)
+    here.stop(effective_settings(None, {}, {}).settings.stop_grace)
     here.file.unlink()
-    for command in here.stop[1:]:
-        _run(command, check=False)
+    here.forget()
     click.echo(f"removed {here.file}")
 
 
-def _run(command: tuple[str, ...], *, check: bool = True) -> int:
-    program = shutil.which(command[0])
-    if program is None:
-        leave(Exit.FAILED, f"{command[0]} was not found; start the service in the way of this system")
-    code = subprocess.run([program, *command[1:]], check=False).returncode  # noqa: S603  our own words
-    if check and code:
-        leave(Exit.FAILED, f"`{' '.join(command)}` failed; the lines above say why")
-    return code
+def _warn(config: Path | None, environ: dict[str, str]) -> None:
+    """Say what the service will not have although this shell has it."""
+    folders = [Path(environ[name]) for name in ("HF_HOME", "HF_HUB_CACHE", "HF_TOKEN_PATH") if name in environ]
+    paths = [Path(__file__).parents[2], Path(sys.executable), *folders, *([] if config is None else [config])]
+    for line in manager().warnings(paths):
+        sys.stderr.write(f"switchyard: {line}\n")
+    if os.environ.get("HF_TOKEN"):
+        sys.stderr.write(
+            "switchyard: HF_TOKEN is not kept, a file of a service is no place for secrets; `hf auth login` puts the "
+            "token where the service finds it\n"
+        )

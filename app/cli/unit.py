@@ -2,6 +2,7 @@
 
 import plistlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from app.cli.exits import Exit
@@ -9,6 +10,19 @@ from app.cli.exits import Exit
 LABEL = "io.github.switchyard"
 NEVER_AGAIN = (Exit.USAGE, Exit.PORT_TAKEN, Exit.NO_BACKEND)
 """Ends that starting again does not mend."""
+LAUNCHED = "_SWITCHYARD_LAUNCHED"
+"""Set where launchd runs the service, to the file that its words go to; see :mod:`app.cli.launched`."""
+KEPT = (
+    *("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN_PATH"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
+"""What a shell may know of the hub and the way to it. Not ``HF_TOKEN``: a secret belongs into a file of its own."""
+
+
+def kept(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a service takes over from the shell that installs it."""
+    return {name: environ[name] for name in KEPT if environ.get(name)}
 
 
 def command(config: Path | None) -> list[str]:
@@ -16,13 +30,15 @@ def command(config: Path | None) -> list[str]:
     return [sys.executable, "-m", "app", "serve", *(() if config is None else ("--config", str(config)))]
 
 
-def systemd(config: Path | None, *, grace: float) -> str:
-    """A hardened unit for ``systemctl --user``.
+def systemd(config: Path | None, *, grace: float, environ: Mapping[str, str]) -> str:
+    """A hardened unit for ``systemctl --user``; ``environ`` are the variables it sets.
 
     The file system is read-only but for caches, nothing gains rights, and only what servers call may be called. Memory
     that is written and run stays allowed: CUDA compiles its kernels.
     """
-    words = " ".join('"{}"'.format(word.replace("%", "%%").replace('"', '\\"')) for word in command(config))
+    words = " ".join(_quoted(word).replace("$", "$$") for word in command(config))
+    places = ["%h/.cache", *(_quoted(environ[name])[1:-1] for name in ("HF_HOME", "HF_HUB_CACHE") if name in environ)]
+    variables = "".join(f"Environment={_quoted(f'{name}={value}')}\n" for name, value in environ.items())
     return f"""[Unit]
 Description=Switchyard, a server for language models
 After=network.target
@@ -31,7 +47,7 @@ StartLimitBurst=10
 
 [Service]
 Type=exec
-ExecStart={words}
+{variables}ExecStart={words}
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
 RestartSec=2
@@ -44,7 +60,7 @@ UMask=0077
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=read-only
-ReadWritePaths=-%h/.cache
+ReadWritePaths={" ".join(f'"-{place}"' for place in places)}
 PrivateTmp=yes
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
@@ -66,13 +82,18 @@ WantedBy=default.target
 """
 
 
-def launchd(config: Path | None, *, grace: float, log: Path) -> str:
-    """A launch agent of the user who is logged in."""
+def launchd(config: Path | None, *, grace: float, log: Path, environ: Mapping[str, str], session: str) -> str:
+    """An agent of one user, for a ``session`` with a screen (Aqua) or for one without (Background).
+
+    It is started again when it ends with any code but 0; what starting again does not mend ends with 0 there.
+    """
     told = {
         "Label": LABEL,
         "ProgramArguments": command(config),
+        "EnvironmentVariables": {**environ, LAUNCHED: str(log)},
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
+        "LimitLoadToSessionType": session,
         "ThrottleInterval": 10,
         "ExitTimeOut": int(grace) + 15,
         "ProcessType": "Interactive",
@@ -82,3 +103,8 @@ def launchd(config: Path | None, *, grace: float, log: Path) -> str:
         "StandardErrorPath": str(log),
     }
     return plistlib.dumps(told).decode()
+
+
+def _quoted(word: str) -> str:
+    """A word as systemd reads it: its specifiers and escapes stand for themselves."""
+    return '"{}"'.format(word.replace("\\", "\\\\").replace("%", "%%").replace('"', '\\"'))
