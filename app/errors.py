@@ -8,6 +8,7 @@
     ├── Unauthorized        no key, or a wrong one: send a valid API key                      401
     ├── Forbidden           the key, or the hub's licence, does not allow it                  403
     ├── ModelNotFound       no such model: look at GET /v1/models                             404
+    ├── ResponseNotFound    no such response is kept: send the whole conversation             404
     ├── Conflict            the thing is in use: try again once it is free                    409
     ├── QueueFull           too many are waiting: try again after ``retry_after``             429
     ├── EngineFailed        generation broke on our side: the request may be sent again       500
@@ -64,6 +65,12 @@ class ModelNotFound(SwitchyardError):
     """No model of that name may be asked for."""
 
     code = "model_not_found"
+
+
+class ResponseNotFound(SwitchyardError):
+    """No response, or item of one, of that id is kept for the caller."""
+
+    code = "response_not_found"
 
 
 class Conflict(SwitchyardError):

@@ -30,6 +30,7 @@ from app.observability import configure_logging
 from app.registry.budget import budget_of, preflight
 from app.registry.registry import ModelRegistry
 from app.settings import Settings
+from app.store.responses import ResponseStore
 
 
 def create_app(
@@ -38,10 +39,9 @@ def create_app(
     """The service. A ``registry`` that is given stays its giver's to close; else one with MLX is built at the start."""
     resident = registry
     generation = GenerationStrategy() if strategy is None else strategy
-
     journal = Journal()
     live = Feed(journal, settings.default_model)
-    seal = Seal(settings.signing_keys)
+    store = ResponseStore(settings.response_store, settings.response_lifetime, settings.response_file)
 
     def provide_registry() -> ModelRegistry:
         if resident is None:
@@ -56,6 +56,7 @@ def create_app(
         configure_logging(settings.log_level, settings.log_format)
         async with AsyncExitStack() as stack:
             stack.callback(front.close)
+            stack.push_async_callback(store.close)
             if registry is None:
                 resident = await stack.enter_async_context(mlx_registry(settings, front.vitals.fail))
             yield
@@ -64,12 +65,13 @@ def create_app(
         route_handlers=routes(front.access.guard),
         dependencies={
             "registry": Provide(provide_registry, sync_to_thread=False),
-            "strategy": Provide(lambda: generation, sync_to_thread=False),
-            "settings": Provide(lambda: settings, sync_to_thread=False),
-            "live": Provide(lambda: live, sync_to_thread=False),
-            "vitals": Provide(lambda: front.vitals, sync_to_thread=False),
-            "metrics": Provide(lambda: front.metrics, sync_to_thread=False),
-            "seal": Provide(lambda: seal, sync_to_thread=False),
+            "strategy": _always(generation),
+            "settings": _always(settings),
+            "live": _always(live),
+            "vitals": _always(front.vitals),
+            "metrics": _always(front.metrics),
+            "seal": _always(Seal(settings.signing_keys)),
+            "store": _always(store),
         },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan],
@@ -79,9 +81,12 @@ def create_app(
         request_max_body_size=settings.max_body_bytes,
     )
     front.stand_before(app)
-    app.state.live = live
-    app.state.front = front
+    app.state.live, app.state.front = live, front
     return app
+
+
+def _always(value: object) -> Provide:
+    return Provide(lambda: value, sync_to_thread=False)
 
 
 @asynccontextmanager

@@ -11,12 +11,15 @@ import pytest
 from msgspec.structs import fields as struct_fields
 from msgspec.structs import replace
 
-from app.api.read import fields, translate
+from app.api.read import fields, responses, translate
+from app.api.read.response_items import Placed
+from app.api.seal import Seal
 from app.engine.grammar import Grammar
 from app.generation.job import CompletionJob, Decoding
 from app.generation.strategy import GenerationStrategy
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest
+from app.schemas.responses import ResponseRequest
 from app.schemas.sampling import Sampling
 from app.settings import ModelEntry, Settings
 from tests.generation.test_strategy import Leased
@@ -52,6 +55,20 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "chat_template_kwargs": {"a": 1},
     },
 }
+RESPONSE = (SHARED.keys() - {"n", "max_tokens", "response_format"}) | {
+    "input", "instructions", "max_output_tokens", "text", "reasoning", "include", "top_logprobs", "tools",
+    "tool_choice", "parallel_tool_calls", "truncation", "enable_thinking", "thinking_budget", "chat_template_kwargs",
+}  # fmt: skip
+REQUESTS["response"] = {name: value for name, value in (REQUESTS["chat"] | SHARED).items() if name in RESPONSE} | {
+    "input": "other",
+    "instructions": "Be brief.",
+    "max_output_tokens": 5,
+    "text": {"format": {"type": "json_object"}},
+    "reasoning": {"effort": "low"},
+    "include": ["message.output_text.logprobs"],
+    "tools": [{"type": "function", "name": "f"}],
+    "truncation": "auto",
+}
 BESIDE: dict[str, dict[str, Any]] = {
     "tool_choice": {"tools": [TOOL]},
     "parallel_tool_calls": {"tools": [TOOL]},
@@ -60,28 +77,41 @@ BESIDE: dict[str, dict[str, Any]] = {
     "continue_final_message": {"messages": PREFILLED},
 }
 """What a field needs beside it."""
-NO_PART_OF_THE_JOB = {"model", "stream", "stream_options", "keep_alive", "add_generation_prompt"}
-"""They choose the lease and how the answer is sent; the last one only agrees with continue_final_message."""
+NO_PART_OF_THE_JOB = {
+    "model", "stream", "stream_options", "keep_alive", "add_generation_prompt", "store", "metadata",
+    "previous_response_id",
+}  # fmt: skip
+"""They choose the lease, how the answer is sent and what is kept; one only agrees with continue_final_message."""
 
 
 def job(kind: str, given: dict[str, Any]):
     if kind == "completion":
         return translate.completion(msgspec.convert(given, CompletionRequest), ModelEntry(), Settings())
+    if kind == "response":
+        request = msgspec.convert({"input": "a", **given}, ResponseRequest)
+        items = [Placed(item, "input") for item in responses._sent(request)]
+        return responses.read(request, items, Seal(), ModelEntry()).job
     return translate.chat(msgspec.convert({"messages": PREFILLED[:1], **given}, ChatRequest), ModelEntry(), Settings())
 
 
 CASES = [
     (kind, field.name)
-    for kind, table in (("completion", fields.COMPLETION), ("chat", fields.CHAT))
+    for kind, table in (("completion", fields.COMPLETION), ("chat", fields.CHAT), ("response", fields.RESPONSE))
     for field in table
     if field.verdict == "honoured" and field.name not in NO_PART_OF_THE_JOB
 ]
 
 
+def beside(kind: str, name: str) -> dict[str, Any]:
+    """What a field needs beside it."""
+    needed = {key: REQUESTS[kind][key] for key in BESIDE.get(name, {}) if key in REQUESTS[kind]}
+    return needed if kind == "response" else BESIDE.get(name, {})
+
+
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_every_honoured_field_makes_another_job(kind, name):
-    beside = BESIDE.get(name, {})
-    assert job(kind, beside | {name: REQUESTS[kind][name]}) != job(kind, beside)
+    needed = beside(kind, name)
+    assert job(kind, needed | {name: REQUESTS[kind][name]}) != job(kind, needed)
 
 
 DECODING: dict[str, Any] = {

@@ -11,6 +11,7 @@ from app.api.endpoints.completions import CompletionsController
 from app.api.endpoints.health import HealthController
 from app.api.endpoints.models import ModelsController
 from app.api.endpoints.page import PageController
+from app.api.endpoints.responses import ResponsesController
 from app.api.observe.metrics import MetricsController
 from app.api.protect.guards import own_pages_only
 from app.settings.keys import Scope
@@ -19,7 +20,9 @@ from app.settings.keys import Scope
 def routes(guard: Callable[[Scope], Guard]) -> list[ControllerRouterHandler]:
     """All endpoints; ``guard`` makes the one that asks for a key with a scope."""
     v1 = Router(
-        "/v1", route_handlers=[CompletionsController, ChatController, ModelsController], guards=[guard("infer")]
+        "/v1",
+        route_handlers=[CompletionsController, ChatController, ResponsesController, ModelsController],
+        guards=[guard("infer")],
     )
     admin = Router(
         "/admin", route_handlers=[AdminController, AdminModelsController], guards=[guard("admin"), own_pages_only]

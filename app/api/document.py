@@ -3,7 +3,7 @@
 Litestar writes the paths. The schemas are msgspec's own: Litestar's leave out bounds that are 0 and those of items.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from litestar import Request, Response, Router
@@ -20,7 +20,13 @@ from app.schemas.chat import ChatChunk, ChatCompletion, ChatRequest
 from app.schemas.completions import Completion, CompletionRequest
 from app.schemas.errors import ErrorBody
 from app.schemas.models import Health, ModelCard, ModelList
+from app.schemas.response_events import ResponseStreamEvent
+from app.schemas.response_items import InputItem, ItemReference
+from app.schemas.response_tools import Tool
+from app.schemas.responses import InputTokens, ResponseDeleted, ResponseItemList, ResponseObject, ResponseRequest
 
+ITEMS = (*get_args(InputItem), ItemReference)
+"""What the input of a response is made of; its structs are told apart by hand, so they are no union."""
 WIRE = (
     AdminEvent,
     AdminMemory,
@@ -37,9 +43,17 @@ WIRE = (
     ModelCard,
     ModelList,
     PullProgress,
+    InputTokens,
+    *ITEMS,
+    ResponseDeleted,
+    ResponseItemList,
+    ResponseObject,
+    ResponseRequest,
 )
-STREAMED = ("/v1/completions", "/v1/chat/completions")
-TABLES = {"CompletionRequest": fields.COMPLETION, "ChatRequest": fields.CHAT}
+EVENTS = "ResponseStreamEvent"
+REFERENCE = "#/components/schemas/{name}"
+STREAMED = ("/v1/completions", "/v1/chat/completions", "/v1/responses")
+TABLES = {"CompletionRequest": fields.COMPLETION, "ChatRequest": fields.CHAT, "ResponseRequest": fields.RESPONSE}
 
 
 def openapi() -> OpenAPIConfig:
@@ -60,12 +74,23 @@ def openapi() -> OpenAPIConfig:
 
 def document(written: dict[str, Any]) -> dict[str, Any]:
     """Litestar's document with exact schemas, every request field described."""
-    _, schemas = msgspec.json.schema_components(WIRE, ref_template="#/components/schemas/{name}")
+    told, schemas = msgspec.json.schema_components((*WIRE, ResponseStreamEvent, Tool), ref_template=REFERENCE)
+    schemas[EVENTS], tool = told[-2:]
+    properties = schemas["ResponseRequest"]["properties"]
+    _items(properties["tools"], tool)
+    _items(properties["input"], {"anyOf": [{"$ref": REFERENCE.format(name=item.__name__)} for item in ITEMS]})
     for name, table in TABLES.items():
         for field in table:
             schemas[name]["properties"][field.name].setdefault("description", field.note)
     paths = _streams(_actions(written["paths"]))
     return {**written, "paths": paths, "components": {**written["components"], "schemas": schemas}}
+
+
+def _items(field: dict[str, Any], known: dict[str, Any]) -> None:
+    """Say what an open list is made of; items of other types are skipped or refused by name."""
+    for kind in field["anyOf"]:
+        if kind.get("type") == "array":
+            kind["items"] = known
 
 
 def _actions(paths: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +111,8 @@ def _streams(paths: dict[str, Any]) -> dict[str, Any]:
     for path in STREAMED:
         post = told[path]["post"]
         answer = post["responses"]["200"]
-        content = {**answer["content"], "text/event-stream": {}}
+        events = {"schema": {"$ref": REFERENCE.format(name=EVENTS)}} if path == "/v1/responses" else {}
+        content = {**answer["content"], "text/event-stream": events}
         responses = {**post["responses"], "200": {**answer, "content": content}}
         told[path] = {**told[path], "post": {**post, "responses": responses}}
     return told

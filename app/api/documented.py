@@ -9,7 +9,7 @@ FAILURES = {
     400: "A field is wrong, `param` names it; or the model cannot be served.",
     401: "The API key is missing or unknown.",
     403: "The key or the model's licence does not allow it.",
-    404: "No such model.",
+    404: "No such model, or no such response.",
     413: "The body is too large.",
     429: "Too many requests are waiting; `Retry-After` says when to try again.",
     500: "The service failed.",

@@ -25,6 +25,7 @@ STATUS: dict[type[errors.SwitchyardError], int] = {
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.ModelNotFound: 404,
+    errors.ResponseNotFound: 404,
     errors.Conflict: 409,
     errors.QueueFull: 429,
     errors.EngineFailed: 500,
@@ -79,6 +80,16 @@ def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[Error
     status, headers, body = refusal(error, request_id(request.scope))
     record_of(request.scope).error = body.error.code
     return Response(body, status_code=status, headers=headers)
+
+
+def busy_is_unavailable(request: Request[Any, Any, Any], error: errors.QueueFull) -> Response[ErrorBody]:
+    """A full queue as 503, for a dialect whose clients show what a 503 says and hide what a 429 says (Codex).
+
+    The limits of a key stay what they are.
+    """
+    full = error.code == errors.QueueFull.code
+    shown = errors.Unavailable(error.message, code=error.code, retry_after=error.retry_after) if full else error
+    return _failed(request, shown)
 
 
 def _gone(_request: Request[Any, Any, Any], _error: ClientGone) -> Response[ErrorBody]:

@@ -63,7 +63,8 @@ class ChatJob(Struct, frozen=True, kw_only=True):
     """Answer a conversation through the model's chat template.
 
     ``variables`` are handed to the template as they are (``chat_template_kwargs``). ``thinking_budget`` is the number
-    of tokens after which a thought is closed.
+    of tokens after which a thought is closed. ``field`` is the request field that the conversation came in; one that is
+    ``truncated`` does without its oldest messages where the context cannot hold them.
     """
 
     decoding: Decoding
@@ -72,6 +73,8 @@ class ChatJob(Struct, frozen=True, kw_only=True):
     variables: dict[str, Any] = {}
     tools: ToolUse | None = None
     thinking_budget: int | None = None
+    field: str = "messages"
+    truncated: bool = False
 
 
 Job = CompletionJob | ChatJob

@@ -50,6 +50,12 @@ class GenerationStrategy:
                 stream.close()
             yield (*last, Completed(tally.usage(), tally.timings(waited)))
 
+    async def count(self, lease: PendingLease, job: Job) -> int:
+        """How many tokens the prompts of a job have; raises what :meth:`run` would raise for them."""
+        async with lease as held:
+            prompts, _ = await _prompts(held.engine, job)
+            return sum(map(len, prompts))
+
 
 async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...], Plan]:
     match job:
@@ -59,7 +65,7 @@ async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...
         case ChatJob():
             text = await chat.rendered(engine.tokenizer, job)
             plan = Plan(engine.tokenizer, job, text)
-            await check_length(engine, (text,), "messages")
+            await check_length(engine, (text,), job.field)
             return (await chat.encoded(engine.tokenizer, text),), plan
         case _:
             assert_never(job)
@@ -68,9 +74,10 @@ async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...
 def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], plan: Plan) -> tuple[Sequence, ...]:
     decoding = job.decoding
     limits.check_vocabulary(engine, decoding)
-    ends, field = engine.tokenizer.eos_ids, "messages"
     if isinstance(job, CompletionJob):
         ends, field = completion.ends(engine.tokenizer, job), "prompt"
+    else:
+        ends, field = engine.tokenizer.eos_ids, job.field
     return tuple(
         Sequence(
             prompt=prompt,

@@ -29,13 +29,17 @@ class Kind(Enum):
 
 
 class Field(Struct, frozen=True):
-    """One setting. ``type`` is what msgspec checks a value against; ``allowed`` says the same to a person."""
+    """One setting. ``type`` is what msgspec checks a value against; ``allowed`` says the same to a person.
+
+    A file that is ``made`` need not be there yet.
+    """
 
     name: str
     kind: Kind
     type: object
     optional: bool
     secret: bool
+    made: bool
     description: str
     allowed: str
 
@@ -78,10 +82,15 @@ def _field(name: str, hint: object) -> Field:
         kind=kind,
         type=hint,
         optional=optional,
-        secret=any(meta.extra is not None and meta.extra.get("secret") is True for meta in metas),
+        secret=_said(metas, "secret"),
+        made=_said(metas, "made"),
         description=next((meta.description for meta in metas if meta.description is not None), ""),
         allowed=_allowed(kind, inner, metas, optional=optional),
     )
+
+
+def _said(metas: list[Meta], word: str) -> bool:
+    return any(meta.extra is not None and meta.extra.get(word) is True for meta in metas)
 
 
 def _unwrap(hint: object) -> tuple[bool, object, list[Meta]]:
@@ -115,7 +124,7 @@ def _allowed(kind: Kind, inner: object, metas: list[Meta], *, optional: bool) ->
         Kind.TEXT: "a text that is not empty",
         Kind.TEXTS: "a list of texts that are not empty",
         Kind.PATHS: "a list of directories",
-        Kind.FILE: "a file",
+        Kind.FILE: "a file, which is made if it is missing" if _said(metas, "made") else "a file",
         Kind.CHOICE: "one of " + ", ".join(str(word) for word in get_args(inner)),
         Kind.NUMBER: "a whole number" + _bounds(metas),
         Kind.DECIMAL: "a number" + _bounds(metas),

@@ -118,6 +118,24 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prefix_cache: Annotated[Size, Meta(description="Bytes that prefix caches may hold, inside the memory budget.")] = (
         1 << 30
     )
+    response_store: Annotated[
+        Size,
+        Meta(
+            description="Bytes of responses (/v1/responses) that are kept for previous_response_id and item_reference; "
+            "those not used for longest make room. 0: none are kept."
+        ),
+    ] = 256 << 20
+    response_lifetime: Annotated[
+        Positive, Meta(description="Seconds after its last use for which a response is kept.")
+    ] = 604800.0
+    response_file: Annotated[
+        Path | None,
+        Meta(
+            description="File (SQLite) that responses are kept in, so that they survive a restart; none: in memory. "
+            "Services of one machine may share it.",
+            extra={"made": True},
+        ),
+    ] = None
     max_connections: Annotated[
         Count, Meta(description="Connections that may be open at once; one more is answered with 503 and closed.")
     ] = 1024

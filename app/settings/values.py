@@ -58,7 +58,7 @@ def from_toml(field: Field, value: object, where: str, base: Path) -> object:
     if field.kind is Kind.PATHS and isinstance(checked, tuple):
         return tuple(_directory(path, where, base) for path in checked)
     if isinstance(checked, Path):
-        return _file(checked, where, base)
+        return _new_file(checked, where, base) if field.made else _file(checked, where, base)
     return checked
 
 
@@ -79,6 +79,14 @@ def _directory(path: Path, where: str, base: Path) -> Path:
     if not full.is_dir():
         raise SettingsProblem(f"{where}: there is no directory {full}; create it or name another")
     return full.resolve()
+
+
+def _new_file(path: Path, where: str, base: Path) -> Path:
+    full = base / path.expanduser()
+    if not full.exists():
+        _directory(full.parent, where, base)
+        return full.resolve()
+    return _file(full, where, base)
 
 
 def _file(path: Path, where: str, base: Path) -> Path:

@@ -7,48 +7,64 @@ import msgspec
 import pytest
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import input_token_count_params, response_create_params
 
 from app.api.read import fields
 from app.errors import InvalidRequest
 from app.main import create_app
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest
+from app.schemas.responses import ResponseRequest
 from app.settings import Settings
 from tests.support import documents
 from tests.support.asgi import request
 
 KINDS = [
-    (fields.COMPLETION, CompletionRequest, completion_create_params, {}),
-    (fields.CHAT, ChatRequest, chat_create_params, {"messages": [{"role": "user", "content": "x"}]}),
+    (fields.COMPLETION, CompletionRequest, "CompletionCreateParams", completion_create_params, {}),
+    (
+        fields.CHAT,
+        ChatRequest,
+        "CompletionCreateParams",
+        chat_create_params,
+        {"messages": [{"role": "user", "content": "x"}]},
+    ),
+    (fields.RESPONSE, ResponseRequest, "ResponseCreateParams", response_create_params, {}),
 ]
 
 
-@pytest.mark.parametrize(("table", "struct", "sdk", "required"), KINDS)
-def test_every_field_of_the_sdk_stands_in_the_table(table, struct, sdk, required):
-    names = set(typing.get_type_hints(sdk.CompletionCreateParamsNonStreaming))
-    names |= set(typing.get_type_hints(sdk.CompletionCreateParamsStreaming))
+@pytest.mark.parametrize(("table", "struct", "params", "sdk", "required"), KINDS)
+def test_every_field_of_the_sdk_stands_in_the_table(table, struct, params, sdk, required):
+    names = set(typing.get_type_hints(getattr(sdk, f"{params}NonStreaming")))
+    names |= set(typing.get_type_hints(getattr(sdk, f"{params}Streaming")))
     assert len(names) > 15
     assert names - {field.name for field in table} == set()
 
 
-@pytest.mark.parametrize(("table", "struct", "sdk", "required"), KINDS)
-def test_table_and_struct_know_the_same_fields_once(table, struct, sdk, required):
+@pytest.mark.parametrize(("table", "struct", "params", "sdk", "required"), KINDS)
+def test_table_and_struct_know_the_same_fields_once(table, struct, params, sdk, required):
     names = [field.name for field in table]
     assert len(names) == len(set(names))
     assert set(names) == {field.name for field in msgspec.structs.fields(struct)}
 
 
-@pytest.mark.parametrize(("table", "struct", "sdk", "required"), KINDS)
-def test_a_refused_field_is_refused_and_its_harmless_values_are_not(table, struct, sdk, required):
+@pytest.mark.parametrize(("table", "struct", "params", "sdk", "required"), KINDS)
+def test_a_refused_field_is_refused_and_its_harmless_values_are_not(table, struct, params, sdk, required):
     for field in table:
         if field.verdict != "refused":
             continue
-        for value in ({"nothing": "like it"}, "nothing like it", 0, 1, True, [], [1]):
+        for value in ({"nothing": "like it"}, "nothing like it", 0, 1, 2, True, [], [1]):
+            if any(type(value) is type(it) and value == it for it in field.harmless):
+                continue
             with pytest.raises(InvalidRequest) as refused:
                 fields.refuse(msgspec.convert({**required, field.name: value}, struct), table)
             assert refused.value.param == field.name
         for value in (None, *field.harmless):
             fields.refuse(msgspec.convert({**required, field.name: value}, struct), table)
+
+
+def test_every_field_that_tokens_are_counted_with_stands_in_the_table():
+    names = set(typing.get_type_hints(input_token_count_params.InputTokenCountParams))
+    assert names - {field.name for field in fields.RESPONSE} == {"personality"}, "which is the service's own prompt"
 
 
 @pytest.mark.parametrize("table", documents.TABLES.values())
@@ -67,7 +83,11 @@ def test_the_documentation_is_up_to_date():
 def test_the_openapi_document_is_whole():
     document = documents.openapi()
     schemas = msgspec.json.decode(document)["components"]["schemas"]
-    for name, table in (("CompletionRequest", fields.COMPLETION), ("ChatRequest", fields.CHAT)):
+    for name, table in (
+        ("CompletionRequest", fields.COMPLETION),
+        ("ChatRequest", fields.CHAT),
+        ("ResponseRequest", fields.RESPONSE),
+    ):
         assert schemas[name]["properties"].keys() == {field.name for field in table}
         assert all(it["description"] for it in schemas[name]["properties"].values())
     referred = set(re.findall(rb'"#/components/schemas/(\w+)"', document))

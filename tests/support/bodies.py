@@ -7,14 +7,23 @@ from typing import Any
 
 import msgspec
 
-PATHS = {"/v1/completions": "CompletionRequest", "/v1/chat/completions": "ChatRequest"}
+PATHS = {
+    "/v1/completions": "CompletionRequest",
+    "/v1/chat/completions": "ChatRequest",
+    "/v1/responses": "ResponseRequest",
+}
 TEXTS = ("", "a", "Hello", " the", "\n", "\x00", "Grüße 日本語 🙂", "{{ 1/0 }}", "<|im_end|>", "0", "-1", "5m", "null")
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 5, 17, 257, 2**31, 2**63 - 1, -(2**63), 2**63, 10**40, 0.5, -0.0, 1e-320, 1e308),
     *("", "x" * 5000, [], [[]], [[[]]], [None], ["a", 1], {}, {"a": None}, {"type": "text"}, {"type": "nothing"}),
     *({"role": "user"}, [{"role": "user", "content": ""}], {"$ref": "#"}, {"1": -100, "2": 100}, {"999999": 1}),
 )
-GOOD: dict[str, Any] = {"prompt": ["Hello", "the"], "messages": [{"role": "user", "content": "Hello"}]}
+GOOD: dict[str, Any] = {
+    "prompt": ["Hello", "the"],
+    "messages": [{"role": "user", "content": "Hello"}],
+    "input": [{"role": "user", "content": "Hello"}],
+}
+LIMITS = {"prompt": "max_tokens", "messages": "max_tokens", "input": "max_output_tokens"}
 RAW = (
     *(b"NaN", b"-Infinity", b"1e999", b"-1e999", b"1180591620717411303424", b'"\\ud800"', b'"\xff"', b"00", b"'a'"),
     *(b"[" * 90 + b"]" * 90, b'{"a":' * 90 + b"1" + b"}" * 90, b'"' + b"y" * 100_000 + b'"', b"[1" * 9, b"\x00"),
@@ -36,8 +45,8 @@ class Bodies:
             yield path, self._mutated(self._body(self._schemas[PATHS[path]]["properties"]))
 
     def _body(self, properties: dict[str, Any]) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self._model, "max_tokens": self._rng.choice((1, 3, 8))}
-        required = "messages" if "messages" in properties else "prompt"
+        required = next(name for name in GOOD if name in properties)
+        body: dict[str, Any] = {"model": self._model, LIMITS[required]: self._rng.choice((1, 3, 8))}
         body[required] = self._rng.choice((GOOD[required], self.value(properties[required], 0)))
         for name in self._rng.sample(sorted(properties), self._rng.choice((0, 1, 1, 1, 2, 4))):
             odd = self._rng.random() < 0.25

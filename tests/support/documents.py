@@ -10,7 +10,7 @@ from app.main import create_app
 from app.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-TABLES = {"completions": fields.COMPLETION, "chat": fields.CHAT}
+TABLES = {"completions": fields.COMPLETION, "chat": fields.CHAT, "responses": fields.RESPONSE}
 
 
 def openapi() -> bytes:

@@ -62,11 +62,18 @@ async def _ask(http: httpx2.AsyncClient, outcome: Outcome, path: str, body: byte
     if answer.status_code not in {200, 400, 404}:
         return f"{answer.status_code}: {answer.text[:300]}"
     if answer.headers["content-type"].startswith("text/event-stream"):
-        return "" if answer.text.endswith("data: [DONE]\n\n") else f"a stream that ends so: {answer.text[-300:]}"
+        return "" if _ended(path, answer.text) else f"a stream that ends so: {answer.text[-300:]}"
     told = answer.json()
     if answer.status_code == 200:
-        return "" if told["choices"] else "no choices"
+        return "" if told["output" if path == "/v1/responses" else "choices"] else "no choices"
     error = told["error"]
     if set(error) != {"message", "type", "param", "code"} or not error["message"]:
         return f"an error of another shape: {error}"
     return ""
+
+
+def _ended(path: str, stream: str) -> bool:
+    if path == "/v1/responses":
+        last = stream.removesuffix("\n\n").rpartition("\n\n")[2]
+        return last.startswith(("event: response.completed\n", "event: response.incomplete\n"))
+    return stream.endswith("data: [DONE]\n\n")

@@ -75,6 +75,11 @@ class Caller:
         if isinstance(data, ModelField) and not self.allows(self._canonical(data.model)):
             raise Forbidden("This key may not use that model. GET /v1/models lists those it may.", param="model")
 
+    @property
+    def owner(self) -> bytes:
+        """What belongs to the key and to no other."""
+        return self._usage.key.digest
+
     def end(self) -> None:
         """The request has ended. Safe to call twice."""
         if self._open:
@@ -136,3 +141,9 @@ def caller_of(scope: Any) -> Caller | None:
     """The caller of a running request; None where no keys are needed."""
     caller = scope.get("state", {}).get("caller")
     return caller if isinstance(caller, Caller) else None
+
+
+def owner_of(scope: Any) -> bytes:
+    """Whose a request is, for what is kept apart by key; the same for everybody where no keys are needed."""
+    caller = caller_of(scope)
+    return b"" if caller is None else caller.owner

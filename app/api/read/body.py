@@ -63,7 +63,7 @@ def decode(body: bytes, type_: Any) -> Any:
     try:
         return msgspec.json.decode(body, type=type_, strict=True)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise invalid(str(error)) from None
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not valid UTF-8.") from None
     except msgspec.DecodeError as error:
@@ -80,14 +80,17 @@ def depth(body: bytes) -> int:
     return max(accumulate(map(STEPS.__getitem__, brackets)), default=0)
 
 
-def _invalid(text: str) -> InvalidRequest:
-    """``Expected `int`, got `str` - at `$.messages[0].name``` as a sentence and OpenAI's ``param``."""
+def invalid(text: str, within: str = "") -> InvalidRequest:
+    """``Expected `int`, got `str` - at `$.messages[0].name``` as a sentence and OpenAI's ``param``.
+
+    ``within`` is where what is wrong stands, if it is not the whole body.
+    """
     place = PLACE.search(text)
     problem = text if place is None else text[: place.start()]
-    steps = re.findall(r"[^.\[\]]+", place["path"]) if place else []
+    steps = [*within.split("."), *(re.findall(r"[^.\[\]]+", place["path"]) if place else [])]
     if missing := MISSING.search(problem):
         steps.append(missing["name"])
     if "..." in steps:
         steps = steps[: steps.index("...")]
-    param = ".".join(steps)
+    param = ".".join(step for step in steps if step)
     return InvalidRequest(f"{param}: {problem}." if param else f"The body is wrong: {problem}.", param=param or None)

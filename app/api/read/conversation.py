@@ -53,9 +53,9 @@ def continues(request: ChatRequest) -> bool:
     return go_on
 
 
-def variables(request: ChatRequest) -> dict[str, Any]:
+def variables(kwargs: dict[str, Any] | None, effort: str | None, *, enable_thinking: bool | None) -> dict[str, Any]:
     """What the template is given beside the messages. Raises :class:`InvalidRequest` for names that are its own."""
-    given = {} if request.chat_template_kwargs is None else request.chat_template_kwargs
+    given = {} if kwargs is None else kwargs
     for name in given:
         if name in TEMPLATE_OWN or not name.isidentifier():
             raise InvalidRequest(
@@ -64,10 +64,10 @@ def variables(request: ChatRequest) -> dict[str, Any]:
                 param=f"chat_template_kwargs.{name[:64]}",
             )
     told: dict[str, Any] = {}
-    if request.reasoning_effort is not None:
-        told["reasoning_effort"] = request.reasoning_effort
-    if request.enable_thinking is not None:
-        told["enable_thinking"] = request.enable_thinking
-    elif request.reasoning_effort == "none":
+    if effort is not None:
+        told["reasoning_effort"] = effort
+    if enable_thinking is not None:
+        told["enable_thinking"] = enable_thinking
+    elif effort == "none":
         told["enable_thinking"] = False
     return told | given

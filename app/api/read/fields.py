@@ -112,6 +112,8 @@ STRUCTURE = (
     Field("guided_grammar", "honoured", "The older name of structured_outputs.grammar."),
 )
 
+THINKING = ("enable_thinking", "thinking_budget", "chat_template_kwargs")
+
 CHAT_EXTENSIONS = (
     Field("enable_thinking", "honoured", "Handed to the chat template."),
     Field("thinking_budget", "honoured", "Tokens of thought, after which the thought is closed."),
@@ -120,8 +122,59 @@ CHAT_EXTENSIONS = (
     Field("chat_template_kwargs", "honoured", "Variables for the chat template, never the template itself."),
 )
 
+RESPONSE_SAMPLING = tuple(field for field in SHARED if field.name not in {"n", "stream", "stream_options"})
+
+RESPONSE_ONLY = (
+    Field("input", "honoured", "A text, or items: messages, calls and their outputs, thoughts, item references."),
+    Field("instructions", "honoured", "A system turn before all others; not inherited from a previous response."),
+    Field("previous_response_id", "honoured", "Go on after a response that is kept; 404 for one that is not."),
+    Field("store", "honoured", "True by default: the response is kept within the setting response_store."),
+    Field("stream", "honoured", "Server-sent events, each with its name and number."),
+    Field("max_output_tokens", "honoured", "An upper bound; by default, as with -1, all that the context holds."),
+    Field("text", "honoured", "format: text, json_object or json_schema, held by grammar; verbosity has no effect."),
+    Field("reasoning", "honoured", "effort, as in chat completions; summary: thoughts are told as a summary too."),
+    Field(
+        "include",
+        "honoured",
+        "message.output_text.logprobs; reasoning.encrypted_content: signed thoughts. Others have no effect.",
+    ),
+    Field("top_logprobs", "honoured", "0 to 20 alternatives; above 0 log probabilities come without being included."),
+    Field("tools", "honoured", "function, namespace, custom; those that a service would run are left out beside them."),
+    Field(
+        "tool_choice", "honoured", "none, auto, required, a function, a custom tool, allowed_tools; held by grammar."
+    ),
+    Field("parallel_tool_calls", "honoured", "True by default; false ends the answer after one call."),
+    Field("truncation", "honoured", "auto: the oldest items are left out where the context cannot hold all."),
+    Field("metadata", "honoured", "Kept with the response and told with it."),
+    Field("access_programs", "accepted", "No effect: there are none."),
+    Field("client_metadata", "accepted", "No effect: answers do not depend on who asks."),
+    Field("image", "accepted", "No effect: no image is made or read."),
+    Field("max_tool_calls", "accepted", "No effect: it bounds tools that a service runs, and this one runs none."),
+    Field("prompt_cache_key", "accepted", "No effect: requests with equal prefixes share them anyway."),
+    Field("prompt_cache_options", "accepted", "No effect: prefixes are shared for as long as memory allows."),
+    Field("prompt_cache_retention", "accepted", "No effect: prefixes are shared for as long as memory allows."),
+    Field("safety_identifier", "accepted", "No effect: answers do not depend on who asks."),
+    Field("service_tier", "accepted", "No effect: there is one tier, default."),
+    Field("stream_options", "accepted", "No effect: usage is always told, and events are not padded."),
+    Field("background", "refused", "Responses are made while the client waits; send false or leave it out.", (False,)),
+    Field("background_options", "refused", "Responses are made while the client waits; leave it out."),
+    Field("context_management", "refused", "Conversations are not compacted; leave it out, or send truncation: auto."),
+    Field("conversation", "refused", "There are no conversation objects; send previous_response_id or all items."),
+    Field("moderation", "refused", "There is no moderation model; leave moderation out."),
+    Field("prompt", "refused", "There are no prompt templates; send instructions and input."),
+    Field("n", "refused", "A response has one answer; send the request again for another.", (1,)),
+    Field("response_format", "refused", "Its name is text.format here."),
+)
+
 COMPLETION = SHARED + COMPLETION_ONLY + COMPLETION_EXTENSIONS + EXTENSIONS + STRUCTURE
 CHAT = SHARED + CHAT_ONLY + EXTENSIONS + STRUCTURE + CHAT_EXTENSIONS
+RESPONSE = (
+    RESPONSE_ONLY
+    + RESPONSE_SAMPLING
+    + EXTENSIONS
+    + STRUCTURE
+    + tuple(it for it in CHAT_EXTENSIONS if it.name in THINKING)
+)
 
 
 def refuse(request: Struct, table: tuple[Field, ...]) -> None:

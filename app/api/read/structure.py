@@ -7,9 +7,9 @@ from app.errors import InvalidRequest
 from app.schemas.structure import JSONObjectFormat, JSONSchema, JSONSchemaFormat, StructureFields
 
 
-def grammar(request: StructureFields) -> Grammar | None:
-    """The one that is asked for; None for free text. Raises :class:`InvalidRequest` if several are."""
-    asked = [it for it in (_format(request), *_outputs(request), *_guided(request)) if it is not None]
+def grammar(request: StructureFields, form: Grammar | None = None) -> Grammar | None:
+    """The one that is asked for, ``form`` or another; None for free text. Raises :class:`InvalidRequest` for two."""
+    asked = [it for it in (form, _format(request), *_outputs(request), *_guided(request)) if it is not None]
     if len(asked) > 1:
         first, second = asked[0].param.split(".")[0], asked[1].param
         raise InvalidRequest(f"{second} and {first} exclude each other; leave one of them out.", param=second)
@@ -25,7 +25,7 @@ def _format(request: StructureFields) -> Grammar | None:
     param = "response_format.json_schema.schema"
     if asked.json_schema.schema is None:
         raise InvalidRequest("response_format of type json_schema needs a schema.", param=param)
-    return _schema(asked.json_schema.schema, param)
+    return schema(asked.json_schema.schema, param)
 
 
 def _outputs(request: StructureFields) -> list[Grammar]:
@@ -34,7 +34,7 @@ def _outputs(request: StructureFields) -> list[Grammar]:
         return []
     name = "structured_outputs"
     found = [Grammar("json_object", param=f"{name}.json_object")] if asked.json_object else []
-    found += [] if asked.json is None else [_schema(asked.json, f"{name}.json")]
+    found += [] if asked.json is None else [schema(asked.json, f"{name}.json")]
     found += [] if asked.regex is None else [Grammar("regex", asked.regex, param=f"{name}.regex")]
     found += [] if asked.choice is None else [_choice(asked.choice, f"{name}.choice")]
     found += [] if asked.grammar is None else [Grammar("lark", asked.grammar, param=f"{name}.grammar")]
@@ -45,22 +45,22 @@ def _outputs(request: StructureFields) -> list[Grammar]:
 
 def _guided(request: StructureFields) -> list[Grammar]:
     """By vLLM's older names."""
-    found = [] if request.guided_json is None else [_schema(request.guided_json, "guided_json")]
+    found = [] if request.guided_json is None else [schema(request.guided_json, "guided_json")]
     found += [] if request.guided_regex is None else [Grammar("regex", request.guided_regex, param="guided_regex")]
     found += [] if request.guided_choice is None else [_choice(request.guided_choice, "guided_choice")]
     found += [] if request.guided_grammar is None else [Grammar("lark", request.guided_grammar, param="guided_grammar")]
     return found
 
 
-def _schema(schema: JSONSchema | str, param: str) -> Grammar:
-    """A schema may be spelt as JSON text where vLLM takes it so."""
-    if not isinstance(schema, str):
-        return Grammar("json_schema", msgspec.json.encode(schema).decode(), param=param)
+def schema(asked: JSONSchema | str, param: str) -> Grammar:
+    """JSON that follows a schema, which may be spelt as JSON text where vLLM takes it so."""
+    if not isinstance(asked, str):
+        return Grammar("json_schema", msgspec.json.encode(asked).decode(), param=param)
     try:
-        decoded = msgspec.json.decode(schema, type=JSONSchema)
+        decoded = msgspec.json.decode(asked, type=JSONSchema)
     except msgspec.DecodeError:
         raise InvalidRequest(f"{param} is not a JSON schema.", param=param) from None
-    return _schema(decoded, param)
+    return schema(decoded, param)
 
 
 def _choice(texts: list[str], param: str) -> Grammar:

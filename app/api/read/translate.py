@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from app.api.read import calling, conversation, fields, prompts, structure
 from app.api.read.durations import seconds
+from app.engine.grammar import Grammar
 from app.errors import InvalidRequest
 from app.generation.job import ChatJob, CompletionJob, Decoding
 from app.schemas.chat import ChatRequest
@@ -46,9 +47,10 @@ def completion(request: CompletionRequest, entry: ModelEntry, settings: Settings
             param="echo",
         )
     _choices(best_of, settings, "n" if request.best_of is None else "best_of")
+    _stream_options(request)
     max_tokens = _first(request.max_tokens, entry.max_tokens, default=COMPLETION_TOKENS)
     return CompletionJob(
-        decoding=_decoding(request, entry, max_tokens, n=n, best_of=best_of, logprobs=request.logprobs),
+        decoding=decoding(request, entry, max_tokens, n=n, best_of=best_of, logprobs=request.logprobs),
         prompts=prompts.normalise(request.prompt),
         echo=_first(request.echo, default=False),
         suffix=None if request.suffix == "" else request.suffix,
@@ -60,6 +62,7 @@ def chat(request: ChatRequest, entry: ModelEntry, settings: Settings) -> ChatJob
     fields.refuse(request, fields.CHAT)
     n = _first(request.n, default=1)
     _choices(n, settings, "n")
+    _stream_options(request)
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs: true.", param="top_logprobs")
     alternatives = _first(request.top_logprobs, default=0) if request.logprobs else None
@@ -68,25 +71,31 @@ def chat(request: ChatRequest, entry: ModelEntry, settings: Settings) -> ChatJob
         param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
         raise InvalidRequest(f"{param} must be at least 1, or -1 for as many as the context holds.", param=param)
     return ChatJob(
-        decoding=_decoding(request, entry, max_tokens, n=n, best_of=n, logprobs=alternatives),
+        decoding=decoding(request, entry, max_tokens, n=n, best_of=n, logprobs=alternatives),
         messages=conversation.checked(request.messages),
         continue_final=conversation.continues(request),
-        variables=conversation.variables(request),
+        variables=conversation.variables(
+            request.chat_template_kwargs, request.reasoning_effort, enable_thinking=request.enable_thinking
+        ),
         tools=calling.tool_use(request, entry),
         thinking_budget=request.thinking_budget,
     )
 
 
-def _decoding(
+def decoding(
     request: GenerationFields,
     entry: ModelEntry,
     max_tokens: int,
     *,
-    n: int,
-    best_of: int,
+    n: int = 1,
+    best_of: int = 1,
     logprobs: int | None,
+    form: Grammar | None = None,
 ) -> Decoding:
-    _stream_options(request)
+    """How every choice is generated, in all dialects.
+
+    ``max_tokens`` may be ``UNBOUNDED``; ``form`` holds the answer where the request says so in a field of its own.
+    """
     min_tokens = _first(request.min_tokens, default=0)
     if max_tokens != UNBOUNDED and min_tokens > max_tokens:
         raise InvalidRequest(
@@ -103,7 +112,7 @@ def _decoding(
         n=n,
         best_of=best_of,
         logprobs=logprobs,
-        grammar=structure.grammar(request),
+        grammar=structure.grammar(request, form),
     )
 
 

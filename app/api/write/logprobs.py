@@ -17,7 +17,7 @@ def chat_logprobs(tokens: tuple[TokenLogprob, ...]) -> ChatLogprobs:
             ChatTokenLogprob(
                 token=label(token),
                 bytes=_bytes(token),
-                logprob=_finite(LOWEST if token.logprob is None else token.logprob),
+                logprob=score(token),
                 top_logprobs=[
                     ChatTopLogprob(token=label(it), bytes=_bytes(it), logprob=_finite(it.logprob)) for it in token.top
                 ],
@@ -67,6 +67,11 @@ def label(token: TokenLogprob | Alternative, prefix: str = "") -> str:
     except UnicodeDecodeError:
         return prefix + "".join(f"\\x{byte:02x}" for byte in token.bytes)
     return token.text
+
+
+def score(token: TokenLogprob | Alternative) -> float:
+    """The token's log probability as JSON can say it."""
+    return _finite(LOWEST if token.logprob is None else token.logprob)
 
 
 def _top(token: TokenLogprob) -> dict[str, float] | None:

@@ -68,9 +68,10 @@ class Choice:
 
 
 class Transcript:
-    """What has been told so far."""
+    """What has been told so far: ``events`` one by one, and what they make of each choice."""
 
     def __init__(self) -> None:
+        self.events: list[Event] = []
         self._choices: dict[int, Choice] = {}
         self._usage: Usage | None = None
 
@@ -84,6 +85,7 @@ class Transcript:
 
     def add(self, event: Event) -> None:
         """Take in one more event."""
+        self.events.append(event)
         match event:
             case Started():
                 pass
