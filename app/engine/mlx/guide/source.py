@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 from llguidance import LLMatcher, regex_to_lark
-from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from app.engine.grammar import Grammar
+from app.engine.mlx.guide.gbnf import is_gbnf
+from app.engine.mlx.guide.lexemes import lark
 from app.errors import InvalidRequest
 
 WHITESPACE = r"[ \t\n\r]{1,48}"
@@ -47,8 +48,7 @@ def _spelt(grammar: Grammar) -> str:
             texts = json.loads(grammar.source)
             told = LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(t, ensure_ascii=False) for t in texts))
         case "lark":
-            gbnf = "::=" in grammar.source
-            told = LLMatcher.grammar_from_lark(gbnf_to_lark(grammar.source) if gbnf else grammar.source)
+            told = LLMatcher.grammar_from_lark(lark(grammar.source) if is_gbnf(grammar.source) else grammar.source)
     return told
 
 
