@@ -9,6 +9,7 @@ from app.api.endpoints.admin import AdminController, AdminModelsController
 from app.api.endpoints.chat import ChatController
 from app.api.endpoints.completions import CompletionsController
 from app.api.endpoints.health import HealthController
+from app.api.endpoints.messages import MessagesController
 from app.api.endpoints.models import ModelsController
 from app.api.endpoints.page import PageController
 from app.api.endpoints.responses import ResponsesController
@@ -19,11 +20,8 @@ from app.settings.keys import Scope
 
 def routes(guard: Callable[[Scope], Guard]) -> list[ControllerRouterHandler]:
     """All endpoints; ``guard`` makes the one that asks for a key with a scope."""
-    v1 = Router(
-        "/v1",
-        route_handlers=[CompletionsController, ChatController, ResponsesController, ModelsController],
-        guards=[guard("infer")],
-    )
+    dialects = [CompletionsController, ChatController, ResponsesController, MessagesController]
+    v1 = Router("/v1", route_handlers=[*dialects, ModelsController], guards=[guard("infer")])
     admin = Router(
         "/admin", route_handlers=[AdminController, AdminModelsController], guards=[guard("admin"), own_pages_only]
     )

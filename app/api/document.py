@@ -14,7 +14,8 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from app import __version__
 from app.api.endpoints.actions import ACTIONS
-from app.api.read import fields
+from app.api.read import anthropic_fields, fields
+from app.schemas import anthropic, anthropic_answer
 from app.schemas.admin import AdminEvent, AdminMemory, AdminModel, AdminModels, Deleted, PullProgress
 from app.schemas.chat import ChatChunk, ChatCompletion, ChatRequest
 from app.schemas.completions import Completion, CompletionRequest
@@ -32,16 +33,27 @@ WIRE = (
     AdminMemory,
     AdminModel,
     AdminModels,
+    anthropic_answer.AnthropicError,
+    anthropic_answer.AnthropicMessage,
+    anthropic_answer.BlockDelta,
+    anthropic_answer.BlockStart,
+    anthropic_answer.BlockStop,
     ChatChunk,
     ChatCompletion,
     ChatRequest,
     Completion,
     CompletionRequest,
+    anthropic.CountTokensRequest,
     Deleted,
     ErrorBody,
     Health,
+    anthropic_answer.MessageDelta,
+    anthropic_answer.MessageStart,
+    anthropic_answer.MessageStop,
+    anthropic.MessagesRequest,
     ModelCard,
     ModelList,
+    anthropic_answer.Ping,
     PullProgress,
     InputTokens,
     *ITEMS,
@@ -49,11 +61,18 @@ WIRE = (
     ResponseItemList,
     ResponseObject,
     ResponseRequest,
+    anthropic_answer.TokenCount,
 )
 EVENTS = "ResponseStreamEvent"
 REFERENCE = "#/components/schemas/{name}"
-STREAMED = ("/v1/completions", "/v1/chat/completions", "/v1/responses")
-TABLES = {"CompletionRequest": fields.COMPLETION, "ChatRequest": fields.CHAT, "ResponseRequest": fields.RESPONSE}
+STREAMED = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages")
+TABLES = {
+    "CompletionRequest": fields.COMPLETION,
+    "ChatRequest": fields.CHAT,
+    "ResponseRequest": fields.RESPONSE,
+    "CountTokensRequest": anthropic_fields.COUNT_TOKENS,
+    "MessagesRequest": anthropic_fields.MESSAGES,
+}
 
 
 def openapi() -> OpenAPIConfig:
@@ -80,7 +99,7 @@ def document(written: dict[str, Any]) -> dict[str, Any]:
     _items(properties["tools"], tool)
     _items(properties["input"], {"anyOf": [{"$ref": REFERENCE.format(name=item.__name__)} for item in ITEMS]})
     for name, table in TABLES.items():
-        for field in table:
+        for field in (it for it in table if "." not in it.name):
             schemas[name]["properties"][field.name].setdefault("description", field.note)
     paths = _streams(_actions(written["paths"]))
     return {**written, "paths": paths, "components": {**written["components"], "schemas": schemas}}

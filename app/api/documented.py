@@ -3,6 +3,7 @@
 from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Struct
 
+from app.schemas.anthropic_answer import AnthropicError
 from app.schemas.errors import ErrorBody
 
 FAILURES = {
@@ -16,6 +17,11 @@ FAILURES = {
     503: "Not now; `Retry-After` says when to try again.",
 }
 
+ANTHROPIC_FAILURES = {
+    429: "The key has used up what it may; `Retry-After` says when to try again.",
+    529: "Too many requests are waiting; `Retry-After` says when to try again.",
+}
+
 
 def responses(answer: type[Struct]) -> dict[int, ResponseSpec]:
     """``answer`` with status 200, and every failure in its one shape."""
@@ -26,6 +32,20 @@ def responses(answer: type[Struct]) -> dict[int, ResponseSpec]:
         'one `data:` line per chunk, then `data: [DONE]`; or `data: {"error": ...}` and no `[DONE]`.',
     )
     return {200: whole, **failures(*FAILURES)}
+
+
+def anthropic_responses(answer: type[Struct], *, streamed: bool = True) -> dict[int, ResponseSpec]:
+    """``answer`` with status 200, and every failure in Anthropic's shape."""
+    told = "The answer."
+    if streamed:
+        told += (
+            " With `stream: true` the same as `text/event-stream`: `message_start`, the blocks, `message_delta`, "
+            "`message_stop`; or `error` as the last event."
+        )
+    whole = ResponseSpec(answer, generate_examples=False, description=told)
+    texts = {code: text for code, text in FAILURES.items() if code != 429} | ANTHROPIC_FAILURES
+    failed = {it: ResponseSpec(AnthropicError, generate_examples=False, description=text) for it, text in texts.items()}
+    return {200: whole, **failed}
 
 
 def admin_failures(*statuses: int) -> dict[int, ResponseSpec]:

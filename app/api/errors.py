@@ -4,6 +4,7 @@
 never to the client.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -11,12 +12,14 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 from litestar.types import ExceptionHandlersMap, Method
+from msgspec import Struct
 
 from app import errors
 from app.api import signpost
+from app.api.anthropic_errors import anthropic_error, anthropic_status, speaks_anthropic
 from app.api.observe.record import record_of
 from app.api.read.body import ClientGone
-from app.observability import request_id
+from app.observability import Scope, request_id
 from app.schemas.errors import ErrorBody, ErrorDetail
 
 STATUS: dict[type[errors.SwitchyardError], int] = {
@@ -61,12 +64,34 @@ def body_of(error: Exception, where: str) -> ErrorBody:
 
 
 def exception_handlers() -> ExceptionHandlersMap:
-    """What the application answers with, by exception class."""
-    return {HTTPException: _refused, ClientGone: _gone, Exception: _failed}
+    """What the application answers with, by exception class, in the dialect of who asked."""
+    return {HTTPException: _in_dialect(_refused), ClientGone: _in_dialect(_gone), Exception: _in_dialect(_failed)}
 
 
-def refusal(error: Exception, where: str) -> tuple[int, dict[str, str], ErrorBody]:
-    """Status, headers and body of an answer that tells of ``error``; see :func:`body_of`."""
+def refusal(error: Exception, scope: Scope) -> tuple[int, dict[str, str], Struct]:
+    """Status, headers and body of an answer that tells of ``error``, in the dialect of who asked."""
+    where = request_id(scope)
+    status, headers, body = _refusal(error, where)
+    if speaks_anthropic(scope):
+        return anthropic_status(status, body), {**headers, "request-id": where}, anthropic_error(body, where)
+    return status, headers, body
+
+
+def _in_dialect(
+    handler: Callable[[Request[Any, Any, Any], Any], Response[ErrorBody]],
+) -> Callable[[Request[Any, Any, Any], Any], Response[Any]]:
+    def handle(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
+        answer = handler(request, error)
+        if not speaks_anthropic(request.scope):
+            return answer
+        where, status = request_id(request.scope), anthropic_status(answer.status_code or 500, answer.content)
+        headers = {**answer.headers, "request-id": where}
+        return Response(anthropic_error(answer.content, where), status_code=status, headers=headers)
+
+    return handle
+
+
+def _refusal(error: Exception, where: str) -> tuple[int, dict[str, str], ErrorBody]:
     status = status_of(error) if isinstance(error, errors.SwitchyardError) else 500
     headers: dict[str, str] = {}
     if isinstance(error, errors.SwitchyardError) and error.retry_after is not None:
@@ -77,7 +102,7 @@ def refusal(error: Exception, where: str) -> tuple[int, dict[str, str], ErrorBod
 
 
 def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
-    status, headers, body = refusal(error, request_id(request.scope))
+    status, headers, body = _refusal(error, request_id(request.scope))
     record_of(request.scope).error = body.error.code
     return Response(body, status_code=status, headers=headers)
 

@@ -50,11 +50,13 @@ class GenerationStrategy:
                 stream.close()
             yield (*last, Completed(tally.usage(), tally.timings(waited)))
 
-    async def count(self, lease: PendingLease, job: Job) -> int:
-        """How many tokens the prompts of a job have; raises what :meth:`run` would raise for them."""
+    async def count(self, lease: PendingLease, job: ChatJob) -> int:
+        """The tokens of the prompt that the job has, however many the model's context holds."""
         async with lease as held:
-            prompts, _ = await _prompts(held.engine, job)
-            return sum(map(len, prompts))
+            tokenizer = held.engine.tokenizer
+            text = await chat.rendered(tokenizer, job)
+            Plan(tokenizer, job, text)  # raises for functions that the model cannot be told of
+            return len(await chat.encoded(tokenizer, text))
 
 
 async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...], Plan]:

@@ -13,7 +13,7 @@ from app.main import create_app
 from app.settings import ModelEntry, Settings
 from tests.support.house import scripted_memory, scripted_registry
 from tests.support.live import live
-from tests.support.scripted import BOS, ByteTokenizer, ScriptedLoader
+from tests.support.scripted import BOS, ByteTokenizer, Script, ScriptedLoader
 from tests.support.tiny import make_tiny
 
 THOUGHT = "I must look."
@@ -31,15 +31,15 @@ def two_steps(sequence: Sequence, _row: int) -> bytes:
 
 
 @contextmanager
-def scripted_caller(root: Path) -> Iterator[str]:
-    """Base URL of a server whose model ``org/tiny`` does ``two_steps``."""
+def scripted_caller(root: Path, script: Script = two_steps, *, context_length: int = 4096) -> Iterator[str]:
+    """Base URL of a server whose model ``org/tiny`` thinks, calls functions and follows ``script``."""
     tokenizer = ByteTokenizer(
         template_takes_tools=True, call_format="json_tools", thinking=Marks("<think>", "</think>")
     )
 
     @asynccontextmanager
     async def app() -> AsyncIterator[Litestar]:
-        loader = ScriptedLoader(scripted_memory(), script=two_steps, tokenizer=tokenizer)
+        loader = ScriptedLoader(scripted_memory(), script=script, tokenizer=tokenizer, context_length=context_length)
         async with scripted_registry(loader, root) as registry:
             yield create_app(Settings(), registry=registry)
 

@@ -5,12 +5,17 @@ from pathlib import Path
 import msgspec
 
 from app.api.document import document
-from app.api.read import fields
+from app.api.read import anthropic_fields, fields
 from app.main import create_app
 from app.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-TABLES = {"completions": fields.COMPLETION, "chat": fields.CHAT, "responses": fields.RESPONSE}
+TABLES = {
+    "completions": fields.COMPLETION,
+    "chat": fields.CHAT,
+    "responses": fields.RESPONSE,
+    "messages": anthropic_fields.MESSAGES,
+}
 
 
 def openapi() -> bytes:

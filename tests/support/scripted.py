@@ -282,8 +282,10 @@ class ScriptedLoader:
         seconds: float = 0.0,
         kv_bytes_per_token: int = 1,
         tokenizer: Tokenizer | None = None,
+        context_length: int = 4096,
     ) -> None:
         self.memory = ScriptedMemory() if memory is None else memory
+        self.context_length = context_length
         self.script = script
         self.tokenizer = tokenizer
         self.sizes = {} if sizes is None else dict(sizes)
@@ -310,6 +312,7 @@ class ScriptedLoader:
             self.script,
             nbytes=self.sizes.get(name, 100),
             kv_bytes_per_token=self.kv_bytes_per_token,
+            context_length=self.context_length,
             tokenizer=self.tokenizer,
             memory=self.memory,
             on_close=lambda: self.diary.append(("closed", name)),

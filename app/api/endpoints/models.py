@@ -1,17 +1,29 @@
-"""``GET /v1/models``."""
+"""``GET /v1/models``, for OpenAI's clients and for Anthropic's."""
 
+from datetime import UTC, datetime
 from typing import Any
 
-from litestar import Controller, Request, get
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 
+from app.api.anthropic_errors import speaks_anthropic
 from app.api.documented import failures
 from app.api.protect.access import caller_of
-from app.errors import ModelNotFound
+from app.errors import InvalidRequest, ModelNotFound
 from app.registry import status
 from app.registry.registry import ModelRegistry
+from app.schemas.anthropic_answer import AnthropicModel, AnthropicModelList
 from app.schemas.models import ModelCard, ModelList
+
+ALL = ResponseSpec(
+    ModelList,
+    generate_examples=False,
+    description="All of them; with the header `anthropic-version` as Anthropic lists them, by `limit`, `after_id` and "
+    "`before_id`.",
+)
+ONE = ResponseSpec(ModelCard, generate_examples=False, description="The model.")
 
 
 class ModelsController(Controller):
@@ -20,24 +32,47 @@ class ModelsController(Controller):
     path = "/models"
     tags = ("Models",)
 
-    @get("/", responses=failures(401), summary="List the models")
-    async def listed(self, request: Request[Any, Any, Any], registry: NamedDependency[ModelRegistry]) -> ModelList:
+    @get("/", responses={200: ALL, **failures(401)}, summary="List the models")
+    async def listed(self, request: Request[Any, Any, Any], registry: NamedDependency[ModelRegistry]) -> Response[Any]:
         """Every model on this machine and every configured one; any allowed hub repository may be asked for as well."""
         caller = caller_of(request.scope)
-        return ModelList(
-            data=[_wire(card) for card in await registry.list() if caller is None or caller.allows(card.id)]
-        )
+        cards = [card for card in await registry.list() if caller is None or caller.allows(card.id)]
+        if speaks_anthropic(request.scope):
+            return Response(_page([_anthropic(card) for card in cards], request.query_params))
+        return Response(ModelList(data=[_wire(card) for card in cards]))
 
-    @get("/{model:path}", responses=failures(400, 401, 404), summary="Look at one model")
+    @get("/{model:path}", responses={200: ONE, **failures(400, 401, 404)}, summary="Look at one model")
     async def one(
         self, request: Request[Any, Any, Any], model: FromPath[str], registry: NamedDependency[ModelRegistry]
-    ) -> ModelCard:
+    ) -> Response[Any]:
         """One model by its id or alias; slashes may be written as they are or as %2F."""
         name, caller = model.removeprefix("/"), caller_of(request.scope)
         if caller is not None and not caller.allows(registry.canonical(name)):
             raise ModelNotFound(f"There is no model {name!r} for this key. GET /v1/models lists those that there are.")
-        return _wire(await registry.get(name))
+        card = await registry.get(name)
+        return Response(_anthropic(card) if speaks_anthropic(request.scope) else _wire(card))
 
 
 def _wire(card: status.ModelCard) -> ModelCard:
     return ModelCard(id=card.id, created=card.created, owned_by=card.owned_by, aliases=card.aliases)
+
+
+def _anthropic(card: status.ModelCard) -> AnthropicModel:
+    return AnthropicModel(id=card.id, display_name=card.id, created_at=datetime.fromtimestamp(card.created, UTC))
+
+
+def _page(models: list[AnthropicModel], asked: Any) -> AnthropicModelList:
+    """The models after ``after_id`` or before ``before_id``, ``limit`` of them; all where nothing is asked."""
+    ids = [model.id for model in models]
+    for name in ("after_id", "before_id"):
+        if name in asked and asked[name] not in ids:
+            raise InvalidRequest(f"{name} must be the id of a model on the list.", param=name)
+    first = ids.index(asked["after_id"]) + 1 if "after_id" in asked else 0
+    last = ids.index(asked["before_id"]) if "before_id" in asked else len(ids)
+    limit = asked.get("limit", "1000")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= 1000):
+        raise InvalidRequest("limit must be a number from 1 to 1000.", param="limit")
+    found = models[first:last]
+    kept = found[-int(limit) :] if "before_id" in asked else found[: int(limit)]
+    ends = (kept[0].id, kept[-1].id) if kept else (None, None)
+    return AnthropicModelList(data=kept, has_more=len(kept) < len(found), first_id=ends[0], last_id=ends[1])

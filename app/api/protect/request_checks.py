@@ -126,7 +126,7 @@ def _as_get(scope: Scope, send: Send) -> tuple[Scope, Receive, Send]:
 
 async def _answer(scope: Scope, send: Send, failure: SwitchyardError) -> None:
     record_of(scope).error = failure.code
-    status, headers, body = refusal(failure, record_of(scope).id)
+    status, headers, body = refusal(failure, scope)
     raw = msgspec.json.encode(body)
     told = [(name.encode(), value.encode()) for name, value in headers.items()]
     told += [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode())]

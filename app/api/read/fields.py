@@ -178,9 +178,12 @@ RESPONSE = (
 
 
 def refuse(request: Struct, table: tuple[Field, ...]) -> None:
-    """Raise :class:`InvalidRequest` for the first refused field whose value is not a harmless one."""
+    """Raise :class:`InvalidRequest` for the first refused field whose value is not a harmless one.
+
+    Fields of objects inside the request (their names are dotted) are refused by whoever reads these.
+    """
     for field in table:
-        if field.verdict == "refused":
+        if field.verdict == "refused" and "." not in field.name:
             value = getattr(request, field.name)
             if value is not None and not any(type(it) is type(value) and it == value for it in field.harmless):
                 raise InvalidRequest(f"{field.name} is refused: {field.note}", param=field.name)

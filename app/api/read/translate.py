@@ -14,7 +14,7 @@ from app.generation.job import ChatJob, CompletionJob, Decoding
 from app.schemas.chat import ChatRequest
 from app.schemas.common import GenerationFields
 from app.schemas.completions import CompletionRequest
-from app.schemas.sampling import Sampling
+from app.schemas.sampling import Sampling, SamplingFields
 from app.settings import ModelEntry, Settings
 
 COMPLETION_TOKENS = 16
@@ -103,9 +103,9 @@ def decoding(
             param="min_tokens",
         )
     return Decoding(
-        sampling=_sampling(request, entry),
+        sampling=sampling(request, entry),
         max_tokens=None if max_tokens == UNBOUNDED else max_tokens,
-        stop=_stop(request.stop),
+        stop=stop_strings(request.stop, param="stop"),
         stop_token_ids=tuple(_first(request.stop_token_ids, default=[])),
         ignore_eos=_first(request.ignore_eos, default=False),
         min_tokens=min_tokens,
@@ -116,7 +116,8 @@ def decoding(
     )
 
 
-def _sampling(request: GenerationFields, entry: ModelEntry) -> Sampling:
+def sampling(request: SamplingFields, entry: ModelEntry) -> Sampling:
+    """How tokens are drawn, every default resolved."""
     unset = Sampling()
     temperature = _first(request.temperature, entry.temperature, default=unset.temperature)
     return Sampling(
@@ -141,12 +142,12 @@ def _logit_bias(bias: dict[str, float]) -> tuple[tuple[int, float], ...]:
     return tuple({int(key): value for key, value in bias.items()}.items())
 
 
-def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
+def stop_strings(stop: str | list[str] | None, *, param: str) -> tuple[str, ...]:
     """The texts in their order, each once; an empty one stops nothing."""
     asked = () if stop is None else (stop,) if isinstance(stop, str) else stop
     texts = tuple(dict.fromkeys(text for text in asked if text))
     if any(len(text) > MAX_STOP_CHARACTERS for text in texts):
-        raise InvalidRequest(f"A stop string may have {MAX_STOP_CHARACTERS} characters.", param="stop")
+        raise InvalidRequest(f"A stop string may have {MAX_STOP_CHARACTERS} characters.", param=param)
     return texts
 
 

@@ -47,24 +47,51 @@ class Call:
 
 
 @dataclass
-class Choice:
-    """One choice so far; ``reason`` is None while it grows."""
+class Said:
+    """Text of the answer, or of a thought, up to where the other or a call begins."""
 
+    thought: bool
     pieces: list[str] = field(default_factory=list)
-    thoughts: list[str] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self.pieces)
+
+
+@dataclass
+class Choice:
+    """One choice so far, its ``parts`` in their order; ``reason`` is None while it grows."""
+
+    parts: list[Said | Call] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: FinishReason | None = None
+    stop: str | None = None
 
     @property
     def text(self) -> str:
         """All of its text."""
-        return "".join(self.pieces)
+        return "".join(part.text for part in self.parts if isinstance(part, Said) and not part.thought)
 
     @property
     def reasoning(self) -> str:
         """All of its thoughts."""
-        return "".join(self.thoughts)
+        return "".join(part.text for part in self.parts if isinstance(part, Said) and part.thought)
+
+    @property
+    def calls(self) -> list[Call]:
+        """All of its calls."""
+        return [part for part in self.parts if isinstance(part, Call)]
+
+    def say(self, text: str, *, thought: bool) -> None:
+        """More text, or more of a thought."""
+        if not text:
+            return
+        last = self.parts[-1] if self.parts else None
+        if not isinstance(last, Said) or last.thought is not thought:
+            last = Said(thought)
+            self.parts.append(last)
+        last.pieces.append(text)
 
 
 class Transcript:
@@ -91,15 +118,16 @@ class Transcript:
                 pass
             case Delta(index=index, text=text, logprobs=logprobs, reasoning=thought):
                 choice = self._choices.setdefault(index, Choice())
-                choice.pieces.append(text)
-                choice.thoughts.append(thought)
+                choice.say(thought, thought=True)
+                choice.say(text, thought=False)
                 choice.logprobs.extend(logprobs)
             case ToolCallStarted(index=index, id=call_id, name=name):
-                self._choices.setdefault(index, Choice()).calls.append(Call(call_id, name))
+                self._choices.setdefault(index, Choice()).parts.append(Call(call_id, name))
             case ToolCallArguments(index=index, call=call, text=text):
                 self._choices[index].calls[call].pieces.append(text)
-            case Finished(index=index, reason=reason):
-                self._choices.setdefault(index, Choice()).reason = reason
+            case Finished(index=index, reason=reason, stop=stop):
+                choice = self._choices.setdefault(index, Choice())
+                choice.reason, choice.stop = reason, stop
             case Completed(usage=usage):
                 self._usage = usage
             case _:
