@@ -10,12 +10,12 @@ from time import perf_counter
 
 import pytest
 
-from app.cli import server
+from app.cli import listen
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import asyncio, sys
-from app.cli import server
+from app.cli import listen, server
 from app.settings import Settings
 
 async def app(scope, receive, send):
@@ -35,7 +35,7 @@ async def app(scope, receive, send):
         await asyncio.sleep(0.05)
 
 settings = Settings(port=0, stop_grace=float(sys.argv[1]))
-socks = server.bind(settings.host, settings.port)
+socks = listen.bind(settings.host, settings.port)
 server.run(app, socks, settings, server.Hooks(on_ready=lambda: print(socks[0].getsockname()[1], flush=True)))
 print("ended", flush=True)
 """
@@ -121,7 +121,7 @@ def test_a_service_that_cannot_start_says_so():
 
 @contextmanager
 def listening(host: str, port: int = 0) -> Iterator[list[socket.socket]]:
-    socks = server.bind(host, port)
+    socks = listen.bind(host, port)
     try:
         yield socks
     finally:
@@ -158,7 +158,7 @@ def test_a_port_that_is_taken_in_one_family_is_taken(capsys):
         if family == socket.AF_INET6 and not has_ipv6():
             continue
         with socket.create_server((address, 0), family=family) as other, pytest.raises(SystemExit):
-            server.bind("localhost", other.getsockname()[1])
+            listen.bind("localhost", other.getsockname()[1])
         assert "is in use" in capsys.readouterr().err
 
 
@@ -166,11 +166,44 @@ def test_a_family_that_is_missing_is_left_out(monkeypatch):
     def absent(address, port, *, alone):
         if ":" in address:
             raise OSError(errno.EADDRNOTAVAIL, "no such address")
-        return listen(address, port, alone=alone)
+        return really(address, port, alone=alone)
 
-    listen = server._listen
-    monkeypatch.setattr(server, "_listen", absent)
+    really = listen._listen
+    monkeypatch.setattr(listen, "_listen", absent)
     with listening("localhost") as socks:
         assert [sock.getsockname()[0] for sock in socks] == ["127.0.0.1"]
     with pytest.raises(SystemExit):
-        server.bind("::1", 0)
+        listen.bind("::1", 0)
+
+
+class Sharing(socket.socket):
+    """A socket that lets others have its port in other words, as all do on BSD and macOS."""
+
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+@pytest.mark.parametrize("ours", ["127.0.0.1", "0.0.0.0", "localhost"])
+@pytest.mark.parametrize("theirs", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_somebody_answers_on_is_taken_although_it_could_be_bound(monkeypatch, capsys, ours, theirs):
+    with Sharing(socket.AF_INET, socket.SOCK_STREAM) as other:
+        other.bind((theirs, 0))
+        other.listen()
+        monkeypatch.setattr(listen.socket, "socket", Sharing)
+        with pytest.raises(SystemExit) as end:
+            listen.bind(ours, other.getsockname()[1])
+        assert end.value.code == 3
+        assert "is in use; stop the program" in capsys.readouterr().err
+    with listening(ours, 0):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("system", "port", "named"), [("darwin", 5000, True), ("darwin", 8000, False), ("linux", 5000, False)]
+)
+def test_airplay_is_named_where_it_is_likely(monkeypatch, system, port, named):
+    monkeypatch.setattr(listen.sys, "platform", system)
+    said = listen.why_not(OSError(errno.EADDRINUSE, "in use"), "127.0.0.1", port)
+    assert ("AirPlay" in said) is named
+    assert "--port" in said

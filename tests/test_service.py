@@ -1,14 +1,24 @@
+import os
+import shutil
 import socket
+import ssl
+import subprocess
+import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
 from msgspec import structs
 
-from app.cli.checkup import findings
+from app.cli import checkup
+from app.cli.checkup import GIB, findings
 from app.cli.exits import Exit
 from app.cli.exposure import is_loopback
 from app.cli.root import switchyard
+from app.engine.mlx.memory import MLXGauge
 from app.settings import Settings
 
 HERE = Settings(offline=True)
@@ -44,9 +54,104 @@ def test_the_doctor_sees_a_port_that_is_taken(tmp_path):
         assert found(structs.replace(HERE, port=taken.getsockname()[1]), tmp_path)["port"] == "look"
 
 
-def test_the_doctor_sees_a_hub_that_is_away(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert found(Settings(), tmp_path)["hub"] == "look"
+def run_doctor(**environ):
+    """In a process of its own: the hub's client reads its variables when it is imported."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith(("SWITCHYARD_", "HF_", "SSL_"))}
+    done = subprocess.run([sys.executable, "-m", "app", "doctor"], env=known | environ, capture_output=True, text=True)
+    return {line.split()[1]: line for line in done.stdout.splitlines()} | {"code": done.returncode}
+
+
+def test_the_doctor_sees_a_hub_that_is_away():
+    told = run_doctor(HF_ENDPOINT="http://127.0.0.1:9")
+    assert told["hub"].startswith("look")
+    assert "cannot be reached" in told["hub"]
+    assert told["code"] == 0
+
+
+def test_the_doctor_asks_with_the_certificates_of_a_download(tmp_path):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-nodes", "-days", "1", "-newkey", "rsa:2048", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_address[1]}"
+        refused = run_doctor(HF_ENDPOINT=url)["hub"]
+        assert refused.startswith("look")
+        assert "is not trusted here: self-signed certificate" in refused
+        assert "SSL_CERT_FILE" in refused
+        assert run_doctor(HF_ENDPOINT=url, SSL_CERT_FILE=str(certificate))["hub"].startswith("ok")
+        server.shutdown()
+
+
+MAC = {"arm64": ("arm64", "15.1"), "intel": ("x86_64", "15.1"), "old": ("arm64", "13.6.9"), "rosetta": ("x86_64", "")}
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [("arm64", "ok"), ("intel", "bad"), ("old", "bad"), ("rosetta", "bad")])
+def test_the_doctor_knows_pythons_that_mlx_cannot_use(tmp_path, monkeypatch, kind, verdict):
+    machine, version = MAC[kind]
+    monkeypatch.setattr(checkup.sys, "platform", "darwin")
+    monkeypatch.setattr(checkup, "SYSCTL", "/bin/false")
+    monkeypatch.setattr(checkup.platform, "machine", lambda: machine)
+    monkeypatch.setattr(checkup.platform, "mac_ver", lambda: (version, ("", "", ""), machine))
+    assert checkup._python().verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("printed", "verdict", "words"),
+    [
+        ("0", "ok", "the system's own"),
+        ("", "ok", "the system's own"),
+        ("20480", "ok", "20480 MiB"),
+        ("30000", "look", "leaves"),
+    ],
+)
+def test_the_doctor_says_what_the_wired_limit_means(tmp_path, monkeypatch, printed, verdict, words):
+    sysctl = tmp_path / "sysctl"
+    sysctl.write_text(f'#!/bin/sh\n[ "$*" = "-n iogpu.wired_limit_mb" ] && echo "{printed}"\n')
+    sysctl.chmod(0o755)
+    monkeypatch.setattr(checkup, "SYSCTL", str(sysctl))
+    monkeypatch.setattr(checkup.psutil, "virtual_memory", lambda: Memory(32 * GIB, 16 * GIB))
+    seen = checkup._wired()
+    assert (seen.verdict, words in seen.said) == (verdict, True)
+    assert "iogpu.wired_limit_mb=N" in seen.said
+
+
+class Memory(NamedTuple):
+    total: int
+    available: int
+
+
+@pytest.mark.parametrize(
+    ("budget", "verdict", "words"),
+    [
+        (None, "ok", "models can have 22.0 GiB, the budget is 16.5 GiB"),
+        (20 * GIB, "ok", "the budget is 20.0 GiB"),
+        (24 * GIB, "look", "more than the GPU may use"),
+        (40 * GIB, "bad", "lower memory_budget"),
+    ],
+)
+def test_the_doctor_says_the_budget_that_the_service_takes(monkeypatch, budget, verdict, words):
+    monkeypatch.setattr(checkup.psutil, "virtual_memory", lambda: Memory(32 * GIB, 30 * GIB))
+    seen = checkup._memory(structs.replace(HERE, memory_budget=budget), 22 * GIB)
+    assert seen.verdict == verdict
+    assert words in seen.said
+    assert checkup._memory(HERE, None).verdict == "bad"
+
+
+def test_the_doctor_asks_mlx_itself_what_there_is():
+    assert checkup._device_bytes() == MLXGauge().total()
 
 
 def test_the_doctors_exit_code_says_whether_it_would_start(monkeypatch):

@@ -1,12 +1,11 @@
 """What ``switchyard doctor`` looks at, one function each. None changes anything."""
 
+import asyncio
 import os
+import platform
 import shutil
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -14,8 +13,9 @@ from typing import Literal
 import psutil
 from msgspec import Struct
 
-from app.cli import native
+from app.cli import listen, native
 from app.cli.exposure import is_loopback
+from app.errors import SwitchyardError
 from app.settings import Settings
 from app.settings.keys import read_keys
 from app.settings.problem import SettingsProblem
@@ -23,6 +23,12 @@ from app.settings.sizes import format_size
 
 Verdict = Literal["ok", "look", "bad"]
 GIB = 1 << 30
+SYSCTL = "/usr/sbin/sysctl"
+LEFT_TO_OTHERS = 8 * GIB
+"""Below which a Mac that has given the rest to its GPU becomes slow, or stops."""
+OLDEST_MACOS = 14
+GAUGE = "from app.engine.mlx.memory import MLXGauge; print(MLXGauge().total())"
+"""What the service asks of MLX, for a process of its own: where MLX breaks, the doctor has to go on."""
 
 
 class Finding(Struct, frozen=True):
@@ -35,8 +41,10 @@ class Finding(Struct, frozen=True):
 
 def findings(settings: Settings, models: Path) -> Iterator[Finding]:
     """Everything, the quick things first. ``models`` is the directory of the hub's cache."""
+    yield _python()
     yield _backend()
-    yield _memory(settings)
+    total = _device_bytes() if native.backend() is not None else None
+    yield _memory(settings, total)
     if sys.platform == "darwin":
         yield _wired()
     if native.backend() == "cpu":
@@ -54,21 +62,60 @@ def _backend() -> Finding:
     return Finding("backend", "ok", name)
 
 
-def _memory(settings: Settings) -> Finding:
-    total, free = psutil.virtual_memory().total, psutil.virtual_memory().available
-    budget = settings.memory_budget or int(total * settings.memory_fraction)
-    said = f"{total / GIB:.1f} GiB, of which {free / GIB:.1f} are free; the budget is about {budget / GIB:.1f} GiB"
-    if budget > total:
+def _python() -> Finding:
+    """Of macOS, its version; of Python, the machine it was built for, which on a Mac need not be this one."""
+    version = platform.python_version()
+    return _python_on_mac(version) if sys.platform == "darwin" else Finding("Python", "ok", version)
+
+
+def _python_on_mac(version: str) -> Finding:
+    system = platform.mac_ver()[0]
+    if platform.machine() != "arm64":
+        return Finding("Python", "bad", f"{version} for Intel: MLX needs one for Apple silicon (brew install python)")
+    if int(system.partition(".")[0] or 0) < OLDEST_MACOS:
+        return Finding("Python", "bad", f"{version} on macOS {system}: MLX needs macOS {OLDEST_MACOS} or newer")
+    return Finding("Python", "ok", f"{version} on macOS {system}")
+
+
+def _device_bytes() -> int | None:
+    """Bytes that MLX has for models; None if it cannot be asked."""
+    done = subprocess.run([sys.executable, "-c", GAUGE], capture_output=True, text=True, check=False)  # noqa: S603
+    text = done.stdout.strip()
+    return int(text) if done.returncode == 0 and text.isdigit() else None
+
+
+def _memory(settings: Settings, device: int | None) -> Finding:
+    """The budget as the service takes it. ``device``: the GPU's working set, or the machine's memory without one."""
+    machine, free = psutil.virtual_memory().total, psutil.virtual_memory().available
+    said = f"{_gib(machine)}, of which {_gib(free)} are free"
+    if device is None:
+        return Finding("memory", "bad", f"{said}; MLX does not say what it can have: it does not run here")
+    budget = settings.memory_budget or int(device * settings.memory_fraction)
+    said += f"; models can have {_gib(device)}, the budget is {_gib(budget)}"
+    if budget > max(machine, device):
         return Finding("memory", "bad", f"{said}: lower memory_budget")
+    if budget > device:
+        return Finding("memory", "look", f"{said}, more than the GPU may use: lower memory_budget, or raise that limit")
     return Finding("memory", "ok" if free > budget / 4 else "look", said)
 
 
 def _wired() -> Finding:
-    done = subprocess.run(["/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb"], capture_output=True, check=False)
+    """How much of the memory the GPU may use: its pages are wired, and nothing else has them meanwhile."""
+    done = subprocess.run([SYSCTL, "-n", "iogpu.wired_limit_mb"], capture_output=True, check=False)  # noqa: S603
     limit = done.stdout.decode().strip()
-    if limit in {"", "0"}:
-        return Finding("wired limit", "ok", "the system's own; `sudo sysctl iogpu.wired_limit_mb=N` raises it")
-    return Finding("wired limit", "ok", f"{limit} MiB")
+    advice = (
+        f"`sudo sysctl iogpu.wired_limit_mb=N` changes it until the next start; leave {_gib(LEFT_TO_OTHERS)} to others"
+    )
+    if not limit.isdigit() or limit == "0":
+        return Finding("wired limit", "ok", f"the system's own, two thirds to three quarters of the memory; {advice}")
+    left = psutil.virtual_memory().total - (int(limit) << 20)
+    if left < LEFT_TO_OTHERS:
+        return Finding("wired limit", "look", f"{limit} MiB, which leaves {_gib(max(0, left))} to all else; {advice}")
+    return Finding("wired limit", "ok", f"{limit} MiB; {advice}")
+
+
+def _gib(nbytes: float) -> str:
+    return f"{nbytes / GIB:.1f} GiB"
 
 
 def _blas() -> Finding:
@@ -97,14 +144,13 @@ def _exposure(settings: Settings) -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((settings.host, settings.port))
-        except OSError as failure:
-            return Finding("port", "look", f"{settings.host}:{settings.port} cannot be had now ({failure.strerror})")
-    return Finding("port", "ok", f"{settings.host}:{settings.port} is free")
+    where = f"{settings.host}:{settings.port}"
+    try:
+        for sock in listen.open_all(settings.host, settings.port):
+            sock.close()
+    except OSError as failure:
+        return Finding("port", "look", listen.why_not(failure, settings.host, settings.port))
+    return Finding("port", "ok", f"{where} is free")
 
 
 def _disk(models: Path) -> Finding:
@@ -123,9 +169,18 @@ def _hub(settings: Settings) -> Finding:
     if not url.startswith(("https://", "http://")):
         return Finding("hub", "bad", "HF_ENDPOINT is no address")
     try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()  # noqa: S310
-    except urllib.error.HTTPError:
-        pass  # it answers
-    except (OSError, ValueError) as failure:
-        return Finding("hub", "look", f"{url} cannot be reached ({failure}); models on disk are served all the same")
+        asyncio.run(_ask_hub())
+    except SwitchyardError as failure:
+        return Finding("hub", "look", f"{failure.message} Models on disk are served all the same.")
     return Finding("hub", "ok", url)
+
+
+async def _ask_hub() -> None:
+    """With the client, the certificates and the proxies of a download."""
+    from app.registry.hub import Hub  # noqa: PLC0415  slow to import
+
+    hub = Hub()
+    try:
+        await hub.ask()
+    finally:
+        await hub.close()

@@ -32,13 +32,13 @@ def serve(config: str | None, **given: Given) -> None:
     if advice is not None:
         sys.stderr.write(f"switchyard: {advice}\n")
 
-    from app.cli import launched, server  # noqa: PLC0415  uvicorn takes long to import
+    from app.cli import launched, listen, server  # noqa: PLC0415  uvicorn takes long to import
     from app.cli.exposure import check_exposure  # noqa: PLC0415
     from app.cli.welcome import base_url, welcome  # noqa: PLC0415
 
     check_exposure(settings)
     launched.keep_logs_small()
-    socks = server.bind(settings.host, settings.port)
+    socks = listen.bind(settings.host, settings.port)
     url = base_url(settings.host, socks[0].getsockname()[1], secure=settings.tls_certificate is not None)
 
     from app.main import create_app  # noqa: PLC0415  the web framework takes long to import

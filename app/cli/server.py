@@ -1,7 +1,6 @@
 """uvicorn, run as a part of this program: one process, its own signals, its own words."""
 
 import asyncio
-import errno
 import logging
 import math
 import os
@@ -19,78 +18,12 @@ import uvicorn
 from msgspec import Struct
 
 from app.cli.exits import Exit, leave
+from app.cli.listen import BACKLOG
 from app.cli.protocol import LimitedProtocol, Limits
 from app.settings import Settings
 
-BACKLOG = 2048
-LOOPBACK = ("127.0.0.1", "::1")
-NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""How a machine says that it has no such address."""
 LAST_WORDS = 2.0
 """Seconds in which answers that were ended write their error, at the least."""
-
-
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on one port, one for each address of ``host``: clients try them in an order of their own.
-
-    Addresses of a family that this machine has not are left out. Ends the process with one line when one cannot be
-    had, or none is left.
-    """
-    bound: list[socket.socket] = []
-    missing: OSError | None = None
-    addresses = _addresses(host)
-    for address in addresses:
-        try:
-            bound.append(_listen(address, bound[0].getsockname()[1] if bound else port, alone=len(addresses) == 1))
-        except OSError as failure:
-            if failure.errno not in NOT_HERE:
-                for sock in bound:
-                    sock.close()
-                leave(Exit.PORT_TAKEN, _why_not(failure, host, port))
-            missing = failure
-    if missing is not None and not bound:
-        leave(Exit.PORT_TAKEN, _why_not(missing, host, port))
-    return bound
-
-
-def _addresses(host: str) -> list[str]:
-    """What ``host`` stands for on this machine; for ``localhost`` both families, whatever its hosts file says."""
-    names = LOOPBACK if host.rstrip(".").lower() == "localhost" else (host,)
-    try:
-        found = [
-            str(address[0])
-            for name in names
-            for *_, address in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        ]
-    except socket.gaierror as failure:
-        leave(Exit.PORT_TAKEN, f"{host} is no address of this machine ({failure.strerror}); choose another with --host")
-    return list(dict.fromkeys(found))
-
-
-def _listen(address: str, port: int, *, alone: bool) -> socket.socket:
-    """One socket; beside others a wildcard of IPv6 leaves IPv4 to them. Raises :class:`OSError`."""
-    family, kind, proto, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6 and not alone:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(place)
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _why_not(failure: OSError, host: str, port: int) -> str:
-    match failure.errno:
-        case errno.EADDRINUSE:
-            return f"port {port} on {host} is in use; stop the program that has it or choose another with --port"
-        case errno.EACCES:
-            return f"port {port} needs privileges; choose one above 1023 with --port"
-        case _:
-            return f"{host} cannot be listened on ({failure.strerror}); choose another address with --host"
 
 
 def _nothing() -> None:

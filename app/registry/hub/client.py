@@ -60,6 +60,13 @@ class HubClient:
         """Close every connection."""
         await self._session.aclose()
 
+    async def answer(self) -> None:
+        """Return if anything answers at the endpoint."""
+        try:
+            await self._session.head(self._endpoint, timeout=self._policy.answer_timeout)
+        except FOREIGN as error:
+            raise translate(error, "", "", self._endpoint) from error
+
     async def info(self, repo: str, revision: str) -> RepoInfo:
         """Resolve a revision and list the needed files, within the policy's time limit for each attempt."""
         failures = 0

@@ -13,6 +13,9 @@ FOREIGN = (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, hub.OfflineM
 
 _BAD_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105 - the hub's wording
 
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""OpenSSL's word for it; the exception's type is the same for every failure to connect."""
+
 
 def translate(error: BaseException, repo: str, revision: str, endpoint: str) -> SwitchyardError:
     """The failure to raise instead; ``Unavailable`` exactly when the same request may succeed later.
@@ -36,10 +39,7 @@ def translate(error: BaseException, repo: str, revision: str, endpoint: str) -> 
         case httpx2.TimeoutException() | TimeoutError():
             return Unavailable(f"The hub ({site}) did not answer in time. Try again later.", code="hub_away")
         case _:
-            return Unavailable(
-                f"The hub ({site}) cannot be reached, or cut the connection. Try again later.",
-                code="hub_away",
-            )
+            return Unavailable(_unreachable(error, site), code="hub_away")
 
 
 def offline(repo: str) -> ModelNotFound:
@@ -74,6 +74,18 @@ def _by_status(error: hub.HfHubHTTPError, repo: str, site: str) -> SwitchyardErr
             retry_after=_retry_after(error.response),
         )
     return ModelUnusable(f"The hub refused to serve {repo} (status {status}). Check the name.")
+
+
+def _unreachable(error: BaseException, site: str) -> str:
+    """A certificate that is not trusted is not mended by trying again; OpenSSL's reason stands before its source."""
+    said = str(error).partition(_UNTRUSTED)[2]
+    if not said:
+        return f"The hub ({site}) cannot be reached, or cut the connection. Try again later."
+    reason = said.strip("] ").partition(" (_ssl")[0].removeprefix("certificate verify failed:").strip()
+    return (
+        f"The certificate of the hub ({site}) is not trusted here: {reason}. Where a company or a proxy looks into "
+        "connections, set SSL_CERT_FILE to a PEM file with its certificate."
+    )
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

@@ -73,6 +73,10 @@ class Hub:
         check_repo(repo)
         return await self._thread.call(self._info(repo, check_revision(revision)))
 
+    async def ask(self) -> None:
+        """Return if the hub answers at all; raises :class:`app.errors.Unavailable`, saying why not."""
+        await self._thread.call(self._answer())
+
     def download(self, repo: str, revision: str | None = None, *, refresh: bool = False) -> Download:
         """The download of a model: the one that runs already, or a new one.
 
@@ -124,6 +128,9 @@ class Hub:
 
     async def _info(self, repo: str, revision: str) -> RepoInfo:
         return await self._open().info(repo, revision)
+
+    async def _answer(self) -> None:
+        await self._open().answer()
 
     async def _fetch(self, download: Download, refresh: bool) -> Path:
         preflight: Preflight = (lambda _: None) if self._preflight is None else self._preflight

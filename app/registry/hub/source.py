@@ -19,6 +19,9 @@ class Body(Struct, frozen=True):
 class Source(Protocol):
     """A hub. Methods raise :class:`app.errors.SwitchyardError`; ``Unavailable`` means that trying again may help."""
 
+    async def answer(self) -> None:
+        """Return if the hub answers at all, whatever it says."""
+
     async def info(self, repo: str, revision: str) -> RepoInfo:
         """Resolve a revision (branch, tag or commit) and list the needed files, or refuse the repo."""
 
