@@ -1,6 +1,7 @@
 """What a response request becomes: items as messages, tools as functions, settings as a job."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ F = {"type": "function", "name": "f", "description": "Does.", "parameters": {"ty
 CUSTOM = {"type": "custom", "name": "patch", "description": "Edits."}
 SPACE = {"type": "namespace", "name": "ns", "description": "More.", "tools": [F, {**CUSTOM, "name": "f2"}]}
 WEB = {"type": "web_search"}
+GRAMMAR = {"type": "grammar", "syntax": "lark"}
 
 
 def read(entry: ModelEntry = UNSET, **fields: Any) -> reader.Reading:
@@ -156,11 +158,14 @@ def test_every_kind_of_tool_is_a_function_to_the_model_and_told_as_it_was_sent()
     }
 
 
-def test_the_grammar_of_a_custom_tool_is_told():
-    (tool,) = read(
-        tools=[{**CUSTOM, "format": {"type": "grammar", "syntax": "lark", "definition": 'start: "x"'}}]
-    ).job.tools.tools
-    assert tool.description == 'Edits.\n\nThe input must follow this lark grammar:\nstart: "x"'
+def test_a_custom_tool_is_told_and_held_to_its_grammar():
+    lark = {"type": "grammar", "syntax": "lark", "definition": 'start: "x"+'}
+    regex = {"type": "grammar", "syntax": "regex", "definition": "^x+$"}
+    tools = read(tools=[{**CUSTOM, "format": lark}, {**CUSTOM, "name": "other", "format": regex}]).job.tools.tools
+    assert tools[0].description == 'Edits.\n\nThe text, input, follows this lark grammar:\nstart: "x"+'
+    patterns = [tool.parameters["properties"]["input"]["pattern"] for tool in tools]
+    assert all(re.fullmatch(pattern, "xx") and not re.search(pattern, "xy") for pattern in patterns)
+    assert all(tool.strict for tool in tools), "what cannot be held is refused"
 
 
 @pytest.mark.parametrize(
@@ -272,6 +277,11 @@ def test_log_probabilities(fields, alternatives):
         ({"tools": [SPACE, {**F, "name": "ns__f"}]}, "tools.1"),
         ({"tools": [F, {"type": "function"}]}, "tools.1.name"),
         ({"tools": [{"type": "namespace", "name": "n", "tools": [WEB]}]}, "tools.0.tools.0.type"),
+        ({"tools": [F, {**CUSTOM, "format": {**GRAMMAR, "definition": "start: nothing"}}]}, "tools.1.format"),
+        (
+            {"tools": [{**SPACE, "tools": [F, {**CUSTOM, "format": {**GRAMMAR, "definition": ""}}]}]},
+            "tools.0.tools.1.format",
+        ),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [F], "tool_choice": {"type": "function", "name": "h"}}, "tool_choice"),
         ({"tools": [F], "tool_choice": {"type": "custom", "name": "f"}}, "tool_choice"),

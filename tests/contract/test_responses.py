@@ -1,6 +1,7 @@
 """``/v1/responses`` as the OpenAI SDK sees it."""
 
 import json
+import re
 
 import openai
 import pytest
@@ -9,6 +10,11 @@ from pydantic import BaseModel, Field
 from tests.support.calling import THOUGHT, guided, scripted_caller
 
 SETTINGS = {"temperature": 0, "max_output_tokens": 12}
+LINES = """
+start: line~1..3
+line: "\\"" /[a-z]{1,3}/ "\\"" LF
+%import common.LF
+"""
 WEATHER = {
     "type": "function",
     "name": "get_weather",
@@ -180,14 +186,15 @@ def test_a_named_function_is_called_and_a_custom_tool_takes_text(mlx):
     answer = mlx.responses.create(
         model="tiny",
         input="Edit.",
-        tools=[{"type": "custom", "name": "patch"}],
+        tools=[
+            {"type": "custom", "name": "patch", "format": {"type": "grammar", "syntax": "lark", "definition": LINES}}
+        ],
         tool_choice={"type": "custom", "name": "patch"},
-        max_output_tokens=400,
         temperature=1.2,
-        extra_body={"seed": 1},
     )
     (call,) = [it for it in answer.output if it.type == "custom_tool_call"]
-    assert (call.name, isinstance(call.input, str)) == ("patch", True)
+    assert call.name == "patch"
+    assert re.fullmatch(r'("[a-z]{1,3}"\n){1,3}', call.input), "held to its grammar, through all quoting"
 
 
 @pytest.mark.parametrize("stateful", [True, False])

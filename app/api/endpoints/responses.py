@@ -129,5 +129,5 @@ def _ignored(skipped: tuple[str, ...]) -> dict[str, str] | None:
     if not skipped:
         return None
     named = ", ".join(skipped)
-    structlog.get_logger("switchyard").warning("a request's answer does without some of it", ignored=named)
+    structlog.get_logger("switchyard").info("a request's answer does without some of it", ignored=named)
     return {IGNORED: named.encode("ascii", "replace").decode().translate(str.maketrans("\r\n", "  "))[:1024]}

@@ -14,6 +14,8 @@ from app.api.read.body import invalid
 from app.api.read.calling import NO_PARAMETERS
 from app.errors import InvalidRequest
 from app.generation.job import ToolUse
+from app.generation.tools.lark import Irregular
+from app.generation.tools.regular import expression
 from app.generation.tools.toolbox import Tool
 from app.schemas import response_tools as wire
 from app.schemas.responses import OpenItem, ResponseRequest
@@ -60,7 +62,7 @@ def toolset(request: ResponseRequest, entry: ModelEntry) -> Toolset:
         if kind is None:
             skipped.append(f"tools.{at} ({str(item.get('type'))[:64]})")
             continue
-        for told, tool in _tools(_read(item, kind, f"tools.{at}")):
+        for told, tool in _tools(_read(item, kind, f"tools.{at}"), f"tools.{at}"):
             if tool.name in tools:
                 raise InvalidRequest(f"Two tools have the name '{tool.name}'.", param=f"tools.{at}")
             tools[tool.name], called[tool.name] = tool, told
@@ -73,28 +75,44 @@ def toolset(request: ResponseRequest, entry: ModelEntry) -> Toolset:
     return Toolset(_use(request, tools, called, entry), called, tuple(skipped))
 
 
-def _tools(tool: wire.Tool) -> list[tuple[Called, Tool]]:
+def _tools(tool: wire.Tool, param: str) -> list[tuple[Called, Tool]]:
     if isinstance(tool, wire.NamespaceTool):
-        return [(_named(inner, tool.name), _tool(inner, tool.name)) for inner in tool.tools]
-    return [(_named(tool, None), _tool(tool, None))]
+        return [
+            (_named(inner, tool.name), _tool(inner, tool.name, f"{param}.tools.{at}"))
+            for at, inner in enumerate(tool.tools)
+        ]
+    return [(_named(tool, None), _tool(tool, None, param))]
 
 
 def _named(tool: wire.FunctionTool | wire.CustomTool, namespace: str | None) -> Called:
     return Called(tool.name, namespace, isinstance(tool, wire.CustomTool))
 
 
-def _tool(tool: wire.FunctionTool | wire.CustomTool, namespace: str | None) -> Tool:
+def _tool(tool: wire.FunctionTool | wire.CustomTool, namespace: str | None, param: str) -> Tool:
     name = flat(tool.name, namespace)
     if isinstance(tool, wire.FunctionTool):
         parameters = NO_PARAMETERS if not tool.parameters else {"type": "object"} | tool.parameters
         return Tool(name, parameters, tool.description, tool.strict is True)
     text: dict[str, Any] = {"type": "string"}
-    description = tool.description
+    lines = [] if tool.description is None else [tool.description]
+    held = isinstance(tool.format, wire.GrammarText)
     if isinstance(tool.format, wire.GrammarText):
-        language = f"The {INPUT} must follow this {tool.format.syntax} grammar:\n{tool.format.definition}"
-        description = language if description is None else f"{description}\n\n{language}"
+        text["pattern"] = _pattern(tool.format, f"{param}.format")
+        lines.append(f"The text, {INPUT}, follows this {tool.format.syntax} grammar:\n{tool.format.definition}")
     parameters = {"type": "object", "properties": {INPUT: text}, "required": [INPUT], "additionalProperties": False}
-    return Tool(name, parameters, description)
+    return Tool(name, parameters, "\n\n".join(lines) or None, held)
+
+
+def _pattern(language: wire.GrammarText, param: str) -> str:
+    """What the text is held to, wherever a model's format puts it and however it is quoted there."""
+    if language.syntax == "regex":
+        return f"^(?:{language.definition.removeprefix('^').removesuffix('$')})$"
+    try:
+        return f"^(?:{expression(language.definition)})$"
+    except Irregular as why:
+        raise InvalidRequest(
+            f"{param}: this Lark grammar cannot be held: {why}. Send a simpler one, or the format text.", param=param
+        ) from None
 
 
 def _use(
