@@ -55,13 +55,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def known_models(_context: Any, _parameter: Any, begun: str) -> list[str]:
     """Model names for the shell to complete; none if no service answers."""
     from app.cli.client import Away, Refused  # noqa: PLC0415
+    from app.registry.patterns import is_pattern  # noqa: PLC0415
     from app.schemas.admin import AdminModels  # noqa: PLC0415
 
     try:
         models = reach(os.environ.get("SWITCHYARD_URL"), None).client.ask("GET", "/admin/models", AdminModels).data
     except (Away, Refused, SystemExit):
         return []
-    names = [name for model in models for name in (model.id, *model.aliases)]
+    names = [name for model in models for name in (model.id, *model.aliases) if not is_pattern(name)]
     return [name for name in names if name.startswith(begun)]
 
 

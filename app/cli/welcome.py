@@ -1,5 +1,6 @@
 """What is said once the service accepts connections: its address and two ways to use it."""
 
+from app.registry.patterns import is_pattern
 from app.settings import Settings
 
 
@@ -13,7 +14,8 @@ def base_url(host: str, port: int, *, secure: bool = False) -> str:
 def welcome(version: str, url: str, settings: Settings) -> str:
     """The lines to print; with keys configured they hold a placeholder, never a key."""
     entry = settings.models.get(settings.default_model)
-    model = entry.aliases[0] if entry is not None and entry.aliases else settings.default_model
+    aliases = () if entry is None else (alias for alias in entry.aliases if not is_pattern(alias))
+    model = next(iter(aliases), settings.default_model)
     keyed = bool(settings.api_keys) or settings.key_file is not None
     key = "YOUR_KEY" if keyed else "none"
     header = " -H 'Authorization: Bearer YOUR_KEY'" if keyed else ""

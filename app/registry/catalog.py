@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from app.errors import ModelNotFound
 from app.registry.hub.names import check_repo, check_revision, fold
+from app.registry.patterns import Patterns, is_pattern
 from app.registry.scan import ModelDirectory, scan
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 from app.settings import SMOLLM2, ModelEntry, Settings
@@ -54,6 +55,10 @@ class Catalog:
             if target != name:
                 self._aliases[name] = target
         self._aliases = {_composed(alias): target for alias, target in self._aliases.items()}
+        patterns = {alias: target for alias, target in self._aliases.items() if is_pattern(alias)}
+        self._patterns = Patterns(patterns)
+        if patterns and settings.model_roots and not self._directories:
+            self._directories = self._find(settings)  # a pattern is no alias of a directory, so they must be known
         self._written = {fold(name): name for name in (*settings.models, settings.default_model, SMOLLM2)}
         drafts = (self.name(entry.draft_model) for entry in settings.models.values() if entry.draft_model)
         self._named = {fold(name.partition("@")[0]) for name in (self.name(None), *settings.models, *drafts)}
@@ -61,11 +66,19 @@ class Catalog:
     def name(self, model: str | None) -> str:
         """The id that a name stands for: the default for None, what an alias says, or itself. Knows no disk.
 
-        A hub name is written as the settings write it, whatever its case.
+        A hub name is written as the settings write it, whatever its case. Patterns are for names that are no model's.
         """
         asked = _composed(self._settings.default_model if model is None else model)
         named = asked if asked in self._aliases else self.written(asked)
-        return self._aliases.get(named, named)
+        if named in self._aliases or model is None or self._is_model(named):
+            return self._aliases.get(named, named)
+        return self._patterns.find(named) or named
+
+    def _is_model(self, name: str) -> bool:
+        """Whether a name, or the base in it, is a model's own, as far as that is known without looking at the disk."""
+        base = name.partition(":")[0].partition("@")[0]
+        known = {self._settings.default_model, SMOLLM2, *self._settings.models, *self._aliases}
+        return not known.isdisjoint({name, base}) or not self._directories.keys().isdisjoint({name, base})
 
     def written(self, name: str) -> str:
         """A name as the settings write it, if they do and if only its case is another."""

@@ -26,7 +26,10 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     answer, negative: stay); ``quantize`` is in bits per weight, ``kv_bits`` in bits per value of the KV cache.
     """
 
-    aliases: Annotated[tuple[Name, ...], Meta(description="Other names that clients may ask for.")] = ()
+    aliases: Annotated[
+        tuple[Name, ...],
+        Meta(description="Other names that clients may ask for; `claude-*` stands for all that begin so."),
+    ] = ()
     revision: Annotated[Name | None, Meta(description="Branch, tag or commit of the hub repository.")] = None
     pin: Annotated[bool, Meta(description="Once loaded, never evicted.")] = False
     preload: Annotated[bool, Meta(description="Loaded when the service starts.")] = False

@@ -64,6 +64,45 @@ def test_aliases_lead_to_configured_models():
     assert catalog.entry("unknown") == ModelEntry()
 
 
+def test_a_pattern_is_an_alias_of_every_name_that_fits_it(tmp_path):
+    models = {
+        "org/small": ModelEntry(aliases=("claude-haiku-*", "gpt-?-mini")),
+        "org/large": ModelEntry(aliases=("claude-*", "gpt-*", "exact")),
+        "org/rest": ModelEntry(aliases=("*", "old/*")),
+    }
+    write_model(tmp_path / "gpt-neo")
+    catalog = Catalog(Settings(models=models, model_roots=(tmp_path,)))
+    expected = {
+        "claude-opus-9": "org/large",
+        "claude-haiku-9": "org/small",
+        "gpt-5-mini": "org/small",
+        "gpt-55-mini": "org/large",
+        "exact": "org/large",
+        "whatever:8b": "org/rest",
+        "old/model": "org/rest",
+        "org/other": "org/other",
+        "org/small@v2": "org/small@v2",
+        "gpt-neo": "gpt-neo",
+        "smollm2": SMOLLM2,
+        SMOLLM2: SMOLLM2,
+    }
+    for name, id_ in expected.items():
+        assert (catalog.name(name), found(catalog, name).id) == (id_, id_), name
+    assert catalog.entry("claude-opus-9") is models["org/large"]
+    assert catalog.entry("gpt-neo") == ModelEntry()
+    assert catalog.aliases("org/small") == ("claude-haiku-*", "gpt-?-mini")
+    assert catalog.name(None) == SMOLLM2
+
+
+def test_the_default_model_is_no_patterns(tmp_path):
+    write_model(tmp_path / "gpt-neo")
+    models = {"org/large": ModelEntry(aliases=("*",))}
+    catalog = Catalog(Settings(models=models, default_model="gpt-neo", model_roots=(tmp_path,)))
+    assert found(catalog, None).id == found(catalog, "gpt-neo").id == "gpt-neo"
+    catalog.reload(Settings(models={}, default_model="gpt-neo", model_roots=(tmp_path,)))
+    assert catalog.name("gpt-4") == "gpt-4"
+
+
 def test_hub_names_carry_revisions():
     source = found(Catalog(Settings()), "org/name@refs/pr/1")
     assert source == HubRepo(id="org/name@refs/pr/1", repo="org/name", revision="refs/pr/1")
