@@ -6,6 +6,29 @@ from typing import Any
 
 from msgspec import Struct
 
+SHORT = 8
+"""Tokens; a state may be of the last few."""
+
+
+class Abilities(Struct, frozen=True):
+    """What may be done with a model's rows so that each says what it says alone; found by trying it at load.
+
+    ``group``: prompts of different lengths are computed together, padded. ``batch``: rows decode together, ``empty``:
+    also with rows of which hardly anything is computed, less than ``SHORT`` tokens. ``ahead``: the graph of a step may
+    be built before the tokens that it is for are known. ``mask_axes``: axes of the mask over padded keys,
+    ``[rows, 1, 1, keys]`` or, where heads are grouped before masking, ``[rows, 1, 1, 1, keys]``.
+    """
+
+    group: bool = True
+    batch: bool = True
+    empty: bool = True
+    ahead: bool = True
+    mask_axes: int = 4
+
+
+ABLE = Abilities()
+"""What nearly every model is."""
+
 
 class Loaded(Struct, frozen=True):
     """A resident model and what was measured of it: KV cache bytes of one token, width of the logits.
@@ -18,3 +41,4 @@ class Loaded(Struct, frozen=True):
     kv_bytes_per_token: int
     vocabulary: int
     kv_bits: int | None = None
+    abilities: Abilities = ABLE

@@ -18,7 +18,7 @@ from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
-from app.engine.mlx.loaded import Loaded
+from app.engine.mlx.loaded import SHORT, Loaded
 from app.engine.mlx.prefill.pacing import Pace
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.speculate.draft import Draft
@@ -49,17 +49,19 @@ class ModelBatch:
         slice_tokens: int,
         draft: Draft | None = None,
     ) -> None:
-        fresh = partial(KV.fresh, loaded.model, loaded.kv_bits)
+        fresh = partial(KV.fresh, loaded.model, loaded.kv_bits, loaded.abilities.mask_axes)
         self._thread = thread
-        self._model = loaded.model
+        self._loaded = loaded
         self._max_rows = max_rows
         self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
         self._prefixes = PrefixCache(pool, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
         self._speculation = None if draft is None else Speculation(draft, PrefixCache(pool), slice_tokens=slice_tokens)
-        self._queue = PromptQueue(loaded.model, fresh, self._prefixes, group_tokens=slice_tokens)
+        self._queue = PromptQueue(loaded, fresh, self._prefixes, group_tokens=slice_tokens)
         self._task: PrefillTask | None = None
         self._batches: list[DecodeBatch] = []
-        self._batchable = fresh().batchable
+        self._shared: DecodeBatch | None = None
+        self._abilities = loaded.abilities
+        self._batchable = loaded.abilities.batch and fresh().batchable
         self._outgoing = Outgoing(thread)
 
     def submit(self, sequences: list[Waiting]) -> None:
@@ -99,6 +101,7 @@ class ModelBatch:
         self._queue.clear()
         self._task = None
         self._batches = []
+        self._shared = None
         self._forget()
         for stream in streams:
             self._thread.notify(partial(stream.fail, failure))
@@ -186,15 +189,25 @@ class ModelBatch:
         if not rows:
             return
         inputs = [row.request.prompt[-1] for row in rows]
-        if self._batchable:
-            if not self._batches:
-                self._batches.append(DecodeBatch(self._model, self._outgoing.token, self._fail_row, self._tell))
-            self._batches[0].join(rows, task.work.kv.select(places), inputs)
+        kv = task.work.kv
+        apart = not self._abilities.empty and len(task.group[0].request.prompt) <= SHORT
+        if self._batchable and not apart:
+            self._shared_batch().join(rows, kv.select(places), inputs)
             return
         for row, token in zip(rows, inputs, strict=True):
-            batch = DecodeBatch(self._model, self._outgoing.token, self._fail_row, self._tell)
-            batch.join([row], task.work.kv.copy(), [token])
+            batch = self._new_batch()
+            batch.join([row], kv.copy(), [token])
             self._batches.append(batch)
+
+    def _shared_batch(self) -> DecodeBatch:
+        """The batch in which rows decode together."""
+        if self._shared is None or not self._shared.busy:
+            self._shared = self._new_batch()
+            self._batches.append(self._shared)
+        return self._shared
+
+    def _new_batch(self) -> DecodeBatch:
+        return DecodeBatch(self._loaded, self._outgoing.token, self._fail_row, self._tell)
 
     def _remember(self, task: PrefillTask) -> None:
         """Keep what later prompts may share, all rows copied at once."""

@@ -14,6 +14,7 @@ from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.draw.logits import LogitsProcessor
 from app.engine.mlx.draw.logprobs import Score
 from app.engine.mlx.draw.step import DeviceStep, HostStep, Step, step_type
+from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.rows import ROW_FAILED, Row
 from app.engine.mlx.speculate.speculation import Speculation
 from app.engine.mlx.speculate.verification import draws
@@ -29,7 +30,8 @@ class DecodeBatch:
     The device is kept one step ahead. On Metal and CUDA step N+1 is queued before step N's tokens are read, so that
     reading, reporting and the event loop's work all happen while it computes; where a row is guided, the forward pass
     is queued, the tokens before are read and what may come next is worked out, and then the draw is queued. On a CPU
-    step N+1's graph is built while step N computes, and queued when N's tokens are drawn. A row that ends with a stop
+    step N+1's graph is built while step N computes, and queued when N's tokens are drawn, unless the model looks at its
+    tokens while its graph is built. A row that ends with a stop
     token has therefore been computed once too often, which is dropped; one that ends by length has not.
 
     A lone row may be speculated for (:mod:`app.engine.mlx.speculate.speculation`): then a step is a round of draft and
@@ -38,12 +40,13 @@ class DecodeBatch:
     ``report`` and ``fail`` are called for rows, ``told`` after all of a step.
     """
 
-    def __init__(self, model: Any, report: Report, fail: Fail, told: Callable[[], None]) -> None:
-        self._model = model
+    def __init__(self, loaded: Loaded, report: Report, fail: Fail, told: Callable[[], None]) -> None:
+        self._model: Any = loaded.model
         self._report = report
         self._fail = fail
         self._told = told
         self._on_host = step_type() is HostStep
+        self._ahead = loaded.abilities.ahead
         self._rows: list[Row] = []
         self._kv: KV | None = None
         self._inputs: mx.array | None = None
@@ -109,6 +112,8 @@ class DecodeBatch:
         if self._kv is None or self._inputs is None or self._processor is None:
             self._read(keep=0)
             return
+        if self._on_host and not self._ahead:
+            self._read(keep=0)
         logits = self._model(self._inputs[:, None], cache=self._kv.layers)[:, -1].astype(mx.float32)
         processed = self._processor.process(logits)
         if self._on_host:

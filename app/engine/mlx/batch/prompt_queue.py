@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixCache
+from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.prefill import Prefill, ScoringPrefill
 from app.engine.mlx.rows import Waiting
 
@@ -42,12 +43,12 @@ class PromptQueue:
     together.
     """
 
-    def __init__(self, model: Any, fresh: Callable[[], KV], prefixes: PrefixCache, *, group_tokens: int) -> None:
-        self._model = model
+    def __init__(self, loaded: Loaded, fresh: Callable[[], KV], prefixes: PrefixCache, *, group_tokens: int) -> None:
+        self._model: Any = loaded.model
         self._fresh = fresh
         self._prefixes = prefixes
         self._group_tokens = group_tokens
-        self._batchable = fresh().batchable
+        self._groups = loaded.abilities.group and loaded.abilities.batch and fresh().batchable
         self._few_shapes = bool(mx.cuda.is_available())
         self._waiting: deque[Waiting] = deque()
         self._tried: Sequence[int] = ()
@@ -92,7 +93,7 @@ class PromptQueue:
 
     def _group_size(self, free_rows: int) -> int:
         """How many of those that wait are computed together: as many as fit beside the first."""
-        if not self._batchable:
+        if not self._groups:
             return 1
         size, width, rows = 0, 0, 0
         for waiting in self._waiting:

@@ -7,10 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import CacheList, KVCache, can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
+from mlx_lm.models.cache import (
+    ArraysCache,
+    CacheList,
+    KVCache,
+    _BaseCache,
+    can_trim_prompt_cache,
+    make_prompt_cache,
+    trim_prompt_cache,
+)
 
 from app.engine.mlx.cache.padded import PaddedKVCache
 from app.engine.mlx.cache.quantised import QuantisedKVCache, quantise_layers
+from app.engine.mlx.loaded import ABLE
 
 
 class KV:
@@ -18,18 +27,22 @@ class KV:
 
     A lone row keeps the plain caches that the model made (no padding mask, the fastest attention); several rows share
     merged ones, left-padded to the longest. A model whose caches cannot be merged is never batched. MLX thread only.
+
+    ``mask_axes`` is the model's: see :class:`app.engine.mlx.loaded.Abilities`.
     """
 
-    def __init__(self, layers: list[Any], rows: int, *, merged: bool) -> None:
+    def __init__(self, layers: list[Any], rows: int, *, merged: bool, mask_axes: int = ABLE.mask_axes) -> None:
         self.layers = layers
         self.rows = rows
         self.merged = merged
+        self.mask_axes = mask_axes
 
     @classmethod
-    def fresh(cls, model: Any, bits: int | None = None) -> KV:
+    def fresh(cls, model: Any, bits: int | None = None, mask_axes: int = ABLE.mask_axes) -> KV:
         """An empty cache for one row, in ``bits`` bits per value where a layer's cache is plain; None: as computed."""
         layers = make_prompt_cache(model)
-        return cls(layers if bits is None else quantise_layers(layers, bits), 1, merged=False)
+        layers = layers if bits is None else quantise_layers(layers, bits)
+        return cls(layers, 1, merged=False, mask_axes=mask_axes)
 
     @property
     def quantised_layers(self) -> int:
@@ -49,7 +62,7 @@ class KV:
     @property
     def positions(self) -> int:
         """Positions filled, padding among them; 0 where no layer counts them."""
-        return max(int(layer.size()) for layer in self.layers)
+        return max((int(layer.size()) for layer in self.layers if isinstance(layer, _BaseCache)), default=0)
 
     @property
     def arrays(self) -> list[Any]:
@@ -100,7 +113,9 @@ class KV:
 
     def row(self, index: int) -> KV:
         """A copy of one row in plain caches."""
-        return KV([layer.extract(index) for layer in self.layers], 1, merged=False) if self.merged else self.copy()
+        if not self.merged:
+            return self.copy()
+        return KV([layer.extract(index) for layer in self.layers], 1, merged=False, mask_axes=self.mask_axes)
 
     def compact(self) -> None:
         """Let go of the room that was allocated ahead of use."""
@@ -111,19 +126,42 @@ class KV:
 
     def copy(self) -> KV:
         """An independent copy; its arrays share memory until either side writes."""
-        return KV([copy.deepcopy(layer) for layer in self.layers], self.rows, merged=self.merged)
+        layers = [copy.deepcopy(layer) for layer in self.layers]
+        return KV(layers, self.rows, merged=self.merged, mask_axes=self.mask_axes)
+
+    def prepare(self, lengths: Sequence[int], padding: Sequence[int]) -> None:
+        """Rows to come have ``lengths`` tokens each and ``padding`` behind them, which :meth:`finalize` takes off."""
+        for layer in self.layers:
+            layer.prepare(lengths=list(lengths), right_padding=list(padding))
+
+    def prepare_slice(self, lengths: Sequence[int]) -> None:
+        """Tell how many tokens each row still has in the next slice, none: negative; only states ask for it.
+
+        mlx-lm tells them what is left of the whole prompt, and some then read behind their slice's end.
+        """
+        for part in _parts(self.layers):
+            if isinstance(part, ArraysCache) and part.lengths is not None:
+                part.lengths = mx.array(lengths)
+
+    def finalize(self) -> None:
+        """The rows that were told of are complete."""
+        for layer in self.layers:
+            layer.finalize()
+        mx.eval(self.arrays)
 
 
 def merge(rows: Sequence[KV]) -> KV:
     """Plain single-row caches as one merged cache."""
     columns = zip(*(kv.layers for kv in rows), strict=True)
-    return KV([_merged(column) for column in columns], len(rows), merged=True)
+    axes = rows[0].mask_axes
+    return KV([_merged(column, axes) for column in columns], len(rows), merged=True, mask_axes=axes)
 
 
-def _merged(layers: Sequence[Any]) -> Any:
+def _merged(layers: Sequence[Any], mask_axes: int) -> Any:
     """One layer's caches of all rows as one."""
-    kind = PaddedKVCache if type(layers[0]) is KVCache else layers[0]
-    return kind.merge(list(layers))
+    if type(layers[0]) is KVCache:
+        return PaddedKVCache.merge(layers, mask_axes)
+    return layers[0].merge(list(layers))
 
 
 def _parts(layers: Iterable[Any]) -> Iterator[Any]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache, dynamic_roll
+
+from app.engine.mlx.loaded import ABLE
 
 
 class Padding:
@@ -39,15 +42,16 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
     """One layer's keys and values, each ``[rows, heads, allocated positions, head size]``. MLX thread only.
 
     ``left_padding`` and ``offset`` are what mlx-lm's models read: ``[rows]``, positions before the first token and
-    tokens held.
+    tokens held. ``mask_axes`` of the mask are what the model takes.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], mask_axes: int = ABLE.mask_axes) -> None:
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
         self._idx = 0
         self._right: Sequence[int] = ()
         self.padding = _padding(tuple(sizes))
+        self.mask_axes = mask_axes
 
     @property
     def left_padding(self) -> mx.array:
@@ -81,6 +85,11 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         rows, heads, tokens, size = added.shape
         room = mx.zeros((rows, heads, -(-tokens // self.step) * self.step, size), added.dtype)
         return room if held is None else mx.concatenate([held[..., :start, :], room], axis=2)
+
+    def make_mask(self, N: int, return_array: bool = False, **kwargs: Any) -> mx.array:  # noqa: N803  as mlx-lm calls it
+        """Which keys each of the next ``N`` queries sees, ``[rows, 1, N, keys]``; one axis more where that is asked."""
+        mask: mx.array = super().make_mask(N, return_array, **kwargs)
+        return mask if self.mask_axes == mask.ndim else mx.expand_dims(mask, 1)
 
     def prepare(
         self,
@@ -138,11 +147,11 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         return cache
 
     @classmethod
-    def merge(cls, caches: Sequence[KVCache]) -> PaddedKVCache:
+    def merge(cls, caches: Sequence[KVCache], mask_axes: int = ABLE.mask_axes) -> PaddedKVCache:
         """Lone rows side by side."""
         end = max(cache.offset for cache in caches)
         ends = [(1, cache.offset) for cache in caches]
-        merged = cls([end - cache.offset for cache in caches])
+        merged = cls([end - cache.offset for cache in caches], mask_axes)
         merged.keys = _side_by_side([cache.keys for cache in caches], ends)
         merged.values = _side_by_side([cache.values for cache in caches], ends)
         merged._idx = end

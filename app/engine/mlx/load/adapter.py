@@ -10,8 +10,10 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.utils import load_adapters
+from msgspec.structs import replace
 
 from app.engine.mlx.load.aside import Aside
+from app.engine.mlx.load.self_check import checked
 from app.engine.mlx.load.weights import measured
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import half_bytes
@@ -36,7 +38,10 @@ def adapt(base: Loaded, path: Path, aside: Aside, kv_bits: int | None = None) ->
     own = [array for _, array in _own(model, shared)]
     yield from aside.evaluate(own)
     yield
-    return (yield from measured(model, sum(array.nbytes for array in own), kv_bits))
+    made = yield from measured(model, sum(array.nbytes for array in own), kv_bits)
+    if kv_bits == base.kv_bits:
+        return replace(made, abilities=base.abilities)
+    return replace(made, abilities=(yield from checked(model, made.vocabulary, kv_bits)))
 
 
 def _own(model: Any, shared: dict[int, Any]) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
+from msgspec.structs import replace
 
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.load.aside import Aside
+from app.engine.mlx.load.self_check import checked
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import half_bytes
 
@@ -37,6 +40,7 @@ def load_in_steps(path: Path, aside: Aside, kv_bits: int | None = None) -> Gener
 
     Raises as :func:`measured` does.
     """
+    started = time.perf_counter()
     with mx.stream(aside.stream):
         model, _ = load_model(path, lazy=True)
     yield
@@ -46,7 +50,10 @@ def load_in_steps(path: Path, aside: Aside, kv_bits: int | None = None) -> Gener
     arrays = [array for _, array in tree_flatten(model.parameters())]
     yield from aside.evaluate(arrays)
     yield
-    return (yield from measured(model, sum(array.nbytes for array in arrays), kv_bits))
+    made = yield from measured(model, sum(array.nbytes for array in arrays), kv_bits)
+    config, seconds = (path / "config.json").read_bytes(), time.perf_counter() - started
+    abilities = yield from checked(model, made.vocabulary, kv_bits, config=config, load_seconds=seconds)
+    return replace(made, abilities=abilities)
 
 
 def measured(model: Any, nbytes: int, kv_bits: int | None) -> Generator[None, None, Loaded]:

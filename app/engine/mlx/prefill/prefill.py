@@ -20,6 +20,10 @@ SCORE_BYTES = 32 << 20
 """Most bytes of logits held at once while prompt log probabilities are computed."""
 
 
+SHORTEST_PADDED = 2
+"""Positions; a sliding window's cache takes a single one for the next token of rows without padding."""
+
+
 class Prefill:
     """Prompts computed side by side, right-padded to the longest. MLX thread only.
 
@@ -34,12 +38,14 @@ class Prefill:
         if few_shapes and (self.kv.merged or self.kv.plain):
             self._width = _power_of_two_from(self._width)
         self._done = 0
-        padding = [self._width - len(prompt) for prompt in prompts]
-        self._rolls = self.kv.merged and any(padding)
+        self._lengths = [len(prompt) for prompt in prompts]
+        self._rolls = self.kv.merged and any(length < self._width for length in self._lengths)
+        if self._rolls:
+            self._width = max(self._width, SHORTEST_PADDED)
+        padding = [self._width - length for length in self._lengths]
         self._spare = 0 if self.kv.merged else padding[0]
         if self._rolls:
-            for layer in self.kv.layers:
-                layer.prepare(lengths=[len(prompt) for prompt in prompts], right_padding=padding)
+            self.kv.prepare(self._lengths, padding)
         padded = [[*prompt, *([0] * pad)] for prompt, pad in zip(prompts, padding, strict=True)]
         self._tokens = mx.array(padded, dtype=mx.uint32)
 
@@ -50,8 +56,10 @@ class Prefill:
 
     def step(self, tokens: int) -> Slice:
         """Compute some ``tokens`` tokens of all rows together; what was computed. Waits for the device."""
-        size, before = min(max(SHORTEST_SLICE, tokens // self.kv.rows), self.left), self.kv.positions
+        size, before = self._next(tokens), self.kv.positions
         if size:
+            if self._rolls:
+                self.kv.prepare_slice([min(length - self._done, size) for length in self._lengths])
             self._model(self._tokens[:, self._done : self._done + size], cache=self.kv.layers)
             mx.eval(self.kv.arrays)
             self._done += size
@@ -59,11 +67,14 @@ class Prefill:
             self._take_padding_off()
         return Slice(self.kv.rows, before, size)
 
+    def _next(self, tokens: int) -> int:
+        """Positions of the next slice; of padded rows never so many that one alone is left."""
+        size = min(max(SHORTEST_SLICE, tokens // self.kv.rows), self.left)
+        return size - 1 if self._rolls and self.left - size == 1 else size
+
     def _take_padding_off(self) -> None:
         if self._rolls:
-            for layer in self.kv.layers:
-                layer.finalize()
-            mx.eval(self.kv.arrays)
+            self.kv.finalize()
         self.kv.trim(self._spare)
         self._rolls, self._spare = False, 0
 

@@ -1,0 +1,46 @@
+"""``docs/families.md``: what the check at load finds of each architecture, written from what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.engine.mlx.loaded import Loaded
+from tests.engine.families.bench import kinds
+
+PAGE = Path(__file__).parents[3] / "docs" / "families.md"
+HEAD = """# Model families
+
+What the check at load finds of each architecture that mlx-lm {version} knows, on small models of random weights, in
+float32 on a CPU. It is found anew of every model that is loaded and kept by its configuration: no list decides.
+
+- **prompts together**: prompts that come at the same time are computed as one padded group.
+- **rows together**: answers decode in one batch; *but the shortest*: not those whose prompts have a few tokens only.
+- Where the answer is no, prompts or answers take turns: each is right, and slower where many run.
+
+Each family says alone, in a padded group, six at once, behind a beginning that is known and joining others what
+mlx-lm's own model says alone: `SWITCHYARD_FAMILIES=all ./docker-free-run.sh test tests/engine/families` tries all of
+them. This page is written by `python -m tests.engine.families`.
+
+| family | caches | prompts together | rows together |
+|---|---|---|---|
+"""
+
+
+def line(family: str, made: Loaded) -> str:
+    """One family's row."""
+    able = made.abilities
+    rows = "yes" if able.batch and able.empty else "but the shortest" if able.batch else "no"
+    return f"| `{family}` | {kinds(made.model)} | {'yes' if able.group else 'no'} | {rows} |"
+
+
+def unable(family: str) -> str:
+    """The row of one that needs another machine."""
+    return f"| `{family}` | | Metal only | Metal only |"
+
+
+def written(rows: Sequence[str]) -> str:
+    """The page."""
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return HEAD.format(version=version("mlx-lm")) + "\n".join(rows) + "\n"

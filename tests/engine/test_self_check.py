@@ -1,0 +1,152 @@
+"""What a model is found able to do when it is loaded, and what is spent on it."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlx_lm.utils import load_model
+
+from app.engine.mlx.load import self_check
+from app.engine.mlx.loaded import ABLE, Abilities
+from tests.support.batches import run_steps
+from tests.support.tiny import tiny
+
+VOCABULARY = 384
+
+
+class Faulty:
+    """The tiny model with a fault: ``spoil`` is given tokens, caches and logits and returns other logits."""
+
+    def __init__(self, spoil):
+        self.model, _ = load_model(tiny())
+        self.model.set_dtype(mx.float32)
+        self.layers = self.model.layers
+        self.spoil = spoil
+
+    def parameters(self):
+        return self.model.parameters()
+
+    def __call__(self, tokens, cache):
+        return self.spoil(tokens, cache, self.model(tokens, cache=cache))
+
+
+def found(spoil, **given):
+    return run_steps(self_check.checked(Faulty(spoil), VOCABULARY, None, **given))
+
+
+def sound(tokens, cache, logits):
+    return logits
+
+
+def test_a_model_that_is_right_is_able_to_do_everything():
+    assert found(sound) == ABLE
+
+
+def test_rows_that_hear_each_other_do_not_decode_together():
+    def crosstalk(tokens, cache, logits):
+        return logits + 0.5 * mx.mean(logits, axis=0, keepdims=True)
+
+    assert found(crosstalk) == Abilities(group=False, batch=False, empty=False)
+
+
+def test_where_padding_is_seen_prompts_are_computed_apart_and_decode_together():
+    def padded(tokens, cache, logits):
+        """A state of all positions, those of the padding too."""
+        if tokens.shape[1] > 1 and tokens.shape[0] > 1:
+            cache[0].spoilt = True
+        return logits[..., ::-1] if getattr(cache[0], "spoilt", False) else logits
+
+    assert found(padded) == Abilities(group=False)
+
+
+def test_a_model_that_looks_at_its_tokens_is_given_none_that_are_not_known():
+    def looking(tokens, cache, logits):
+        last = tokens[:, -1].tolist()
+        return mx.stack([mx.roll(row, shift, axis=-1) for row, shift in zip(logits, last, strict=True)])
+
+    assert found(looking) == Abilities(ahead=False)
+
+
+def test_what_raises_in_company_is_not_kept_company():
+    def lonely(tokens, cache, logits):
+        if tokens.shape[0] > 1:
+            raise ValueError("one row at a time")
+        return logits
+
+    assert found(lonely) == Abilities(group=False, batch=False, empty=False)
+
+
+def test_what_fails_alone_is_raised():
+    def broken(tokens, cache, logits):
+        raise RuntimeError("no kernel")
+
+    with pytest.raises(RuntimeError, match="no kernel"):
+        found(broken)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(1e-7, 1e-3), st.integers(0, 2**31))
+def test_rounding_is_no_fault(size, seed):
+    key = mx.random.key(seed)
+
+    def rounded(tokens, cache, logits):
+        return logits * (1 + size * mx.random.normal(logits.shape, key=key))
+
+    assert found(rounded) == ABLE
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.2, 2), st.integers(0, 2**31))
+def test_a_fault_of_some_size_in_one_padded_row_is_seen(size, seed):
+    key = mx.random.key(seed)
+
+    def second(tokens, cache, logits):
+        if tokens.shape[0] == 1:
+            return logits
+        noise = mx.std(logits[1]) * size * mx.random.normal(logits[1].shape, key=key)
+        return mx.concatenate([logits[:1], (logits[1] + noise)[None], logits[2:]])
+
+    assert not found(second).batch
+
+
+def test_what_was_found_is_kept_for_the_next_load(tmp_path):
+    passes = 0
+
+    def counting(tokens, cache, logits):
+        nonlocal passes
+        passes += 1
+        return logits
+
+    config = b'{"model_type": "llama", "max_position_embeddings": 128}'
+    assert found(counting, config=config, cache=tmp_path) == ABLE
+    first = passes
+    assert found(counting, config=config, cache=tmp_path) == ABLE
+    assert passes == first > 0
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(msgspec.json.encode(Abilities(group=False)))
+    assert found(counting, config=config, cache=tmp_path) == Abilities(group=False)
+    kept.write_bytes(b'{"group": "perhaps"')
+    assert found(counting, config=config, cache=tmp_path) == ABLE
+    assert found(counting, config=config + b" ", cache=tmp_path) == ABLE
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert found(sound, config=b"{}", cache=tmp_path / "file") == ABLE
+
+
+def test_no_prompt_is_longer_than_the_model_takes(tmp_path):
+    longest = 0
+
+    def watched(tokens, cache, logits):
+        nonlocal longest
+        longest = max(longest, cache[0].size())
+        return logits
+
+    config = b'{"n_positions": 100, "text_config": {"max_position_embeddings": 4000}}'
+    found(watched, config=config, load_seconds=100, cache=tmp_path)
+    assert 80 < longest <= 100
