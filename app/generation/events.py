@@ -47,13 +47,15 @@ class Timings(Struct, frozen=True):
 class Started(Struct, frozen=True):
     """The model is leased and the prompts are tokens: nothing that is the request's fault can fail after this.
 
-    Of ``timings``, ``queue`` and ``load`` are known.
+    Of ``timings``, ``queue`` and ``load`` are known. Calls of the functions ``unenforced`` follow no schema, because
+    it cannot be made into a grammar.
     """
 
     model: str
     fingerprint: str
     prompt_tokens: int
     timings: Timings = Timings()
+    unenforced: tuple[str, ...] = ()
 
 
 class Delta(Struct, frozen=True):

@@ -1,45 +1,94 @@
 """The grammar of an answer that may hold tool calls."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+
+import structlog
 
 from app.engine.grammar import Grammar
 from app.errors import InvalidRequest
 from app.generation.job import ToolUse
 from app.generation.tools.format import Format
 from app.generation.tools.rules import Rules, quoted, slashed
-from app.generation.tools.toolbox import Toolbox
+from app.generation.tools.toolbox import Tool, Toolbox
 
 FREE = r"/([^{\s](?s:.*))?/"
 """Text that does not begin like a JSON object."""
 
-
-def grammar(
-    format: Format,  # noqa: A002
-    use: ToolUse,
-    answer: Grammar | None,
-    added_id: Callable[[str], int | None],
-) -> Grammar:
-    """What holds the answer: forced calls, calls that are free to begin, or calls beside another answer's grammar."""
-    rules = Rules(added_id, parallel=use.parallel)
-    forced = use.required or use.named is not None
-    called = tuple(tool for tool in use.tools if use.named in (None, tool.name))
-    section = format.write(rules, Toolbox(called))
-    start = format.section.start
-    if not forced and answer is None and start:
-        return Grammar("lark", rules.grammar(section), trigger=start, once=not use.parallel, param="tools")
-    if start:
-        sections = rules.rule(f"{rules.text(start)} {section}")
-        section = rules.repeated(sections, '"\\n"?')
-    if forced:
-        return Grammar("lark", rules.grammar(section), param="tools")
-    other = FREE if answer is None else _answer(rules, answer)
-    return Grammar("lark", rules.grammar(f"{section} | {other}"), param="tools" if answer is None else answer.param)
+Prepare = Callable[[Grammar], Awaitable[None]]
+"""Compiles a grammar and keeps it; raises :class:`app.errors.InvalidRequest` for what cannot be compiled."""
 
 
-def optional(use: ToolUse) -> bool:
-    """Whether the functions may be called without being held to their schemas."""
-    return not use.required and use.named is None and not any(tool.strict for tool in use.tools)
+class CallForm:
+    """What holds an answer: forced calls, calls that are free to begin, or calls beside ``answer``'s grammar.
+
+    The functions of ``use`` have the schemas that calls are held to.
+    """
+
+    def __init__(
+        self,
+        format: Format,  # noqa: A002
+        use: ToolUse,
+        answer: Grammar | None,
+        added_id: Callable[[str], int | None],
+    ) -> None:
+        self._format = format
+        self._use = use
+        self._answer = answer
+        self._added_id = added_id
+        self._forced = use.required or use.named is not None
+
+    async def compiled(self, prepare: Prepare) -> tuple[Grammar | None, tuple[str, ...]]:
+        """The grammar, compiled, and the functions that it does not hold to their schemas because it cannot.
+
+        Raises :class:`app.errors.InvalidRequest` where that must be: a strict function, or no grammar at all although
+        one is needed.
+        """
+        called = tuple(tool for tool in self._use.tools if self._use.named in (None, tool.name))
+        if await self._refusal(called, self._answer, prepare) is None:
+            return self._grammar(called, self._answer), ()
+        if self._answer is not None:
+            await prepare(self._answer)
+        unenforced = []
+        for tool in called:
+            refusal = await self._refusal((tool,), None, prepare)
+            if refusal is not None and tool.strict:
+                raise await _told(tool, refusal, prepare)
+            unenforced += [] if refusal is None else [tool.name]
+        free = tuple(tool.freed() if tool.name in unenforced else tool for tool in called)
+        refusal = await self._refusal(free, self._answer, prepare)
+        if refusal is None:
+            _log(unenforced)
+            return self._grammar(free, self._answer), tuple(unenforced)
+        if self._forced or self._answer is not None or any(tool.strict for tool in called):
+            raise refusal
+        _log([tool.name for tool in called])
+        return None, tuple(tool.name for tool in called)
+
+    async def _refusal(
+        self, called: tuple[Tool, ...], answer: Grammar | None, prepare: Prepare
+    ) -> InvalidRequest | None:
+        """Why there is no such grammar; None if there is."""
+        try:
+            await prepare(self._grammar(called, answer))
+        except InvalidRequest as refusal:
+            return _together(refusal) if refusal.param == "tools" else refusal
+        return None
+
+    def _grammar(self, called: tuple[Tool, ...], answer: Grammar | None) -> Grammar:
+        rules = Rules(self._added_id, parallel=self._use.parallel)
+        section = self._format.write(rules, Toolbox(called))
+        start = self._format.section.start
+        if not self._forced and answer is None and start:
+            once = not self._use.parallel
+            return Grammar("lark", rules.grammar(section), trigger=start, once=once, param="tools")
+        if start:
+            sections = rules.rule(f"{rules.text(start)} {section}")
+            section = rules.repeated(sections, '"\\n"?')
+        if self._forced:
+            return Grammar("lark", rules.grammar(section), param="tools")
+        other = FREE if answer is None else _answer(rules, answer)
+        return Grammar("lark", rules.grammar(f"{section} | {other}"), param="tools" if answer is None else answer.param)
 
 
 def _answer(rules: Rules, answer: Grammar) -> str:
@@ -58,3 +107,32 @@ def _answer(rules: Rules, answer: Grammar) -> str:
                 "A grammar cannot stand beside tools; leave one of them out, or set tool_choice to none.",
                 param=answer.param,
             )
+
+
+def _together(refusal: InvalidRequest) -> InvalidRequest:
+    """Without the grammar, which nobody has sent."""
+    return InvalidRequest(
+        "These functions make a grammar that cannot be compiled: send fewer of them, or simpler ones.",
+        param="tools",
+        code=refusal.code,
+    )
+
+
+def _log(unenforced: list[str]) -> None:
+    structlog.get_logger("switchyard").warning("functions without a grammar", functions=unenforced)
+
+
+async def _told(tool: Tool, refusal: InvalidRequest, prepare: Prepare) -> InvalidRequest:
+    """The refusal of one function: its schema alone is asked what is wrong, which names the place."""
+    if refusal.param == tool.param:
+        return refusal
+    try:
+        await prepare(Grammar("json_schema", json.dumps(tool.parameters), param=tool.param))
+    except InvalidRequest as found:
+        return InvalidRequest(f"Function '{tool.name}': {found.message}", param=found.param, code=found.code)
+    return InvalidRequest(
+        f"The parameters of function '{tool.name}' cannot be enforced in this model's way to call functions. Make them "
+        "simpler, or leave strict out.",
+        param=tool.param,
+        code="grammar_not_supported",
+    )

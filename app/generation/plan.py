@@ -1,5 +1,7 @@
 """How a job's rows are generated and read: thoughts, tool calls and the grammar that holds them."""
 
+from msgspec import structs
+
 from app.engine.base import Engine
 from app.engine.grammar import Thoughts
 from app.engine.text import Marks, Tokenizer
@@ -29,7 +31,10 @@ class Plan:
         self._use: ToolUse | None = None
         self._open = self._over = False
         self._budget: int | None = None
+        self._toolbox = Toolbox(())
         self.grammar = job.decoding.grammar
+        self.unenforced: tuple[str, ...] = ()
+        """Functions whose calls follow no schema."""
         if isinstance(job, ChatJob):
             self._marks = tokenizer.thinking
             self._budget = job.thinking_budget
@@ -37,9 +42,9 @@ class Plan:
                 self._open = prompt.rstrip().endswith(self._marks.start)
                 self._over = prompt.rstrip().endswith(self._marks.end)
             if job.tools is not None:
-                self._use = job.tools
+                self._use = structs.replace(job.tools, tools=tuple(tool.held() for tool in job.tools.tools))
                 self._format = _format(tokenizer, job.tools)
-                self.grammar = forms.grammar(self._format, job.tools, job.decoding.grammar, tokenizer.added_id)
+                self._toolbox = Toolbox(self._use.tools)
 
     @property
     def thoughts(self) -> Thoughts | None:
@@ -52,16 +57,13 @@ class Plan:
     async def prepare(self, engine: Engine) -> None:
         """Compile the grammar; raises :class:`app.errors.InvalidRequest` for one that cannot be enforced.
 
-        Functions that are not strict and need not be called can do without one.
+        Functions that are not strict and cannot be held to their schemas are ``unenforced``.
         """
-        if self.grammar is None:
-            return
-        try:
+        if self._use is not None and self._format is not None:
+            form = forms.CallForm(self._format, self._use, self.grammar, self._tokenizer.added_id)
+            self.grammar, self.unenforced = await form.compiled(engine.prepare)
+        elif self.grammar is not None:
             await engine.prepare(self.grammar)
-        except InvalidRequest:
-            if self._use is None or not forms.optional(self._use) or not self.grammar.trigger:
-                raise
-            self.grammar = None
 
     def choice(self, index: int, prompt: tuple[int, ...]) -> Choice:
         """What reads choice ``index``, which continues ``prompt``."""
@@ -71,7 +73,7 @@ class Plan:
             reasoning = ReasoningMachine(self._marks, open=self._open)
             marks += [self._marks.start, self._marks.end]
         if self._format is not None and self._use is not None:
-            tools = ToolMachine(self._format, Toolbox(self._use.tools), index)
+            tools = ToolMachine(self._format, self._toolbox, index)
             marks += [self._format.section.start, *self._format.section.strays]
         keep = frozenset(token for mark in marks if mark for token in self._ids(mark))
         detokenizer = self._tokenizer.detokenizer(prompt, keep=keep)

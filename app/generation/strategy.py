@@ -34,7 +34,7 @@ class GenerationStrategy:
             await reservation.begin()
             tally = Tally(sequences)
             waited = Timings(max(0.0, perf_counter() - asked - held.load_seconds), held.load_seconds)
-            yield (Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited),)
+            yield (Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited, plan.unenforced),)
             stream = held.engine.generate(sequences)
             last: Events = ()
             try:

@@ -16,7 +16,7 @@ class FunctionDefinition(Struct):
 
     name: FunctionName
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, Any] | bool | None = None
     strict: bool | None = None
 
 

@@ -124,7 +124,10 @@ WORDS = Toolbox(
             },
             strict=True,
         ),
-        Tool("find", {"type": "object", "properties": {"what": {"type": "string", "minLength": 1, "maxLength": 9}}}),
+        Tool(
+            "find",
+            {"type": "object", "properties": {"what": {"type": "string", "minLength": 1, "maxLength": 9}}},
+        ).held(),
     )
 )
 

@@ -2,14 +2,16 @@
 
 from typing import Any
 
+from app.api.read.structure import schema_fault
 from app.errors import InvalidRequest
 from app.generation.job import ToolUse
+from app.generation.schema.checked import SchemaFault, checked
 from app.generation.tools.toolbox import Tool
 from app.schemas.chat import ChatRequest
-from app.schemas.tools import AllowedTools, FunctionDefinition, FunctionReference, ToolReference
+from app.schemas.tools import AllowedTools, FunctionReference, ToolReference
 from app.settings import ModelEntry
 
-NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 def legacy(request: ChatRequest) -> bool:
@@ -23,7 +25,10 @@ def tool_use(request: ChatRequest, entry: ModelEntry) -> ToolUse | None:
         raise InvalidRequest("functions is the older form of tools; send one of them.", param="functions")
     param = "functions" if legacy(request) else "tools"
     defined = request.functions if legacy(request) else [it.function for it in request.tools or []]
-    tools = tuple(_tool(definition) for definition in defined or [])
+    tools = tuple(
+        function(it.name, it.parameters, it.description, strict=it.strict, param=_place(param, at))
+        for at, it in enumerate(defined or [])
+    )
     choice = request.function_call if legacy(request) else request.tool_choice
     field = "function_call" if legacy(request) else "tool_choice"
     if not tools and choice not in (None, "none", "auto"):
@@ -50,9 +55,33 @@ def tool_use(request: ChatRequest, entry: ModelEntry) -> ToolUse | None:
     )
 
 
-def _tool(definition: FunctionDefinition) -> Tool:
-    parameters = NO_PARAMETERS if not definition.parameters else {"type": "object"} | definition.parameters
-    return Tool(definition.name, parameters, definition.description, definition.strict is True)
+def _place(param: str, at: int) -> str:
+    return f"{param}.{at}.parameters" if param == "functions" else f"{param}.{at}.function.parameters"
+
+
+def function(
+    name: str, parameters: Any, description: str | None = None, *, strict: bool | None = None, param: str = "tools"
+) -> Tool:
+    """A function as it was sent; raises :class:`InvalidRequest` for parameters that are no JSON schema of an object.
+
+    ``param`` is the request field of the parameters.
+    """
+    try:
+        sent = checked({} if parameters is None else parameters)
+    except SchemaFault as fault:
+        raise schema_fault(fault, param, f"Function '{name}': ") from None
+    schema = NO_PARAMETERS if sent == {} or not isinstance(sent, dict) else {**_typed(sent), **sent}
+    named = schema.get("type", "object")
+    if "object" not in (named if isinstance(named, list) else [named]):
+        raise InvalidRequest(
+            f"Function '{name}': the type of its parameters must be object, since arguments are one.",
+            param=f"{param}.type",
+        )
+    return Tool(name, schema, description, strict is True, param=param)
+
+
+def _typed(sent: dict[str, Any]) -> dict[str, Any]:
+    return {} if "type" in sent else {"type": "object"}
 
 
 def _check_names(tools: tuple[Tool, ...], param: str) -> None:

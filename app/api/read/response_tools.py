@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from app.api.read import calling
 from app.api.read.body import invalid
-from app.api.read.calling import NO_PARAMETERS
 from app.errors import InvalidRequest
 from app.generation.job import ToolUse
 from app.generation.tools.lark import Irregular
@@ -91,8 +91,8 @@ def _named(tool: wire.FunctionTool | wire.CustomTool, namespace: str | None) -> 
 def _tool(tool: wire.FunctionTool | wire.CustomTool, namespace: str | None, param: str) -> Tool:
     name = flat(tool.name, namespace)
     if isinstance(tool, wire.FunctionTool):
-        parameters = NO_PARAMETERS if not tool.parameters else {"type": "object"} | tool.parameters
-        return Tool(name, parameters, tool.description, tool.strict is True)
+        place = f"{param}.parameters"
+        return calling.function(name, tool.parameters, tool.description, strict=tool.strict, param=place)
     text: dict[str, Any] = {"type": "string"}
     lines = [] if tool.description is None else [tool.description]
     held = isinstance(tool.format, wire.GrammarText)

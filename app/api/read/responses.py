@@ -141,5 +141,5 @@ def _form(request: ResponseRequest) -> Grammar | None:
     if isinstance(asked, JSONObjectFormat):
         return Grammar("json_object", param="text.format")
     if isinstance(asked, SchemaFormat):
-        return structure.schema(asked.schema, "text.format.schema")
+        return structure.schema(asked.schema, "text.format.schema", closed=asked.strict is True)
     return None

@@ -4,6 +4,8 @@ import msgspec
 
 from app.engine.grammar import Grammar
 from app.errors import InvalidRequest
+from app.generation.schema.checked import SchemaFault
+from app.generation.schema.reading import enforced, read
 from app.schemas.structure import JSONObjectFormat, JSONSchema, JSONSchemaFormat, StructureFields
 
 
@@ -25,7 +27,13 @@ def _format(request: StructureFields) -> Grammar | None:
     param = "response_format.json_schema.schema"
     if asked.json_schema.schema is None:
         raise InvalidRequest("response_format of type json_schema needs a schema.", param=param)
-    return schema(asked.json_schema.schema, param)
+    return schema(asked.json_schema.schema, param, closed=asked.json_schema.strict is True)
+
+
+def schema_fault(fault: SchemaFault, param: str, whose: str = "") -> InvalidRequest:
+    """The 400 for a document that is no JSON schema."""
+    place = ".".join((param, *fault.path))
+    return InvalidRequest(f"{whose}{fault}. Send valid JSON Schema.", param=place, code="invalid_json_schema")
 
 
 def _outputs(request: StructureFields) -> list[Grammar]:
@@ -52,10 +60,17 @@ def _guided(request: StructureFields) -> list[Grammar]:
     return found
 
 
-def schema(asked: JSONSchema | str, param: str) -> Grammar:
-    """JSON that follows a schema, which may be spelt as JSON text where vLLM takes it so."""
+def schema(asked: JSONSchema | str, param: str, *, closed: bool = False) -> Grammar:
+    """JSON that follows a schema, which may be spelt as JSON text where vLLM takes it so.
+
+    Where ``closed``, objects have no other properties than those that it names.
+    """
     if not isinstance(asked, str):
-        return Grammar("json_schema", msgspec.json.encode(asked).decode(), param=param)
+        try:
+            held = enforced(asked) if closed else read(asked)
+        except SchemaFault as fault:
+            raise schema_fault(fault, param) from None
+        return Grammar("json_schema", msgspec.json.encode(held).decode(), param=param)
     try:
         decoded = msgspec.json.decode(asked, type=JSONSchema)
     except msgspec.DecodeError:

@@ -23,6 +23,9 @@ from app.generation.events import Completed, Event, Events, Started
 from app.observability import request_id
 from app.schemas.errors import ErrorBody
 
+UNENFORCED = "x-switchyard-unenforced-functions"
+"""The header that names the functions whose calls follow no schema."""
+MAX_HEADER = 4000
 PATIENCE = 5.0
 """Seconds after which a stream begins although its request still waits for the model: what fails later is an event."""
 
@@ -85,6 +88,7 @@ async def answer(
         telling = Telling(told, dialect, note)
         await while_connected(request.receive, telling.begin())
         failure = partial(_failure, request, dialect, note)
+        headers = _with_unenforced(headers, telling.unenforced)
         source = Source(telling, list, failure, dialect.opening, dialect.silence, dialect.ending)
         return EventStream(source, keep_alive=dialect.quiet_seconds, headers=headers)
     (started,) = await while_connected(request.receive, anext(told))
@@ -95,7 +99,7 @@ async def answer(
     renderer = dialect.begin(_head(started))
     whole = renderer.whole(await while_connected(request.receive, _fold(told, note)))
     await dialect.settle()
-    return Response(whole, headers=headers)
+    return Response(whole, headers=_with_unenforced(headers, started.unenforced))
 
 
 class Telling:
@@ -107,6 +111,8 @@ class Telling:
         self._note = note
         self._renderer: Renderer | None = None
         self._first: asyncio.Future[Events] | None = None
+        self.unenforced: tuple[str, ...] = ()
+        """As far as is known when the stream begins."""
 
     async def begin(self) -> None:
         """Wait until the job has begun, but for ``PATIENCE`` seconds at most; raises what has failed meanwhile."""
@@ -117,7 +123,8 @@ class Telling:
             await self.aclose()
             raise
         if first.done():
-            first.result()
+            (started,) = first.result()
+            self.unenforced = started.unenforced if isinstance(started, Started) else ()
 
     async def __anext__(self) -> list[Struct]:
         """The chunks of all that has come; ends with ``told``."""
@@ -145,6 +152,11 @@ class Telling:
             if not self._first.cancelled():
                 self._first.exception()  # nobody else looks at it
         await self._told.aclose()
+
+
+def _with_unenforced(headers: dict[str, str] | None, names: tuple[str, ...]) -> dict[str, str] | None:
+    """The names of functions are ASCII letters, digits and a few marks, as the schema of requests has it."""
+    return headers if not names else {**(headers or {}), UNENFORCED: ", ".join(names)[:MAX_HEADER]}
 
 
 def _head(started: Started) -> Head:

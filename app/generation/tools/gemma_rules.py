@@ -3,87 +3,119 @@
 from typing import Any
 
 from app.errors import InvalidRequest
-from app.generation.tools.rules import Rules, embedded, spelt
+from app.generation.schema.keywords import AnySchema, Schema
+from app.generation.schema.members import joined, members, plain, says_nothing, types
+from app.generation.schema.references import target
+from app.generation.tools.parameters import UNWRITTEN, check, check_name, other_names, parameters
+from app.generation.tools.rules import Rules, spelt
 from app.generation.tools.string_rules import text_rule
-from app.generation.tools.toolbox import Schema, Tool, types
+from app.generation.tools.toolbox import Tool
 
-UNWRITTEN = frozenset(
-    {
-        "allOf", "contains", "dependentRequired", "dependentSchemas", "else", "if", "maxProperties", "minProperties",
-        "not", "patternProperties", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties", "uniqueItems",
-    }
-)  # fmt: skip
-"""Keywords that no rule is written for; strict functions that use them are refused."""
+DEPTH = 40
+INNER = UNWRITTEN - {"anyOf", "oneOf"}
+"""What no rule is written for inside a value."""
 
 
 class GemmaWriter:
-    """Rules for the arguments of one function. Objects have the properties that are named, and no others."""
+    """Rules for the arguments of one function."""
 
     def __init__(self, rules: Rules, quote: str, tool: Tool) -> None:
         self._rules = rules
         self._quote = quote
         self._tool = tool
+        self._marks = (":", '"', quote)
         self._references: dict[str, str] = {}
+        self._depth = 0
 
     def arguments(self) -> str:
         """The object of all parameters."""
+        parameters(self._tool, self._marks)
         return self._object(self._tool.parameters)
 
-    def _value(self, schema: Any) -> str:
-        if not isinstance(schema, dict) or not schema:
+    def _value(self, schema: AnySchema) -> str:
+        if says_nothing(schema):
             return self._anything()
-        self._check(schema)
-        reference = schema.get("$ref")
-        if isinstance(reference, str):
-            return self._reference(reference)
-        if "const" in schema or "enum" in schema:
-            values = [schema["const"]] if "const" in schema else schema["enum"]
-            return self._rules.one_of([self._rules.rule(self._rules.text(self._literal(value))) for value in values])
+        if isinstance(schema, dict) and schema.keys() == {"$ref"}:
+            return self._reference(schema["$ref"])
+        if self._depth > DEPTH:
+            raise InvalidRequest("A schema is nested too deeply.", param="tools", code="grammar_not_supported")
+        self._depth += 1
+        made = self._plain(plain(schema, self._tool.parameters), schema)
+        self._depth -= 1
+        return made
+
+    def _plain(self, flat: Schema, schema: AnySchema) -> str:
+        check(flat, self._tool, INNER)
+        kinds = types(schema, self._tool.parameters)
+        if "const" in flat or "enum" in flat:
+            values = [flat["const"]] if "const" in flat else flat["enum"]
+            told = [self._rules.rule(self._rules.text(text)) for value in values if (text := self._literal(value))]
+            return self._rules.one_of(told or [self._rules.part(False, self._tool)])
         for key in ("anyOf", "oneOf"):
-            if key in schema:
-                return self._rules.one_of([self._value(branch) for branch in schema[key]])
-        kinds = sorted(types(schema, self._tool.parameters))
+            if key in flat:
+                rest: Schema = {name: value for name, value in flat.items() if name != key}
+                return self._rules.one_of([self._value(joined(rest, branch)) for branch in flat[key]])
         if not kinds:
             return self._anything()
-        return self._rules.one_of([self._of_type(kind, schema) for kind in kinds])
+        return self._rules.one_of([self._of_type(kind, flat) for kind in sorted(kinds)])
 
     def _of_type(self, kind: str, schema: Schema) -> str:
-        rules = self._rules
+        rules, single = self._rules, {**schema, "type": kind}
         if kind == "string":
-            single = {key: value for key, value in schema.items() if key != "type"} | {"type": "string"}
             return rules.rule(f"{rules.text(self._quote)} {text_rule(rules, single, self._tool, self._quote)}")
         if kind == "object":
-            return self._object(schema)
+            return self._object(single)
         if kind == "array":
-            return self._array(schema)
-        single = {key: value for key, value in schema.items() if key != "type"} | {"type": kind}
-        return rules.json(embedded(single, self._tool.parameters), strict=self._tool.strict)
+            return self._array(single)
+        return rules.part({key: value for key, value in single.items() if key != "patterns"}, self._tool)
 
     def _object(self, schema: Schema) -> str:
-        self._check(schema)
-        properties = schema.get("properties")
-        required = schema.get("required", ())
-        members = [
-            (self._rules.rule(f"{self._rules.text(key + ':')} {self._value(inner)}"), key in required)
-            for key, inner in (properties if isinstance(properties, dict) else {}).items()
+        found = members(schema, self._tool.parameters)
+        for name in found.properties:
+            check_name(name, self._marks, self._tool)
+        told = [
+            (self._rules.rule(f"{self._rules.text(key + ':')} {self._value(inner)}"), key in found.required)
+            for key, inner in found.properties.items()
         ]
-        return self._rules.rule(f'"{{" {self._rules.members(members, self._rules.text(","))} "}}"')
+        others = [
+            self._rules.rule(f"{key} {self._rules.text(':')} {self._value(inner)}")
+            for key, inner in other_names(self._rules, found)
+        ]
+        listed = self._rules.members(told, self._rules.text(","), self._rules.one_of(others) if others else "")
+        return self._rules.rule(f'"{{" {listed} "}}"')
 
     def _array(self, schema: Schema) -> str:
-        item = self._value(schema.get("items"))
+        """First the items that have a schema of their own, then any number of others."""
         least, most = schema.get("minItems", 0), schema.get("maxItems")
-        if most == 0:
-            return self._rules.rule('"[" "]"')
-        more = f'("," {item}){{{max(0, least - 1)},{"" if most is None else most - 1}}}'
-        filled = f'"[" {item} {more} "]"'
-        return self._rules.rule(filled if least else f'{filled} | "[" "]"')
+        first = [self._value(item) for item in schema.get("prefixItems", ())][:most]
+        others = schema.get("items", True)
+        more = "" if others is False or (most is not None and most <= len(first)) else self._value(others)
+        if least > (most if most is not None else least) or (not more and least > len(first)):
+            return self._rules.part(False, self._tool)
+        lowest = max(0, least - len(first))
+        highest = "" if most is None else str(most - len(first))
+        later = self._rules.rule(f'("," {more}){{{lowest},{highest}}}') if more else '""'
+        if not first and more:
+            rest = f'("," {more}){{{max(0, least - 1)},{"" if most is None else most - 1}}}' if most != 1 else ""
+            filled = f'"[" {more} {rest} "]"'
+            return self._rules.rule(filled if least else f'{filled} | "[" "]"')
+        for at in range(len(first) - 1, -1, -1):
+            comma = '"," ' if at else ""
+            later = self._rules.rule(f"{comma}{first[at]} {later}" + ("" if at < least else ' | ""'))
+        return self._rules.rule(f'"[" {later} "]"')
 
     def _reference(self, reference: str) -> str:
         """A rule for each thing referred to, so that schemas may refer to themselves."""
         if reference not in self._references:
+            found = target(reference, self._tool.parameters)
+            if found is None:
+                raise InvalidRequest(
+                    f"Function '{self._tool.name}': '{reference[:100]}' refers to nothing.",
+                    param=self._tool.param,
+                    code="grammar_not_supported",
+                )
             name = self._references[reference] = self._rules.reserve()
-            target = _target(reference, self._tool.parameters)
-            self._rules.define(name, self._value(target))
+            self._rules.define(name, self._value(found))
         return self._references[reference]
 
     def _anything(self) -> str:
@@ -92,30 +124,11 @@ class GemmaWriter:
         return rules.one_of([text, rules.json({"type": ["number", "boolean", "null"]}, strict=True)])
 
     def _literal(self, value: Any) -> str:
+        """A value spelt; nothing for a text that holds the mark around texts."""
         if isinstance(value, str):
-            return f"{self._quote}{value}{self._quote}"
+            return "" if self._quote in value else f"{self._quote}{value}{self._quote}"
         if isinstance(value, dict):
             return "{" + ",".join(f"{key}:{self._literal(inner)}" for key, inner in value.items()) + "}"
         if isinstance(value, list):
             return "[" + ",".join(self._literal(inner) for inner in value) + "]"
         return spelt(value)
-
-    def _check(self, schema: Schema) -> None:
-        for keyword in UNWRITTEN & schema.keys():
-            if self._tool.strict:
-                raise InvalidRequest(
-                    f"The keyword {keyword} cannot be enforced in this model's way to call functions; remove it from "
-                    f"the parameters of '{self._tool.name}', or leave strict out.",
-                    param="tools",
-                    code="grammar_not_supported",
-                )
-
-
-def _target(reference: str, root: Schema) -> Any:
-    place: Any = root
-    for part in reference.removeprefix("#").strip("/").split("/") if reference != "#" else ():
-        name = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(place, dict) or name not in place:
-            raise InvalidRequest(f"'{reference[:100]}' refers to nothing.", param="tools", code="grammar_not_supported")
-        place = place[name]
-    return place

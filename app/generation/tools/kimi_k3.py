@@ -2,13 +2,16 @@
 
 import re
 
+from app.generation.schema.keywords import AnySchema
+from app.generation.schema.members import joined, types
 from app.generation.tools.format import Calls, Section, long_id
 from app.generation.tools.json_text import escaped, json_value
-from app.generation.tools.rules import Rules, embedded, spelt
+from app.generation.tools.parameters import other_names, parameters
+from app.generation.tools.rules import Rules, spelt
 from app.generation.tools.source import Malformed, Source, Steps
 from app.generation.tools.string_rules import text_rule
-from app.generation.tools.toolbox import Schema, Tool, Toolbox, types
-from app.generation.tools.values import converted
+from app.generation.tools.toolbox import Tool, Toolbox
+from app.generation.tools.values import converted, value_text
 
 OPEN, CLOSE, SEP = "<|open|>", "<|close|>", "<|sep|>"
 ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
@@ -75,13 +78,13 @@ class KimiK3:
         key, end = attributes.get("key", ""), f"{CLOSE}argument{SEP}"
         calls.arguments(f"{spelt(key)}: ")
         kind = attributes.get("type")
-        kinds = types(tools.property(name, key), tools.parameters(name)) if kind is None else {kind}
+        kinds = tools.kinds(name, key) if kind is None else {kind}
         if kinds == {"string"}:
             calls.arguments('"')
             yield from source.stream((end,), lambda text: calls.arguments(escaped(text)))
             calls.arguments('"')
             return
-        raw, _ = yield from source.until(end)
+        raw = yield from value_text(source, end, kinds)
         calls.arguments(converted(raw, kinds))
 
 
@@ -93,25 +96,25 @@ def _attributes(source: Source) -> Steps[dict[str, str]]:
 
 
 def _call_rule(rules: Rules, tool: Tool) -> str:
-    properties = tool.parameters.get("properties")
-    required = tool.parameters.get("required", ())
+    found = parameters(tool, (SEP,))
     parts = [rules.text(f'{OPEN}call tool="{tool.name}" index="'), "/[0-9]{1,2}/", rules.text(f'"{SEP}')]
-    for key, schema in (properties if isinstance(properties, dict) else {}).items():
-        rule = _argument_rule(rules, tool, key, schema if isinstance(schema, dict) else {})
-        parts.append(rule if key in required else f"{rule}?")
+    for key, schema in found.properties.items():
+        rule = _argument_rule(rules, tool, rules.text(key.replace("&", "&amp;").replace('"', "&quot;")), schema)
+        parts.append(rule if key in found.required else f"{rule}?")
+    others = [_argument_rule(rules, tool, key, schema) for key, schema in other_names(rules, found)]
+    parts += [f"{rules.one_of(others)}*"] if others else []
     return rules.rule(" ".join([*parts, rules.text(f"{CLOSE}call{SEP}")]))
 
 
-def _argument_rule(rules: Rules, tool: Tool, key: str, schema: Schema) -> str:
-    name, end = key.replace("&", "&amp;").replace('"', "&quot;"), f"{CLOSE}argument{SEP}"
+def _argument_rule(rules: Rules, tool: Tool, key: str, schema: AnySchema) -> str:
+    """An argument whose name ``key`` is the rule for."""
+    end = f"{CLOSE}argument{SEP}"
     alternatives = []
     for kind in sorted(types(schema, tool.parameters)) or TYPES:
-        if kind == "string":
-            text = {**schema, "type": kind} if "$ref" not in schema else schema
-            value = text_rule(rules, text, tool, end)
-        else:
-            single = embedded({**schema, "type": kind}, tool.parameters)
-            value = f"{rules.json(single, strict=tool.strict)} {rules.text(end)}"
-        opening = rules.text(f'{OPEN}argument key="{name}" type="{kind}"{SEP}')
+        single = joined({"type": kind}, schema)
+        text = kind == "string"
+        value = text_rule(rules, single, tool, end) if text else f"{rules.part(single, tool)} {rules.text(end)}"
+        before, after = f'{OPEN}argument key="', f'" type="{kind}"{SEP}'
+        opening = f"{rules.text(before)} {key} {rules.text(after)}"
         alternatives.append(rules.rule(f"{opening} {value}"))
     return rules.one_of(alternatives)

@@ -1,9 +1,12 @@
 """LFM2 and others: calls as Python writes them, ``[f(a=1, b="x"), g()]``."""
 
+from app.generation.schema.keywords import AnySchema
+from app.generation.schema.members import plain, types
 from app.generation.tools.format import Calls, Section, long_id
-from app.generation.tools.rules import Rules, embedded, spelt
+from app.generation.tools.parameters import other_names, parameters
+from app.generation.tools.rules import Rules, spelt
 from app.generation.tools.source import Malformed, Source, Steps
-from app.generation.tools.toolbox import Schema, Tool, Toolbox, types
+from app.generation.tools.toolbox import Tool, Toolbox
 from app.generation.tools.values import converted
 
 START, END = "<|tool_call_start|>", "<|tool_call_end|>"
@@ -48,7 +51,7 @@ class Pythonic:
                 yield from source.expect(",")
             key, _ = yield from source.until("=")
             raw = yield from _value(source)
-            kinds = types(tools.property(name, key.strip()), tools.parameters(name))
+            kinds = tools.kinds(name, key.strip())
             calls.arguments(f"{', ' if count else '{'}{spelt(key.strip())}: {converted(raw, kinds)}")
             count += 1
             yield from source.space()
@@ -83,16 +86,20 @@ def _quoted(source: Source, pieces: list[str]) -> Steps[None]:
 
 
 def _call_rule(rules: Rules, tool: Tool) -> str:
-    properties = tool.parameters.get("properties")
-    required = tool.parameters.get("required", ())
+    found = parameters(tool, "=,()")
     members = [
-        (rules.rule(f"{rules.text(key + '=')} {_value_rule(rules, schema, tool)}"), key in required)
-        for key, schema in (properties if isinstance(properties, dict) else {}).items()
+        (rules.rule(f"{rules.text(key + '=')} {_value_rule(rules, schema, tool)}"), key in found.required)
+        for key, schema in found.properties.items()
     ]
-    return rules.rule(f"{rules.text(tool.name + '(')} {rules.members(members, rules.text(', '))} {rules.text(')')}")
+    others = [
+        rules.rule(f"{key} {rules.text('=')} {_value_rule(rules, schema, tool)}")
+        for key, schema in other_names(rules, found)
+    ]
+    listed = rules.members(members, rules.text(", "), rules.one_of(others) if others else "")
+    return rules.rule(f"{rules.text(tool.name + '(')} {listed} {rules.text(')')}")
 
 
-def _value_rule(rules: Rules, schema: Schema, tool: Tool) -> str:
-    if types(schema, tool.parameters) == {"boolean"} and "enum" not in schema and "const" not in schema:
+def _value_rule(rules: Rules, schema: AnySchema, tool: Tool) -> str:
+    if types(schema, tool.parameters) == {"boolean"} and not plain(schema, tool.parameters).keys() & {"enum", "const"}:
         return rules.rule('"True" | "False"')
-    return rules.json(embedded(schema, tool.parameters), strict=tool.strict)
+    return rules.part(schema, tool)

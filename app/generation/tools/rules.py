@@ -6,11 +6,17 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from app.generation.tools.toolbox import Schema, Tool
+from app.errors import InvalidRequest
+from app.generation.schema.keywords import AnySchema, Schema
+from app.generation.schema.references import within
+from app.generation.tools.toolbox import Tool
 
 MARKER = re.compile(r"<[^<>\s]{1,64}>|\[[A-Z_]{1,32}\]")
 """What may be a token of its own."""
-WHITESPACE = r"[ \t\n\r]{1,48}"
+MOST = 10_000
+"""Rules of one grammar."""
+WHITESPACE = r"[ \t]{1,2}|\r?\n[ \t]{0,24}"
+"""What may stand between JSON's tokens: a space, or one indented line; nothing to get lost in."""
 
 
 class Rules:
@@ -41,25 +47,39 @@ class Rules:
         pieces.append(quoted(literal[at:]))
         return " ".join(piece for piece in pieces if piece) or '""'
 
-    def json(self, schema: Schema, *, strict: bool) -> str:
+    def json(self, schema: AnySchema, *, strict: bool) -> str:
         """A JSON value of ``schema``."""
+        told: Schema = ({} if schema else {"enum": []}) if isinstance(schema, bool) else schema
         options = {"whitespace_pattern": WHITESPACE} | ({} if strict else {"lenient": True})
-        return self.rule("%json " + json.dumps(schema | {"x-guidance": options}))
+        return self.rule("%json " + json.dumps({**told, "x-guidance": options}))
+
+    def part(self, schema: AnySchema, tool: Tool) -> str:
+        """A JSON value of ``schema``, which is a part of the function's parameters."""
+        return self.json(within(schema, tool.parameters), strict=tool.strict)
 
     def arguments(self, tool: Tool) -> str:
         """The parameters of a call as one JSON object."""
-        return self.json(tool.enforced, strict=tool.strict)
+        return self.json(tool.parameters, strict=tool.strict)
 
-    def raw(self, end: str, pattern: str = r"(?s:.*)") -> str:
-        """Text of ``pattern`` up to and with the first ``end``."""
+    def raw(self, end: str, patterns: Sequence[str] = (r"(?s:.*)",)) -> str:
+        """Text of all ``patterns`` up to and with the first ``end``."""
+        text = " & ".join(f"/{pattern}/" for pattern in patterns)
         if self._added_id(end.strip()) is None:
-            return self._define(f"{{name}}[suffix={quoted(end)}]: /{pattern}/")
+            return self._define(f"{{name}}[suffix={quoted(end)}]: {self.token(text)}")
         other = f"(?s:.*){slashed(re.escape(end.strip()))}(?s:.*)"
-        return self.rule(f"{self._define('{NAME}: /' + pattern + '/ & ~/' + other + '/')} {self.text(end)}")
+        return self.rule(f"{self.token(f'{text} & ~/{other}/')} {self.text(end)}")
 
-    def members(self, members: Sequence[tuple[str, bool]], separator: str) -> str:
-        """Rules in their order with ``separator`` between them; of each, whether it may not be left out."""
-        later, first = '""', '""'
+    def token(self, body: str) -> str:
+        """A regular expression, or several put together, with a name."""
+        return self._define("{NAME}: " + body)
+
+    def members(self, members: Sequence[tuple[str, bool]], separator: str, more: str = "") -> str:
+        """Rules in their order with ``separator`` between them; of each, whether it may not be left out.
+
+        After all, ``more`` may stand as often as the model likes.
+        """
+        later = self.rule(f"({separator} {more})*") if more else '""'
+        first = self.rule(f"({more} {later})?") if more else '""'
         for body, required in reversed(members):
             begun = self.rule(f"{separator} {body} {later}" + ("" if required else f" | {later}"))
             first = self.rule(f"{body} {later}" + ("" if required else f" | {first}"))
@@ -93,6 +113,8 @@ class Rules:
 
     def _define(self, rule: str) -> str:
         number = len(self._rules)
+        if number >= MOST:
+            raise InvalidRequest("The functions are too large for a grammar.", param="tools", code="grammar_too_large")
         upper = "{NAME}" in rule
         name = f"T{number}" if upper else f"r{number}"
         self._rules.append(rule.replace("{NAME}" if upper else "{name}", name, 1))
@@ -107,11 +129,6 @@ def quoted(text: str) -> str:
 def slashed(pattern: str) -> str:
     """A regular expression as it stands between slashes."""
     return re.sub(r"(\\.)|/", lambda found: found.group(1) or r"\/", pattern, flags=re.DOTALL)
-
-
-def embedded(schema: Schema, root: Schema) -> Schema:
-    """A part of ``root`` that stands alone: what its references mean comes along."""
-    return {key: root[key] for key in ("$defs", "definitions") if key in root} | schema
 
 
 def spelt(value: object) -> str:

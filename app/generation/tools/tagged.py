@@ -2,13 +2,15 @@
 
 from msgspec import Struct
 
+from app.generation.schema.keywords import AnySchema
 from app.generation.tools.format import Calls, Section, long_id
 from app.generation.tools.json_text import escaped
+from app.generation.tools.parameters import other_names, parameters
 from app.generation.tools.rules import Rules, spelt
 from app.generation.tools.source import Malformed, Source, Steps
 from app.generation.tools.string_rules import text_rule
-from app.generation.tools.toolbox import Schema, Tool, Toolbox, types
-from app.generation.tools.values import converted
+from app.generation.tools.toolbox import Tool, Toolbox
+from app.generation.tools.values import converted, value_text
 
 CDATA, CDATA_END = "<![CDATA[", "]]>"
 
@@ -97,11 +99,11 @@ class Tagged:
         key = key.strip()
         calls.arguments(f"{', ' if count else '{'}{spelt(key)}: ")
         yield from source.accept(*((tags.pad,) if tags.pad else ()))
-        kinds = types(tools.property(name, key), tools.parameters(name))
+        kinds = tools.kinds(name, key)
         if kinds == {"string"}:
             yield from self._text(source, calls)
             return
-        raw, _ = yield from source.until(tags.value_end)
+        raw = yield from value_text(source, tags.value_end, kinds)
         calls.arguments(converted(raw.removesuffix(tags.pad), kinds))
 
     def _text(self, source: Source, calls: Calls) -> Steps[None]:
@@ -115,17 +117,16 @@ class Tagged:
 
     def _call_rule(self, rules: Rules, tool: Tool) -> str:
         tags = self._tags
-        properties = tool.parameters.get("properties")
-        required = tool.parameters.get("required", ())
+        found = parameters(tool, (tags.value[0], tags.key, tags.call_end))
         parts = [rules.text(tags.call + tool.name + tags.named + tags.gap)]
-        for key, schema in (properties if isinstance(properties, dict) else {}).items():
-            rule = self._parameter_rule(rules, tool, rules.text(key), schema if isinstance(schema, dict) else {})
-            parts.append(rule if key in required else f"{rule}?")
-        if tool.takes_any:
-            parts.append(self._parameter_rule(rules, tool, r"/[A-Za-z_][\w.-]*/", {}) + "*")
+        for key, schema in found.properties.items():
+            rule = self._parameter_rule(rules, tool, rules.text(key), schema)
+            parts.append(rule if key in found.required else f"{rule}?")
+        others = [self._parameter_rule(rules, tool, key, schema) for key, schema in other_names(rules, found)]
+        parts += [f"{rules.one_of(others)}*"] if others else []
         return rules.rule(" ".join([*parts, rules.text(tags.call_end)]))
 
-    def _parameter_rule(self, rules: Rules, tool: Tool, key: str, schema: Schema) -> str:
+    def _parameter_rule(self, rules: Rules, tool: Tool, key: str, schema: AnySchema) -> str:
         tags = self._tags
         value = text_rule(rules, schema, tool, tags.pad + tags.value_end)
         return rules.rule(

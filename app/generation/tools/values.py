@@ -2,10 +2,26 @@
 
 import ast
 import json
+import re
 from typing import Any
 
+from app.generation.schema.members import type_of
 from app.generation.tools.rules import spelt
-from app.generation.tools.toolbox import type_of
+from app.generation.tools.source import Source, Steps
+
+ESCAPE = re.compile(r"\\.", re.DOTALL)
+
+
+def value_text(source: Source, end: str, kinds: set[str]) -> Steps[str]:
+    """The text of a value up to the mark ``end``, both read; one inside a JSON string is no mark.
+
+    A text may begin like JSON and be none, so only values that are no text are looked at so closely.
+    """
+    raw, _ = yield from source.until(end)
+    while kinds and "string" not in kinds and raw.lstrip()[:1] in ("{", "[") and _in_string(raw):
+        more, _ = yield from source.until(end)
+        raw += end + more
+    return raw
 
 
 def converted(raw: str, kinds: set[str]) -> str:
@@ -18,6 +34,10 @@ def converted(raw: str, kinds: set[str]) -> str:
     if value is not None and (not kinds or _fits(value[0], kinds)):
         return spelt(value[0])
     return spelt(raw if "string" in kinds else text)
+
+
+def _in_string(text: str) -> bool:
+    return ESCAPE.sub("", text).count('"') % 2 == 1
 
 
 def _read(text: str) -> tuple[Any] | None:

@@ -12,8 +12,8 @@ from app.engine.mlx.guide.gbnf import is_gbnf
 from app.engine.mlx.guide.lexemes import lark
 from app.errors import InvalidRequest
 
-WHITESPACE = r"[ \t\n\r]{1,48}"
-"""What may stand between JSON's tokens: enough to indent, not enough to get lost in."""
+WHITESPACE = r"[ \t]{1,2}|\r?\n[ \t]{0,24}"
+"""What may stand between JSON's tokens: a space, or one indented line; nothing to get lost in."""
 ASCII_DIGITS = "d"
 r"""``\d`` in a regular expression means 0 to 9, as in JSON Schema."""
 LARGEST = 256 * 1024
