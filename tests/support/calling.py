@@ -9,6 +9,7 @@ from litestar import Litestar
 
 from app.engine.base import Sequence
 from app.engine.text import Marks
+from app.generation.strategy import GenerationStrategy
 from app.main import create_app
 from app.settings import ModelEntry, Settings
 from tests.support.house import scripted_memory, scripted_registry
@@ -31,7 +32,9 @@ def two_steps(sequence: Sequence, _row: int) -> bytes:
 
 
 @contextmanager
-def scripted_caller(root: Path, script: Script = two_steps, *, context_length: int = 4096) -> Iterator[str]:
+def scripted_caller(
+    root: Path, script: Script = two_steps, *, context_length: int = 4096, aliases: tuple[str, ...] = ()
+) -> Iterator[str]:
     """Base URL of a server whose model ``org/tiny`` thinks, calls functions and follows ``script``."""
     tokenizer = ByteTokenizer(
         template_takes_tools=True, call_format="json_tools", thinking=Marks("<think>", "</think>")
@@ -41,7 +44,21 @@ def scripted_caller(root: Path, script: Script = two_steps, *, context_length: i
     async def app() -> AsyncIterator[Litestar]:
         loader = ScriptedLoader(scripted_memory(), script=script, tokenizer=tokenizer, context_length=context_length)
         async with scripted_registry(loader, root) as registry:
+            registry.reload({"org/tiny": ModelEntry(aliases=aliases)})
             yield create_app(Settings(), registry=registry)
+
+    with live(app) as url:
+        yield f"{url}/v1"
+
+
+@contextmanager
+def telling(root: Path, strategy: GenerationStrategy) -> Iterator[str]:
+    """Base URL of a server whose answers are ``strategy``'s, whatever is asked."""
+
+    @asynccontextmanager
+    async def app() -> AsyncIterator[Litestar]:
+        async with scripted_registry(ScriptedLoader(scripted_memory()), root) as registry:
+            yield create_app(Settings(), registry=registry, strategy=strategy)
 
     with live(app) as url:
         yield f"{url}/v1"
