@@ -14,6 +14,7 @@ from app.generation.plan import Plan
 from app.generation.ranking import best
 from app.generation.reservation import Reservation
 from app.generation.tally import Tally
+from app.generation.truncation import fitting
 
 
 class GenerationStrategy:
@@ -54,6 +55,7 @@ class GenerationStrategy:
         """The tokens of the prompt that the job has, however many the model's context holds."""
         async with lease as held:
             tokenizer = held.engine.tokenizer
+            job = await fitting(held.engine, job)
             text = await chat.rendered(tokenizer, job)
             Plan(tokenizer, job, text)  # raises for functions that the model cannot be told of
             return len(await chat.encoded(tokenizer, text))
@@ -65,6 +67,7 @@ async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...
             await check_length(engine, job.prompts, "prompt")
             return await completion.prompts(engine.tokenizer, job), Plan(engine.tokenizer, job)
         case ChatJob():
+            job = await fitting(engine, job)
             text = await chat.rendered(engine.tokenizer, job)
             plan = Plan(engine.tokenizer, job, text)
             await check_length(engine, (text,), job.field)
