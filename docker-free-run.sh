@@ -216,7 +216,7 @@ run_tests() {
   install dev
   cd "$root"
   # shellcheck disable=SC2046 # the variables are separate words
-  exec env $("$python" -m app.cli.native) "$python" -m pytest ${1+"$@"}
+  exec env $("$python" -m app.engine.native) "$python" -m pytest ${1+"$@"}
 }
 
 run_checks() {
@@ -266,7 +266,7 @@ run_benchmarks() {
   install dev
   cd "$root"
   # shellcheck disable=SC2046 # the variables are separate words
-  exec env $("$python" -m app.cli.native) "$python" -m benchmarks ${1+"$@"}
+  exec env $("$python" -m app.engine.native) "$python" -m benchmarks ${1+"$@"}
 }
 
 switchyard() {

@@ -13,6 +13,7 @@
     ├── QueueFull           too many are waiting: try again after ``retry_after``             429
     ├── EngineFailed        generation broke on our side: the request may be sent again       500
     └── Unavailable         not now (loading, out of memory, hub away, stopping): try later   503
+        └── EngineLost      the model's process has ended: send it again, it is loaded anew      503
 
 The status of each stands in one table, ``app.api.errors``; nothing below ``api`` knows HTTP.
 A message says what to do next and never holds a local path, a key or a stack trace.
@@ -95,3 +96,9 @@ class Unavailable(SwitchyardError):
     """The service cannot take this request now, through no fault of the request."""
 
     code = "unavailable"
+
+
+class EngineLost(Unavailable):
+    """The process of the model has ended: a crash, a hang, the system's want of memory."""
+
+    code = "engine_lost"

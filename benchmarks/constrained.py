@@ -18,6 +18,7 @@ from app.engine.grammar import Grammar
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
+from app.engine.options import Batching
 from app.schemas.sampling import Sampling
 from tests.support.tiny import make_tiny
 
@@ -45,7 +46,7 @@ async def turn(engine, guided, rows, tokens, temperature):
             grammar=FORCED if number < guided else None,
         )
         times = []
-        async for items in engine.generate((sequence,)):
+        async for items in engine.stream((sequence,)):
             times += [time.perf_counter() for it in items if isinstance(it, Token)]
         return times
 
@@ -80,7 +81,7 @@ async def main():
     parser.add_argument("--model", type=Path, action="append", help="a model directory instead of the random ones")
     given = parser.parse_args()
     thread = MLXThread(asyncio.get_running_loop())
-    loader = MLXLoader(thread, PrefixPool(64 << 20), max_rows=64, slice_tokens=512)
+    loader = MLXLoader(thread, PrefixPool(64 << 20), Batching(64, 512))
     print(f"{'model':24}     guided of all     free  guided (per step)  ratio")
     with tempfile.TemporaryDirectory() as root:
         models = given.model or [

@@ -20,7 +20,7 @@ STOP_SECONDS = 15
 def environment() -> dict[str, str]:
     """Variables for every measured program: no hub, and OpenBLAS under MLX on a Linux CPU, the same for all."""
     found = subprocess.run(
-        [sys.executable, "-m", "app.cli.native"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "app.engine.native"], capture_output=True, text=True, check=True
     ).stdout.split()
     variables = dict(variable.split("=", 1) for variable in found)
     return os.environ | variables | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}

@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from app import __version__
-from app.cli import native
 from app.cli.exits import Exit
 from app.cli.options import effective_settings
 from app.cli.pull import resolve
 from app.cli.root import switchyard
 from app.cli.welcome import base_url, welcome
+from app.engine import native
 from app.settings import ModelEntry, Settings
 from app.settings.fields import setting_fields
 

@@ -18,7 +18,7 @@ case $* in
   *sys.version_info*) exit "${TOO_OLD:-0}" ;;
   *"import venv, ensurepip"*) exit "${NO_VENV:-0}" ;;
   *dependency-groups*) echo some-tool; exit ;;
-  *app.cli.native*) echo PRELOADED=yes; exit ;;
+  *app.engine.native*) echo PRELOADED=yes; exit ;;
 esac
 echo "python $*" >>"$LOG"
 [ -z "${PYTHONHOME:-}${__PYVENV_LAUNCHER__:-}" ] && [ "$PIP_USER" = 0 ] || exit 3

@@ -18,7 +18,7 @@ from app.cli.checkup import GIB, findings
 from app.cli.exits import Exit
 from app.cli.exposure import is_loopback
 from app.cli.root import switchyard
-from app.engine.mlx.memory import MLXGauge
+from app.engine.mlx.memory import device
 from app.settings import Settings
 
 HERE = Settings(offline=True)
@@ -151,7 +151,7 @@ def test_the_doctor_says_the_budget_that_the_service_takes(monkeypatch, budget, 
 
 
 def test_the_doctor_asks_mlx_itself_what_there_is():
-    assert checkup._device_bytes() == MLXGauge().total()
+    assert checkup._device_bytes() == device().memory
 
 
 def test_the_doctors_exit_code_says_whether_it_would_start(monkeypatch):

@@ -33,6 +33,7 @@ STATUS: dict[type[errors.SwitchyardError], int] = {
     errors.QueueFull: 429,
     errors.EngineFailed: 500,
     errors.Unavailable: 503,
+    errors.EngineLost: 503,
 }
 TYPES = {
     401: "authentication_error",

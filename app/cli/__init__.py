@@ -8,10 +8,6 @@ import sys
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    if sys.argv[1:2] == ["serve"]:
-        from app.cli.native import prefer_openblas  # noqa: PLC0415
-
-        prefer_openblas()  # it may begin anew, so that nothing else is imported twice
     from app.cli.root import switchyard  # noqa: PLC0415
 
     try:

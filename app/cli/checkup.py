@@ -13,8 +13,9 @@ from typing import Literal
 import psutil
 from msgspec import Struct
 
-from app.cli import listen, native
+from app.cli import listen
 from app.cli.exposure import is_loopback
+from app.engine import native
 from app.errors import SwitchyardError
 from app.settings import Settings
 from app.settings.keys import read_keys
@@ -27,7 +28,7 @@ SYSCTL = "/usr/sbin/sysctl"
 LEFT_TO_OTHERS = 8 * GIB
 """Below which a Mac that has given the rest to its GPU becomes slow, or stops."""
 OLDEST_MACOS = 14
-GAUGE = "from app.engine.mlx.memory import MLXGauge; print(MLXGauge().total())"
+GAUGE = "from app.engine.mlx.memory import device; print(device().memory)"
 """What the service asks of MLX, for a process of its own: where MLX breaks, the doctor has to go on."""
 
 

@@ -24,7 +24,6 @@ class Exit(IntEnum):
     NO_BACKEND = 4, "No MLX backend is installed."
     NOT_STARTED = 5, "The service could not start."
     NOT_FETCHED = 6, "The model could not be fetched."
-    ENGINE_LOST = 7, "The engine died or hung; whoever started the service should start it again."
     NO_SERVER = 8, "No service answers at the address."
     REFUSED = 9, "The service refused or failed what was asked; the line above says why."
     INTERRUPTED = 130, "Interrupted before the work was done."

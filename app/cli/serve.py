@@ -1,6 +1,7 @@
 """``switchyard serve``."""
 
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from app.cli.options import Given, effective_settings, settings_options
 from app.settings.load import read_models
 from app.settings.problem import SettingsProblem
 
+OPEN_FILES = 65536
+"""More than any number of connections that is allowed here."""
+
 
 @click.command()
 @settings_options
@@ -24,13 +28,15 @@ def serve(config: str | None, **given: Given) -> None:
     effective = effective_settings(config, dict(os.environ), given)
     settings = effective.settings
 
-    from app.cli import native  # noqa: PLC0415  only serve needs it
+    from app.engine import native  # noqa: PLC0415  only serve needs it
 
     if native.backend() is None:
         leave(Exit.NO_BACKEND, "no MLX backend is installed; ./docker-free-run.sh installs the one for this machine")
     advice = native.openblas_advice()
     if advice is not None:
         sys.stderr.write(f"switchyard: {advice}\n")
+
+    raise_open_files()
 
     from app.cli import launched, listen, server  # noqa: PLC0415  uvicorn takes long to import
     from app.cli.exposure import check_exposure  # noqa: PLC0415
@@ -47,7 +53,6 @@ def serve(config: str | None, **given: Given) -> None:
         app = create_app(settings)
     except SettingsProblem as problem:
         leave(Exit.USAGE, str(problem))
-    app.state.vitals.on_failure = server.lost
     hooks = server.Hooks(
         on_ready=lambda: click.echo(welcome(__version__, url, settings)),
         on_hangup=lambda: reload(app, Path(effective.origins["models"])),
@@ -56,6 +61,14 @@ def serve(config: str | None, **given: Given) -> None:
     )
     server.run(app, socks, settings, hooks)
     server.leave_at_once()
+
+
+def raise_open_files() -> None:
+    """Allow as many open files as the system lets this process have: each connection and each model takes some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def reload(app: Any, models: Path) -> None:

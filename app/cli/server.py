@@ -81,12 +81,6 @@ class Service(uvicorn.Server):
         _say(f"stopping; running answers have {self._grace:g} s, a second signal ends them at once")
 
 
-def lost() -> None:
-    """The engine is gone: let errors reach the clients, then end the process, which nothing else can."""
-    _say("the engine is lost; the service ends to be started again")
-    asyncio.get_running_loop().call_later(LAST_WORDS, os._exit, int(Exit.ENGINE_LOST))
-
-
 def leave_at_once() -> None:
     """End a process in which everything is closed, without taking the interpreter down piece by piece.
 

@@ -2,10 +2,10 @@
 
 One :class:`Engine` is one resident model. It takes :class:`Sequence` values and answers with one
 :class:`TokenStream` for all of them, in the order in which tokens are made. Everything here is called on the
-event loop; the engine's own thread stays behind the door.
+event loop; where it is computed stays behind the door.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,19 +16,21 @@ from app.engine.grammar import Grammar, Thoughts
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.text import Tokenizer
 from app.engine.work import Work
+from app.errors import EngineLost
 from app.schemas.sampling import Sampling
 
 FinishReason = Literal["stop", "length"]
 
 
-class TopLogprob(Struct, frozen=True):
-    """One alternative at a position: its id and natural-log probability before temperature."""
+class TopLogprob(Struct, frozen=True, array_like=True):
+    """One alternative at a position: its id, its natural-log probability before temperature, its bytes."""
 
     id: int
     logprob: float
+    raw: bytes = b""
 
 
-class Sequence(Struct, frozen=True):
+class Sequence(Struct, frozen=True, array_like=True):
     """One prompt to continue, ``rows`` times.
 
     ``max_tokens`` counts generated tokens; 0 asks for the prompt's own log probabilities alone.
@@ -36,7 +38,8 @@ class Sequence(Struct, frozen=True):
     ``prompt_logprobs`` the same for each prompt token.
     ``stop_ids`` end a row (the token itself is reported with ``finish="stop"``); none is drawn before
     ``min_tokens`` others were. ``grammar`` holds the answer, which begins after the ``thoughts``; a complete answer
-    ends its row with ``finish="stop"`` whatever ``stop_ids`` and ``min_tokens`` say.
+    ends its row with ``finish="stop"`` whatever ``stop_ids`` and ``min_tokens`` say. Special tokens are no text, but
+    for those in ``keep``.
     """
 
     prompt: tuple[int, ...]
@@ -49,16 +52,22 @@ class Sequence(Struct, frozen=True):
     prompt_logprobs: int | None = None
     grammar: Grammar | None = None
     thoughts: Thoughts | None = None
+    keep: frozenset[int] = frozenset()
 
 
-class PromptScore(Struct, frozen=True):
-    """Log probability of one prompt token given those before it; the first token of a prompt has none."""
+class PromptScore(Struct, frozen=True, array_like=True):
+    """Log probability of one prompt token given those before it; the first token of a prompt has none.
+
+    ``raw`` are the token's; ``shown`` says whether they are text, which those of special tokens are not.
+    """
 
     logprob: float | None
     top: tuple[TopLogprob, ...] = ()
+    raw: bytes = b""
+    shown: bool = True
 
 
-class Prefilled(Struct, frozen=True):
+class Prefilled(Struct, frozen=True, array_like=True, tag="prefilled"):
     """A sequence's prompt is in the KV cache: ``cached_tokens`` of it were there before.
 
     ``scores`` has one entry per prompt token if ``prompt_logprobs`` asked for it, else none.
@@ -69,11 +78,13 @@ class Prefilled(Struct, frozen=True):
     scores: tuple[PromptScore, ...] = ()
 
 
-class Token(Struct, frozen=True):
+class Token(Struct, frozen=True, array_like=True, tag="token"):
     """One generated token of row ``row`` of sequence ``sequence``.
 
     A token with ``finish`` is the row's last. With ``finish="stop"`` it is a stop id, which is counted but is not
     text; with ``finish="length"`` it is text like any other.
+    ``text`` is what became certain with this token, perhaps nothing; the last one brings what was held back. Where log
+    probabilities are asked for, ``raw`` are the token's own, and ``shown`` says whether they are text.
     """
 
     sequence: int
@@ -82,6 +93,9 @@ class Token(Struct, frozen=True):
     logprob: float | None = None
     top: tuple[TopLogprob, ...] = ()
     finish: FinishReason | None = None
+    text: str = ""
+    raw: bytes = b""
+    shown: bool = True
 
 
 class TokenStream(Protocol):
@@ -99,6 +113,15 @@ class TokenStream(Protocol):
 
     def close(self) -> None:
         """End every row that still runs and free its KV cache within one decode step. Safe to call twice."""
+
+
+class ProcessStatus(Struct, frozen=True):
+    """The process that computes a model. In bytes: its resident memory, its live arrays, freed ones that it keeps."""
+
+    pid: int
+    resident: int
+    active: int
+    pool: int
 
 
 class Engine(Protocol):
@@ -123,6 +146,12 @@ class Engine(Protocol):
     def work(self) -> Work:
         """What there is to do now; roughly, since it changes while it is read."""
 
+    def status(self) -> ProcessStatus:
+        """The process that computes it, now."""
+
+    def when_lost(self, lost: Callable[[EngineLost], None]) -> None:
+        """Call ``lost`` on the event loop if that process ends unasked; what still runs has failed by then."""
+
     async def close(self) -> None:
         """Fail what still runs, free weights and caches, and return once the memory is free."""
 
@@ -144,26 +173,20 @@ class EngineLoader(Protocol):
         """
 
     async def close(self) -> None:
-        """Stop the engine's thread; every engine must be closed by then."""
-
-
-class PrefixPool(Protocol):
-    """KV caches of earlier prompts, of all models. ``nbytes`` may be read anywhere."""
-
-    nbytes: int
-
-    def trim(self, limit: int) -> None:
-        """Hold at most ``limit`` bytes. Engine's thread."""
+        """End what no engine uses; every engine must be closed by then."""
 
 
 class MemoryGauge(Protocol):
     """How much memory the machine has for models, and how much they hold. All numbers are bytes."""
 
     def total(self) -> int:
-        """What this process may use for models: Metal working set, CUDA memory, or system memory under cgroups."""
+        """What there is for models: Metal working set, CUDA memory, or system memory under cgroups."""
+
+    async def known(self) -> None:
+        """Return once a process has seen the device; raises :class:`app.errors.EngineLost` if none can."""
 
     def active(self) -> int:
-        """What live MLX arrays hold now, in the whole process."""
+        """What live arrays hold now, of all models."""
 
     def pool(self) -> int:
         """What the engine keeps of freed buffers, to use them again."""

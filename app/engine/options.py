@@ -35,3 +35,10 @@ AS_IT_IS = LoadOptions()
 def kv_group(*sizes: int) -> int | None:
     """How many values form one group, for heads with ``sizes`` values; None if no group divides them all."""
     return next((group for group in KV_GROUPS if not any(size % group for size in sizes)), None)
+
+
+class Batching(Struct, frozen=True):
+    """How many rows decode together, and how many prompt tokens are computed between two steps (0: as suits)."""
+
+    max_rows: int
+    slice_tokens: int = 0

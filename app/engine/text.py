@@ -1,4 +1,4 @@
-"""A model's text side: its tokenizer, and how its family marks thoughts and tool calls."""
+"""A model's text side: what is known of its tokenizer, and how its family marks thoughts and tool calls."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -6,48 +6,56 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 
-class Detokenizer(Protocol):
-    """Token ids to text, one at a time; characters that span tokens come whole."""
-
-    def push(self, token_id: int) -> str:
-        """The text that became certain with this token, perhaps empty."""
-
-    def finish(self) -> str:
-        """What is still held back: the bytes of an unfinished character, as U+FFFD."""
-
-
 class Marks(Struct, frozen=True):
-    """The texts between which a model family puts something; ``end`` may be empty."""
+    """The texts between which a model family puts something, and their token ids; ``end`` may be empty."""
 
     start: str
     end: str
+    start_ids: tuple[int, ...] = ()
+    end_ids: tuple[int, ...] = ()
 
 
-class Tokenizer(Protocol):
-    """A model's text side. Methods are pure and may be called from any thread.
+class TextFacts(Struct, frozen=True, kw_only=True):
+    """What is known of a tokenizer once it is loaded.
 
-    ``thinking`` are the marks around the family's thoughts, ``call_format`` names its way to write tool calls; each is
-    None if the family has none or it is not known.
+    Token ids below ``vocab_size`` may be sent to the model: it is the smaller of the tokenizer's highest id plus one
+    and what the model has rows for. ``thinking`` are the marks around the family's thoughts, ``call_format`` names its
+    way to write tool calls; each is None if the family has none or it is not known. ``added`` are the tokens, special
+    or not, that stand outside the ordinary vocabulary, by their spelling.
     """
 
     vocab_size: int
     bos_id: int | None
     eos_ids: frozenset[int]
-    has_chat_template: bool
-    thinking: Marks | None
-    call_format: str | None
+    has_chat_template: bool = False
+    template_takes_tools: bool = False
+    thinking: Marks | None = None
+    call_format: str | None = None
+    added: dict[str, int] = {}
 
-    @property
-    def template_takes_tools(self) -> bool:
-        """Whether the chat template shows tools to the model."""
+    def added_id(self, text: str) -> int | None:
+        """The id of the added token that is spelt so; None if it is ordinary text."""
+        return self.added.get(text)
 
-    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+
+class Tokenizer(Protocol):
+    """A model's text side, which lives in its engine: every method is a question to it."""
+
+    facts: TextFacts
+
+    async def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """``special_tokens`` adds what the model's own tokenizer adds by itself (usually a leading BOS)."""
 
-    def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
+    async def count(self, text: str, enough: int) -> int:
+        """About how many tokens ``text`` has, counted piece by piece until there are more than ``enough``."""
+
+    async def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
         """The prompt whose continuation stands between both, in the model's own format; None if it has none."""
 
-    def render_chat(
+    async def decode(self, ids: tuple[int, ...]) -> str:
+        """The text of ``ids``, without special tokens."""
+
+    async def render_chat(
         self,
         messages: list[dict[str, Any]],
         *,
@@ -56,15 +64,3 @@ class Tokenizer(Protocol):
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         """Messages through the model's chat template; raises :class:`app.errors.InvalidRequest` if it refuses them."""
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that one token stands for; those of its spelling for a special one."""
-
-    def is_text(self, token_id: int) -> bool:
-        """Whether the token is part of the text; special tokens are not, though they are spelt."""
-
-    def detokenizer(self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()) -> Detokenizer:
-        """A fresh one, whose text continues ``prompt``. Special tokens are left out but for those in ``keep``."""
-
-    def added_id(self, text: str) -> int | None:
-        """The id of the added token (special or not) that is spelt so; None if it is ordinary text."""

@@ -1,6 +1,5 @@
 """The chat dialect: a conversation through the model's own template."""
 
-import asyncio
 from typing import Any
 
 import msgspec
@@ -30,28 +29,25 @@ TemplateMessage = dict[str, Any]
 
 async def rendered(tokenizer: Tokenizer, job: ChatJob) -> str:
     """The conversation as the model's template writes it, with the functions that may be called."""
-    if not tokenizer.has_chat_template:
+    if not tokenizer.facts.has_chat_template:
         raise InvalidRequest(
             "This model has no chat template: send the text to /v1/completions, or name a chat model.",
             param="model",
             code="no_chat_template",
         )
-    return await asyncio.to_thread(_render, tokenizer, job)
-
-
-async def encoded(tokenizer: Tokenizer, text: str) -> Prompt:
-    """A rendered conversation as token ids. The template wrote its own special tokens, so encoding adds none."""
-    return tuple(await asyncio.to_thread(tokenizer.encode, text, special_tokens=False))
-
-
-def _render(tokenizer: Tokenizer, job: ChatJob) -> str:
     messages = [_template_message(message) for message in job.messages]
     tools: list[dict[str, Any]] | None = None
     if job.tools is not None and job.tools.generic:
         messages = generic.told(messages, job.tools.tools)
     elif job.tools is not None:
         tools = [tool.told() for tool in job.tools.tools]
-    return tokenizer.render_chat(messages, tools=tools, continue_final=job.continue_final, variables=job.variables)
+    variables = job.variables
+    return await tokenizer.render_chat(messages, tools=tools, continue_final=job.continue_final, variables=variables)
+
+
+async def encoded(tokenizer: Tokenizer, text: str) -> Prompt:
+    """A rendered conversation as token ids. The template wrote its own special tokens, so encoding adds none."""
+    return tuple(await tokenizer.encode(text, special_tokens=False))
 
 
 def _template_message(message: Message) -> TemplateMessage:

@@ -1,7 +1,6 @@
 """One choice on its way from tokens to text, thoughts and tool calls."""
 
-from app.engine.base import Token, TopLogprob
-from app.engine.text import Detokenizer, Tokenizer
+from app.engine.base import PromptScore, Token
 from app.generation.events import Alternative, FinishReason, TokenLogprob
 from app.generation.outbox import ChoiceEvent, Outbox
 from app.generation.reasoning import ReasoningMachine
@@ -10,7 +9,7 @@ from app.generation.tools.machine import Content, ToolMachine
 
 
 class Choice:
-    """Turns tokens into events: detokenised, thoughts and calls taken out, cut at stop strings.
+    """Turns tokens into events: thoughts and calls taken out, cut at stop strings.
 
     Log probabilities go with the text that they belong to; those of thoughts, calls and marks are left out, and that
     of the token that ends it unless ``tells_end``. ``index`` is the choice's number in the answer. Pure but for its own
@@ -20,8 +19,6 @@ class Choice:
     def __init__(
         self,
         index: int,
-        tokenizer: Tokenizer,
-        detokenizer: Detokenizer,
         stops: tuple[str, ...],
         *,
         reasoning: ReasoningMachine | None = None,
@@ -36,8 +33,6 @@ class Choice:
         """Those of them that were thoughts, marks included."""
         self.logprob = 0.0
         """Sum of the log probabilities reported."""
-        self._tokenizer = tokenizer
-        self._detokenizer = detokenizer
         self._reasoning = reasoning
         self._tools = tools
         self._tells_end = tells_end
@@ -62,29 +57,27 @@ class Choice:
                 break
             self.tokens += 1
             self.logprob += 0.0 if token.logprob is None else token.logprob
-            if token.finish != "stop":
-                self._take(token)
-            elif self._tells_end:
-                self._score(token, shown=False)
+            if token.finish != "stop" or self._tells_end:
+                self._score(token)
+            self._take(token)
             if token.finish is not None and not self._stop.stopped:
                 self._finish()
             self.finished = self._reason(token)
         return self._out.collect(whole=self.finished is not None and not self._stop.stopped)
 
     def _take(self, token: Token) -> None:
-        text = self._detokenizer.push(token.id)
-        self._score(token, shown=self._tokenizer.is_text(token.id))
         thought = self._reasoning is not None and self._reasoning.thinking
-        self._route(text)
+        self._route(token.text)
+        if token.finish == "stop":
+            return
         if thought:
             self.reasoning_tokens += 1
         elif self._reasoning is not None and self._reasoning.thinking:
             self.reasoning_tokens = self.tokens  # all that has come makes the opening mark
 
-    def _score(self, token: Token, *, shown: bool) -> None:
+    def _score(self, token: Token) -> None:
         if token.logprob is not None:
-            scored = describe(self._tokenizer, token.id, token.logprob, token.top, shown=shown)
-            self._out.score(self._made, scored)
+            self._out.score(self._made, describe(token))
 
     def _route(self, text: str) -> None:
         self._made += len(text)
@@ -96,7 +89,6 @@ class Choice:
         self._answer(answer)
 
     def _finish(self) -> None:
-        self._route(self._detokenizer.finish())
         if self._reasoning is not None:
             thought, answer = self._reasoning.finish()
             self._out.think(thought)
@@ -138,14 +130,7 @@ class Choice:
         return token.finish
 
 
-def describe(
-    tokenizer: Tokenizer, token_id: int, logprob: float | None, top: tuple[TopLogprob, ...], *, shown: bool
-) -> TokenLogprob:
+def describe(token: Token | PromptScore) -> TokenLogprob:
     """A token's log probability with the token and its alternatives spelt out."""
-    spelt = tokenizer.token_bytes(token_id)
-    alternatives = tuple(
-        Alternative(other.decode(errors="replace"), other, entry.logprob)
-        for entry in top
-        for other in (tokenizer.token_bytes(entry.id),)
-    )
-    return TokenLogprob(spelt.decode(errors="replace"), spelt, logprob, alternatives, shown)
+    top = tuple(Alternative(it.raw.decode(errors="replace"), it.raw, it.logprob) for it in token.top)
+    return TokenLogprob(token.raw.decode(errors="replace"), token.raw, token.logprob, top, token.shown)

@@ -1,12 +1,11 @@
 """The legacy completion dialect: raw text in, no chat template, the prompt echoed if asked."""
 
-import asyncio
 from codecs import getincrementaldecoder
 
 from msgspec.structs import replace
 
 from app.engine.base import Prefilled
-from app.engine.text import Tokenizer
+from app.engine.text import TextFacts, Tokenizer
 from app.errors import InvalidRequest
 from app.generation.choice import describe
 from app.generation.events import TokenLogprob
@@ -28,24 +27,24 @@ async def prompts(tokenizer: Tokenizer, job: CompletionJob) -> tuple[Prompt, ...
     return tuple([await _prompt(tokenizer, prompt, job.suffix) for prompt in job.prompts])
 
 
-def ends(tokenizer: Tokenizer, job: CompletionJob) -> frozenset[int]:
+def ends(text: TextFacts, job: CompletionJob) -> frozenset[int]:
     """The tokens that end a choice of ``job``."""
     if not job.suffix:
-        return tokenizer.eos_ids
-    return tokenizer.eos_ids | {token for it in MIDDLE_ENDS if (token := tokenizer.added_id(it)) is not None}
+        return text.eos_ids
+    return text.eos_ids | {token for it in MIDDLE_ENDS if (token := text.added_id(it)) is not None}
 
 
-def echo(tokenizer: Tokenizer, job: CompletionJob, prompt: Prompt, prefilled: Prefilled) -> Text:
-    """The prompt as it is given back before the completion; its tokens are scored if that was asked for."""
-    asked = job.prompts[prefilled.sequence]
-    scored = [
-        describe(tokenizer, token, score.logprob, score.top, shown=tokenizer.is_text(token))
-        for token, score in zip(prompt, prefilled.scores, strict=False)
-    ]
-    if isinstance(asked, str):
-        return asked, _along(asked, scored)
-    detokenizer = tokenizer.detokenizer()
-    return "".join(detokenizer.push(token) for token in prompt) + detokenizer.finish(), tuple(scored)
+async def echoes(tokenizer: Tokenizer, job: CompletionJob) -> tuple[str, ...]:
+    """Each prompt as text, for a job that gives it back; nothing for any other."""
+    if not job.echo:
+        return ()
+    return tuple([it if isinstance(it, str) else await tokenizer.decode(it) for it in job.prompts])
+
+
+def echo(job: CompletionJob, text: str, prefilled: Prefilled) -> Text:
+    """The prompt, ``text``, as it is given back before the completion; its tokens are scored if that was asked for."""
+    scored = [describe(score) for score in prefilled.scores]
+    return text, _along(text, scored) if isinstance(job.prompts[prefilled.sequence], str) else tuple(scored)
 
 
 def _along(text: str, tokens: list[TokenLogprob]) -> tuple[TokenLogprob, ...]:
@@ -71,26 +70,27 @@ def _along(text: str, tokens: list[TokenLogprob]) -> tuple[TokenLogprob, ...]:
 
 async def _prompt(tokenizer: Tokenizer, prompt: str | Prompt, suffix: str | None) -> Prompt:
     if isinstance(prompt, str):
-        ids = await asyncio.to_thread(_encode, tokenizer, prompt, suffix)
+        ids = await _encode(tokenizer, prompt, suffix)
     elif suffix:
         raise InvalidRequest("suffix needs a prompt that is text, not token ids.", param="suffix")
     else:
         ids = list(prompt)
     if not ids:
-        return (_beginning(tokenizer),)
+        return (_beginning(tokenizer.facts),)
+    size = tokenizer.facts.vocab_size
     for position, token in enumerate(ids):
-        if not 0 <= token < tokenizer.vocab_size:
+        if not 0 <= token < size:
             raise InvalidRequest(
-                f"Token id {token} at position {position} is outside the vocabulary of {tokenizer.vocab_size} tokens.",
+                f"Token id {token} at position {position} is outside the vocabulary of {size} tokens.",
                 param="prompt",
             )
     return tuple(ids)
 
 
-def _encode(tokenizer: Tokenizer, prompt: str, suffix: str | None) -> list[int]:
+async def _encode(tokenizer: Tokenizer, prompt: str, suffix: str | None) -> list[int]:
     if not suffix:
-        return tokenizer.encode(prompt)
-    ids = tokenizer.fill_in_middle(prompt, suffix)
+        return await tokenizer.encode(prompt)
+    ids = await tokenizer.fill_in_middle(prompt, suffix)
     if ids is None:
         raise InvalidRequest(
             "suffix needs a model trained to fill in the middle, whose tokenizer has the tokens for it "
@@ -100,11 +100,11 @@ def _encode(tokenizer: Tokenizer, prompt: str, suffix: str | None) -> list[int]:
     return ids
 
 
-def _beginning(tokenizer: Tokenizer) -> int:
-    if tokenizer.bos_id is not None:
-        return tokenizer.bos_id
-    if tokenizer.eos_ids:
-        return min(tokenizer.eos_ids)
+def _beginning(text: TextFacts) -> int:
+    if text.bos_id is not None:
+        return text.bos_id
+    if text.eos_ids:
+        return min(text.eos_ids)
     raise InvalidRequest(
         "This model has no beginning-of-sequence token: send a prompt that is not empty.", param="prompt"
     )

@@ -5,10 +5,7 @@ is tokenised piece by piece, and no further than its pieces together make twice 
 changes only the tokens at the cut, never their number by half.
 """
 
-import asyncio
-
 from app.engine.base import Engine
-from app.engine.text import Tokenizer
 from app.errors import InvalidRequest
 
 PIECE = 1 << 14
@@ -24,7 +21,7 @@ async def check_length(engine: Engine, prompts: tuple[str | tuple[int, ...], ...
         elif len(prompt) <= PIECE:
             continue
         else:
-            tokens = await asyncio.to_thread(_count, engine.tokenizer, prompt, 2 * limit + PIECE)
+            tokens = await engine.tokenizer.count(prompt, 2 * limit + PIECE)
             tokens = tokens if tokens > 2 * limit + PIECE else 0
         if tokens > limit:
             raise InvalidRequest(
@@ -33,13 +30,3 @@ async def check_length(engine: Engine, prompts: tuple[str | tuple[int, ...], ...
                 param=param,
                 code="context_length_exceeded",
             )
-
-
-def _count(tokenizer: Tokenizer, text: str, enough: int) -> int:
-    """Tokens of the pieces of ``text``, counted until there are more than ``enough``."""
-    count = 0
-    for start in range(0, len(text), PIECE):
-        count += len(tokenizer.encode(text[start : start + PIECE], special_tokens=False))
-        if count > enough:
-            break
-    return count

@@ -25,7 +25,7 @@ def max_tokens(engine: Engine, decoding: Decoding, prompt: tuple[int, ...], *, f
 
 def check_vocabulary(engine: Engine, decoding: Decoding) -> None:
     """Refuse token ids that the model does not have."""
-    size = engine.tokenizer.vocab_size
+    size = engine.tokenizer.facts.vocab_size
     named = [("stop_token_ids", token) for token in decoding.stop_token_ids]
     named += [("logit_bias", token) for token, _ in decoding.sampling.logit_bias]
     for param, token in named:

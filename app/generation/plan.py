@@ -4,7 +4,7 @@ from msgspec import structs
 
 from app.engine.base import Engine
 from app.engine.grammar import Thoughts
-from app.engine.text import Marks, Tokenizer
+from app.engine.text import Marks, TextFacts
 from app.errors import InvalidRequest
 from app.generation import forms
 from app.generation.choice import Choice
@@ -22,8 +22,8 @@ class Plan:
     ``prompt`` is the text of a rendered conversation: where it ends with a mark of a thought, that is open or over.
     """
 
-    def __init__(self, tokenizer: Tokenizer, job: Job, prompt: str = "") -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, text: TextFacts, job: Job, prompt: str = "") -> None:
+        self._text = text
         self._stops = job.decoding.stop
         self._tells_end = isinstance(job, CompletionJob)
         self._marks: Marks | None = None
@@ -36,14 +36,14 @@ class Plan:
         self.unenforced: tuple[str, ...] = ()
         """Functions whose calls follow no schema."""
         if isinstance(job, ChatJob):
-            self._marks = tokenizer.thinking
+            self._marks = text.thinking
             self._budget = job.thinking_budget
             if self._marks is not None:
                 self._open = prompt.rstrip().endswith(self._marks.start)
                 self._over = prompt.rstrip().endswith(self._marks.end)
             if job.tools is not None:
                 self._use = structs.replace(job.tools, tools=tuple(tool.held() for tool in job.tools.tools))
-                self._format = _format(tokenizer, job.tools)
+                self._format = _format(text, job.tools)
                 self._toolbox = Toolbox(self._use.tools)
 
     @property
@@ -52,7 +52,17 @@ class Plan:
         marks = self._marks
         if marks is None or self._over or (self.grammar is None and self._budget is None):
             return None
-        return Thoughts(self._ids(marks.end), () if self._open else self._ids(marks.start), self._open, self._budget)
+        return Thoughts(marks.end_ids, () if self._open else marks.start_ids, self._open, self._budget)
+
+    @property
+    def keep(self) -> frozenset[int]:
+        """Special tokens that are text here: the marks by which thoughts and calls are found."""
+        marks: list[str] = []
+        if self._marks is not None and not self._over:
+            marks += [self._marks.start, self._marks.end]
+        if self._format is not None:
+            marks += [self._format.section.start, *self._format.section.strays]
+        return frozenset(token for mark in marks if (token := self._text.added_id(mark)) is not None)
 
     async def prepare(self, engine: Engine) -> None:
         """Compile the grammar; raises :class:`app.errors.InvalidRequest` for one that cannot be enforced.
@@ -60,49 +70,32 @@ class Plan:
         Functions that are not strict and cannot be held to their schemas are ``unenforced``.
         """
         if self._use is not None and self._format is not None:
-            form = forms.CallForm(self._format, self._use, self.grammar, self._tokenizer.added_id)
+            form = forms.CallForm(self._format, self._use, self.grammar, self._text.added_id)
             self.grammar, self.unenforced = await form.compiled(engine.prepare)
         elif self.grammar is not None:
             await engine.prepare(self.grammar)
 
-    def choice(self, index: int, prompt: tuple[int, ...]) -> Choice:
-        """What reads choice ``index``, which continues ``prompt``."""
+    def choice(self, index: int) -> Choice:
+        """What reads choice ``index``."""
         reasoning = tools = None
-        marks: list[str] = []
         if self._marks is not None and not self._over:
             reasoning = ReasoningMachine(self._marks, open=self._open)
-            marks += [self._marks.start, self._marks.end]
         if self._format is not None and self._use is not None:
             tools = ToolMachine(self._format, self._toolbox, index)
-            marks += [self._format.section.start, *self._format.section.strays]
-        keep = frozenset(token for mark in marks if mark for token in self._ids(mark))
-        detokenizer = self._tokenizer.detokenizer(prompt, keep=keep)
-        return Choice(
-            index,
-            self._tokenizer,
-            detokenizer,
-            self._stops,
-            reasoning=reasoning,
-            tools=tools,
-            tells_end=self._tells_end,
-        )
-
-    def _ids(self, mark: str) -> tuple[int, ...]:
-        token = self._tokenizer.added_id(mark)
-        return tuple(self._tokenizer.encode(mark, special_tokens=False)) if token is None else (token,)
+        return Choice(index, self._stops, reasoning=reasoning, tools=tools, tells_end=self._tells_end)
 
 
-def _format(tokenizer: Tokenizer, use: ToolUse) -> Format:
+def _format(text: TextFacts, use: ToolUse) -> Format:
     if use.generic:
         return formats()[GENERIC]
-    if not tokenizer.template_takes_tools:
+    if not text.template_takes_tools:
         raise InvalidRequest(
             'This model\'s chat template knows no tools: name another model, or set tool_prompt = "generic" for it in '
             "models.toml.",
             param="tools",
             code="tools_not_supported",
         )
-    found = format_of(tokenizer)
+    found = format_of(text)
     if found is None:
         raise InvalidRequest(
             'How this model writes tool calls is not known: name another model, or set tool_prompt = "generic" for '

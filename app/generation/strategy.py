@@ -28,7 +28,7 @@ class GenerationStrategy:
         """
         asked = perf_counter()
         async with lease as held:
-            prompts, plan = await _prompts(held.engine, job)
+            prompts, plan, echoes = await _prompts(held.engine, job)
             await plan.prepare(held.engine)
             sequences = _sequences(held.engine, job, prompts, plan)
             reservation = Reservation(held, sequences)
@@ -40,7 +40,7 @@ class GenerationStrategy:
             last: Events = ()
             try:
                 async with aclosing(
-                    _events(held.engine, job, plan, sequences, stream, tally=tally, reservation=reservation)
+                    _events(job, plan, sequences, stream, echoes=echoes, tally=tally, reservation=reservation)
                 ) as told:
                     async for events in best(told, job.decoding) if job.decoding.ranked else told:
                         if tally.complete:
@@ -57,21 +57,24 @@ class GenerationStrategy:
             tokenizer = held.engine.tokenizer
             job = await fitting(held.engine, job)
             text = await chat.rendered(tokenizer, job)
-            Plan(tokenizer, job, text)  # raises for functions that the model cannot be told of
+            Plan(tokenizer.facts, job, text)  # raises for functions that the model cannot be told of
             return len(await chat.encoded(tokenizer, text))
 
 
-async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...], Plan]:
+async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...], Plan, tuple[str, ...]]:
+    """The prompts as token ids, how they are continued, and as texts where they are given back."""
+    tokenizer = engine.tokenizer
     match job:
         case CompletionJob():
             await check_length(engine, job.prompts, "prompt")
-            return await completion.prompts(engine.tokenizer, job), Plan(engine.tokenizer, job)
+            prompts = await completion.prompts(tokenizer, job)
+            return prompts, Plan(tokenizer.facts, job), await completion.echoes(tokenizer, job)
         case ChatJob():
             job = await fitting(engine, job)
-            text = await chat.rendered(engine.tokenizer, job)
-            plan = Plan(engine.tokenizer, job, text)
+            text = await chat.rendered(tokenizer, job)
+            plan = Plan(tokenizer.facts, job, text)
             await check_length(engine, (text,), job.field)
-            return (await chat.encoded(engine.tokenizer, text),), plan
+            return (await chat.encoded(tokenizer, text),), plan, ()
         case _:
             assert_never(job)
 
@@ -80,9 +83,9 @@ def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], p
     decoding = job.decoding
     limits.check_vocabulary(engine, decoding)
     if isinstance(job, CompletionJob):
-        ends, field = completion.ends(engine.tokenizer, job), "prompt"
+        ends, field = completion.ends(engine.tokenizer.facts, job), "prompt"
     else:
-        ends, field = engine.tokenizer.eos_ids, job.field
+        ends, field = engine.tokenizer.facts.eos_ids, job.field
     return tuple(
         Sequence(
             prompt=prompt,
@@ -95,26 +98,25 @@ def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], p
             prompt_logprobs=decoding.logprobs if _echoes(job) else None,
             grammar=plan.grammar,
             thoughts=plan.thoughts,
+            keep=plan.keep,
         )
         for prompt in prompts
     )
 
 
 async def _events(
-    engine: Engine,
     job: Job,
     plan: Plan,
     sequences: tuple[Sequence, ...],
     stream: TokenStream,
     *,
+    echoes: tuple[str, ...],
     tally: Tally,
     reservation: Reservation,
 ) -> AsyncGenerator[Events, None]:
     """Tokens to deltas: one delta per choice for all that came together."""
     rows = job.decoding.best_of
-    choices = {
-        (s, r): plan.choice(s * rows + r, sequence.prompt) for s, sequence in enumerate(sequences) for r in range(rows)
-    }
+    choices = {(s, r): plan.choice(s * rows + r) for s in range(len(sequences)) for r in range(rows)}
     async for items in stream:
         arrived: dict[tuple[int, int], list[Token]] = {}
         events: list[Event] = []
@@ -124,7 +126,7 @@ async def _events(
                 arrived.setdefault((item.sequence, item.row), []).append(item)
                 continue
             tally.prefilled(item)
-            events += _prompt_events(engine, job, sequences[item.sequence], item)
+            events += _prompt_events(job, echoes, sequences[item.sequence], item)
         for key, tokens in arrived.items():
             choice = choices[key]
             if choice.ended:
@@ -143,10 +145,10 @@ async def _events(
             await reservation.cover(key, choices[key].tokens)
 
 
-def _prompt_events(engine: Engine, job: Job, sequence: Sequence, prefilled: Prefilled) -> list[Event]:
+def _prompt_events(job: Job, echoes: tuple[str, ...], sequence: Sequence, prefilled: Prefilled) -> list[Event]:
     """What is known once a prompt is computed: its echo, and the end of choices that generate nothing."""
     events: list[Event] = []
-    echo = completion.echo(engine.tokenizer, job, sequence.prompt, prefilled) if _echoes(job) else None
+    echo = completion.echo(job, echoes[prefilled.sequence], prefilled) if _echoes(job) else None
     for row in range(sequence.rows):
         index = prefilled.sequence * sequence.rows + row
         if echo is not None:

@@ -1,33 +1,34 @@
 """Leases: given out, queued for and taken back, as the policy decides.
 
-Every change of state is synchronous and ends in :meth:`Dispatcher._turn`, which asks the policy about everybody who
-waits. Nothing waits here while it holds anything; what takes time is a task of :class:`Lifecycle`.
+Every change of state is synchronous and ends in :meth:`Dispatcher._turn`, which asks the policy about all who wait.
+What takes time is a task of :class:`Lifecycle`.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable
 from copy import copy
+from functools import partial
 from math import inf
 
-from app.engine.base import EngineLoader, MemoryGauge
-from app.errors import EngineFailed, SwitchyardError
+from app.engine.base import Engine, EngineLoader, MemoryGauge
+from app.errors import EngineLost, SwitchyardError
 from app.registry import refusals
 from app.registry.budget import Budget, PrefixCaches
 from app.registry.changes import Changes
 from app.registry.lease import ModelLease
 from app.registry.lifecycle import Fetch, Lifecycle
+from app.registry.losses import Losses
 from app.registry.memory_claims import claims, idle_adapters
-from app.registry.queue import Queue, Waiter
+from app.registry.queue import Queue
 from app.registry.residency import Resident, Turns
 from app.registry.schedule import Schedule, schedule
 from app.registry.slot import Slot
 from app.registry.sources import Source
-from app.registry.status import Figures
 from app.registry.trimmer import RECLAIM_SECONDS, Trimmer
 
 
 class Dispatcher:
-    """Who has which model. Everything runs on one event loop, whose clock is the only one."""
+    """Who has which model. Everything runs on one event loop, ."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class Dispatcher:
         gauge: MemoryGauge,
         caches: PrefixCaches,
         *,
-        budget: Budget,
+        budget: Callable[[], Budget],
         turns: Turns,
         queue: Queue,
         changes: Changes | None = None,
@@ -49,14 +50,23 @@ class Dispatcher:
         self._drained: frozenset[str] = frozenset()
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
-        self.budget = budget
+        self._budget = budget
+        self.counts = self._lifecycle.counts
         self.queue = queue
+        self.losses = Losses()
         self.slots: dict[str, Slot] = {}
+
+    @property
+    def budget(self) -> Budget:
+        """What models may have."""
+        return self._budget()
 
     async def acquire(self, source: Source, keep_alive: float) -> ModelLease:
         """A lease, at once if the model is resident and it is its turn; see :class:`Queue` for what else may be."""
         self._check_open()
         slot = self.slots.get(source.id)
+        if slot is None or slot.engine is None:
+            self.losses.check(source.id, _now())
         if slot is None:
             slot = self.slots[source.id] = Slot(source, keep_alive)
         if self._grants(slot):
@@ -77,26 +87,24 @@ class Dispatcher:
         self._turn()
         await self.queue.hold(waiter, lambda: refusals.waits_for_memory(lease.model), self._turn)
 
-    def release(self, lease: ModelLease, error: BaseException | None) -> None:
-        """Take a lease back. An engine that failed as a whole is not given out again."""
+    def release(self, lease: ModelLease) -> None:
+        """Take a lease back."""
         slot = self.slots[lease.model]
         slot.leases.discard(lease)
         slot.last_used = _now()
-        slot.broken |= isinstance(error, EngineFailed) and error.code == EngineFailed.code
         self._idle(slot)
-        self._let_go_of([it.model for it in self.slots.values() if it.broken])
+        self._let_go_of_bases()
         self._turn()
 
     async def unload(self, model: str) -> None:
         """Evict a model and return when its memory is free; raises :class:`app.errors.Conflict` while it is used."""
         slot = self.slots.get(model)
-        if slot is None:
-            return
-        if slot.phase != "resident" or slot.leases:
-            raise refusals.in_use(slot)
-        going = self._lifecycle.evict(slot)
-        self._changes.tell()
-        await asyncio.shield(going)
+        if slot is not None:
+            if slot.phase != "resident" or slot.leases:
+                raise refusals.in_use(slot)
+            going = self._lifecycle.evict(slot)
+            self._changes.tell()
+            await asyncio.shield(going)
 
     def pin(self, model: str, *, pinned: bool) -> None:
         """Keep a resident model until it is unloaded by name, or let it be evicted again; raises Conflict if absent."""
@@ -117,14 +125,8 @@ class Dispatcher:
         for slot in tuple(self.slots.values()):
             for lease in tuple(slot.leases):
                 lease.end()
-            if slot.phase == "resident":
-                self._lifecycle.evict(slot)
+            self._lifecycle.let_go(slot)
         await self._lifecycle.settle()
-
-    def figures(self) -> Figures:
-        """What resident models have to do, and what has happened since the start."""
-        work = {model: slot.engine.work() for model, slot in self.slots.items() if slot.engine is not None}
-        return Figures(work, self._lifecycle.counts)
 
     def residents(self) -> list[Resident]:
         """Everything that has memory."""
@@ -133,7 +135,7 @@ class Dispatcher:
     def _turn(self) -> None:
         """Ask the policy about everybody who waits, and do what it says."""
         self._changes.tell()
-        self._forget()
+        self._lifecycle.tidy(self.slots, {waiter.model for waiter in self.queue}, fetch=not self._closed)
         if self._closed or not len(self.queue):
             self._drained = frozenset()
             return self._set_alarm(inf)
@@ -147,16 +149,6 @@ class Dispatcher:
         reclaim = now + RECLAIM_SECONDS if stray and len(decided.start) < len(asked) else inf
         return self._set_alarm(min(reclaim, decided.until))
 
-    def _forget(self) -> None:
-        """Drop what nobody waits for and what has no memory; fetch what somebody waits for and has no files."""
-        wanted = {waiter.model for waiter in self.queue}
-        for model, slot in tuple(self.slots.items()):
-            if model not in wanted and slot.phase in {"absent", "stored"}:
-                slot.gone()
-                del self.slots[model]
-            elif slot.phase == "absent" and not self._closed:
-                self._lifecycle.fetch(slot)
-
     def _carry_out(self, decided: Schedule) -> None:
         self._drained = decided.drain
         for claim, refusal in decided.refuse:
@@ -169,10 +161,11 @@ class Dispatcher:
         for claim in decided.start:
             if claim.holds is None:
                 self._lifecycle.load(self.slots[claim.model])
-            else:
-                self._reserve(self.queue[claim.ticket])
+            elif (lease := self.queue[claim.ticket].lease) is not None:
+                lease.kv += claim.nbytes
+                self.queue.answer(self.queue[claim.ticket], lease)
         self._serve()
-        self._let_go_of(decided.drain)
+        self._let_go_of_bases()
         if decided.refuse or decided.yields:
             asyncio.get_running_loop().call_soon(self._turn)
 
@@ -181,12 +174,11 @@ class Dispatcher:
         slot = self.slots.get(source.id)
         return await self.acquire(source, -1.0 if slot is None else slot.keep_alive)
 
-    def _let_go_of(self, bases: Collection[str]) -> None:
+    def _let_go_of_bases(self) -> None:
+        """Adapters that nobody uses keep no base that has ended or that others wait for."""
+        bases = self._drained | {slot.model for slot in self.slots.values() if slot.broken}
         for slot in idle_adapters(self.slots, bases):
-            if slot.phase == "resident":
-                self._lifecycle.evict(slot)
-            elif slot.phase == "stored":
-                slot.gone()
+            self._lifecycle.let_go(slot)
 
     def _serve(self) -> None:
         for waiter in self.queue:
@@ -200,7 +192,7 @@ class Dispatcher:
 
     def _grant(self, slot: Slot, keep_alive: float) -> ModelLease:
         if slot.engine is None:
-            raise RuntimeError(f"{slot.model} is not resident.")
+            raise RuntimeError(slot.model)
         slot.rest()
         slot.last_used, slot.keep_alive = _now(), keep_alive
         lease = ModelLease(self, slot.model, slot.engine, arrived=slot.since, load_seconds=slot.load_seconds)
@@ -208,12 +200,18 @@ class Dispatcher:
         self._changes.tell()
         return lease
 
-    def _reserve(self, waiter: Waiter) -> None:
-        if waiter.lease is not None:
-            waiter.lease.kv += waiter.nbytes
-            self.queue.answer(waiter, waiter.lease)
+    def _lost(self, slot: Slot, engine: Engine, error: EngineLost) -> None:
+        """The process of a model in memory has ended: nobody is given it any more, and it goes with its last lease."""
+        if slot.engine is engine:
+            slot.broken = True
+            self.losses.note(slot.model, error, _now())
+            self._idle(slot)
+            self._let_go_of_bases()
+            self._turn()
 
     def _changed(self, slot: Slot) -> None:
+        if slot.engine is not None:
+            slot.engine.when_lost(partial(self._lost, slot, slot.engine))
         over = sum(resident.nbytes for resident in self.residents()) > self.budget.limit
         if slot.phase == "resident" and (over or self._closed):  # larger than estimated: it comes back as a true claim
             self._lifecycle.evict(slot)
@@ -222,6 +220,8 @@ class Dispatcher:
         self._idle(slot)
 
     def _failed(self, slot: Slot, error: SwitchyardError) -> None:
+        if isinstance(error, EngineLost):
+            self.losses.note(slot.model, error, _now())
         for waiter in self.queue.of(slot.model):
             self.queue.fail(waiter, copy(error))
         self._turn()
@@ -229,8 +229,8 @@ class Dispatcher:
     def _idle(self, slot: Slot) -> None:
         """Begin to count the time that a model may stay unused, or let it go at once."""
         if slot.phase != "resident" or slot.leases:
-            return
-        if slot.broken or (slot.keep_alive == 0 and not slot.pinned):
+            pass
+        elif slot.broken or (slot.keep_alive == 0 and not slot.pinned):
             self._lifecycle.evict(slot)
         elif slot.keep_alive > 0 and not slot.pinned:
             slot.rest()

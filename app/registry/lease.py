@@ -15,7 +15,7 @@ class Holder(Protocol):
     async def admit(self, lease: "ModelLease", nbytes: int) -> None:
         """Reserve bytes for a lease."""
 
-    def release(self, lease: "ModelLease", error: BaseException | None) -> None:
+    def release(self, lease: "ModelLease") -> None:
         """Take a lease back; must not fail."""
 
 
@@ -41,12 +41,12 @@ class ModelLease:
             raise RuntimeError("The lease has ended.")
         await self._holder.admit(self, tokens * self.engine.kv_bytes_per_token)
 
-    def end(self, error: BaseException | None = None) -> None:
+    def end(self) -> None:
         """Give the lease back. Safe to call twice; nothing is awaited."""
         holder, self._holder = self._holder, None
         if holder is not None:
             del self.engine
-            holder.release(self, error)
+            holder.release(self)
 
 
 class AskedLease(AbstractAsyncContextManager[Lease]):
@@ -66,5 +66,5 @@ class AskedLease(AbstractAsyncContextManager[Lease]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lease is not None:
-            self._lease.end(error)
+            self._lease.end()
             self._lease = None

@@ -6,7 +6,7 @@ Each is a task of its own that outlives whoever asked for it, and ends in one of
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 
 from app.engine.base import Engine, EngineLoader
 from app.engine.options import LoadOptions
@@ -57,6 +57,22 @@ class Lifecycle:
     def evict(self, slot: Slot) -> "asyncio.Task[None]":
         """``resident`` to ``absent``; the bytes stay booked until the engine has let go of them."""
         return self._spawn(self._run_close(slot, slot.leave()))
+
+    def let_go(self, slot: Slot) -> None:
+        """To ``absent``, from where that needs nobody's patience."""
+        if slot.phase == "resident":
+            self.evict(slot)
+        elif slot.phase == "stored":
+            slot.gone()
+
+    def tidy(self, slots: dict[str, Slot], wanted: Collection[str], *, fetch: bool) -> None:
+        """Drop what nobody wants and what has no memory; fetch what somebody wants and has no files."""
+        for model, slot in tuple(slots.items()):
+            if model not in wanted and slot.phase in {"absent", "stored"}:
+                slot.gone()
+                del slots[model]
+            elif slot.phase == "absent" and fetch:
+                self.fetch(slot)
 
     async def settle(self) -> None:
         """Give up fetching and wait until everything else is done."""

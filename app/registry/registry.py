@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from typing import Literal
 
 from msgspec import structs
 
@@ -53,7 +54,7 @@ class ModelRegistry:
             loader,
             gauge,
             self._caches,
-            budget=budget_of(settings, gauge),
+            budget=lambda: budget_of(self._settings, gauge),
             turns=Turns(settings.min_residency) if turns is None else turns,
             changes=shelf.changes,
             queue=Queue(settings.queue_limit, settings.queue_timeout, max(1.0, settings.min_residency)),
@@ -148,6 +149,7 @@ class ModelRegistry:
                 queued=queued[id_],
                 aliases=self._catalog.aliases(id_),
                 downloads=downloads,
+                losses=dispatcher.losses.count(id_),
             )
             for id_, source in sorted(known.items())
         )
@@ -158,7 +160,11 @@ class ModelRegistry:
 
     def figures(self) -> Figures:
         """What resident models have to do, and what has happened since the start."""
-        return self._dispatcher.figures()
+        return report.figures(self._dispatcher)
+
+    def health(self) -> dict[str, Literal["ok", "failing"]]:
+        """Models in memory, and those that are left alone because their processes ended again and again."""
+        return report.health(self._dispatcher)
 
     @property
     def preloading(self) -> bool:
@@ -184,6 +190,7 @@ class ModelRegistry:
     async def _acquire(self, model: str | None, keep_alive: float | None) -> ModelLease:
         slot = self._dispatcher.slots.get(self._catalog.name(model))  # a hit looks at no disk
         source = await self._catalog.find(model) if slot is None else slot.source
+        await self._gauge.known()
         configured = self._settings.keep_alive if source.entry.keep_alive is None else source.entry.keep_alive
         return await self._dispatcher.acquire(source, configured if keep_alive is None else keep_alive)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
@@ -13,7 +14,7 @@ from app.registry.dispatcher import Dispatcher
 from app.registry.hub import Installed, Progress
 from app.registry.slot import Phase, Slot
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
-from app.registry.status import MemoryStatus, ModelCard, ModelStatus, Origin, State, Transfer
+from app.registry.status import Figures, MemoryStatus, ModelCard, ModelStatus, Origin, State, Transfer
 
 _STATES: dict[Phase, State] = {
     "absent": "absent",
@@ -75,6 +76,7 @@ def model_status(
     queued: int,
     aliases: Iterable[str],
     downloads: Mapping[str, Progress],
+    losses: int,
 ) -> ModelStatus:
     """One model now; ``slot`` None if nobody asks for it and it has no memory."""
     progress = downloads.get(source.repo) if isinstance(source, HubRepo) else None
@@ -89,8 +91,10 @@ def model_status(
             pinned=source.entry.pin,
             download=transfer,
             queued=queued,
+            losses=losses,
         )
     now = asyncio.get_running_loop().time()
+    process = None if slot.engine is None else slot.engine.status()
     return ModelStatus(
         id=source.id,
         source=origin(source),
@@ -104,6 +108,9 @@ def model_status(
         queued=queued,
         idle_seconds=now - slot.last_used if slot.phase == "resident" and not slot.leases else None,
         expires_in=None if slot.expiry is None else max(0.0, slot.expiry.when() - now),
+        pid=None if process is None else process.pid,
+        process=0 if process is None else process.resident,
+        losses=losses,
     )
 
 
@@ -127,5 +134,25 @@ def memory_status(dispatcher: Dispatcher, gauge: MemoryGauge, caches: PrefixCach
         stray=budget.stray(active, sum(resident.nbytes for resident in residents)),
         queued=len(dispatcher.queue),
         pool=gauge.pool(),
-        process=psutil.Process().memory_info().rss,
+        process=psutil.Process().memory_info().rss + sum(resident_memory(dispatcher).values()),
     )
+
+
+def resident_memory(dispatcher: Dispatcher) -> dict[int, int]:
+    """Bytes of resident memory of models' processes, by process: an adapter shares that of its base."""
+    engines = [slot.engine for slot in dispatcher.slots.values() if slot.engine is not None]
+    return {status.pid: status.resident for status in (engine.status() for engine in engines)}
+
+
+def figures(dispatcher: Dispatcher) -> Figures:
+    """What resident models have to do, and what has happened since the start."""
+    work = {model: slot.engine.work() for model, slot in dispatcher.slots.items() if slot.engine is not None}
+    return Figures(work, dispatcher.counts, dispatcher.losses.total)
+
+
+def health(dispatcher: Dispatcher) -> dict[str, Literal["ok", "failing"]]:
+    """Which models are well, and which are left alone for a while."""
+    now = asyncio.get_running_loop().time()
+    well = [slot.model for slot in dispatcher.slots.values() if slot.phase == "resident" and not slot.broken]
+    found: dict[str, Literal["ok", "failing"]] = dict.fromkeys(sorted(well), "ok")
+    return found | dict.fromkeys(dispatcher.losses.failing(now), "failing")

@@ -13,6 +13,8 @@ from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Sou
 
 _RELIST_SECONDS = 1.0
 
+HalfBytes = Callable[[], Awaitable[int]]
+
 EmbeddedModel = Callable[[], Awaitable[Path]]
 """Gives the directory of the embedded default model, making it first if need be."""
 
@@ -20,10 +22,10 @@ EmbeddedModel = Callable[[], Awaitable[Path]]
 class Shelf:
     """Where sources become directories. Disk work happens in threads.
 
-    ``half_bytes`` is what a weight of 16 bits takes in the engine's memory.
+    ``half_bytes`` tells what a weight of 16 bits takes in the engine's memory.
     """
 
-    def __init__(self, hub: Hub, embedded: EmbeddedModel, *, offline: bool, half_bytes: int = 2) -> None:
+    def __init__(self, hub: Hub, embedded: EmbeddedModel, *, offline: bool, half_bytes: HalfBytes) -> None:
         self.changes = Changes()
         self._hub = hub
         self._embedded = embedded
@@ -39,9 +41,10 @@ class Shelf:
         What is on disk never waits for the hub. Raises what :meth:`app.registry.hub.Download.wait` does, and
         :class:`app.errors.ModelNotFound` for what is not on disk when offline.
         """
+        half_bytes = await self._half_bytes()
         match source:
             case Adapted():
-                return await asyncio.to_thread(adapter_footprint, source.path, half_bytes=self._half_bytes)
+                return await asyncio.to_thread(adapter_footprint, source.path, half_bytes=half_bytes)
             case Embedded():
                 path = await self._embedded()
             case LocalDirectory():
@@ -50,7 +53,7 @@ class Shelf:
                 path = await self._from_hub(source)
         entry = source.entry
         return await asyncio.to_thread(
-            footprint, path, half_bytes=self._half_bytes, quantize=entry.quantize, kv_bits=entry.kv_bits
+            footprint, path, half_bytes=half_bytes, quantize=entry.quantize, kv_bits=entry.kv_bits
         )
 
     async def _from_hub(self, source: HubRepo) -> Path:

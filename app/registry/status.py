@@ -31,7 +31,8 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
 
     ``nbytes`` are its weights in memory (estimated while loading), ``kv_bytes`` the caches reserved by its
     ``leases``; ``queued`` counts the requests that wait for it. ``idle_seconds`` have passed since its last use;
-    after ``expires_in`` seconds without another it is unloaded (None: it stays).
+    after ``expires_in`` seconds without another it is unloaded (None: it stays). ``pid`` is its process, which holds
+    ``process`` bytes of resident memory; ``losses`` counts how often one has ended unasked.
     """
 
     id: str
@@ -46,6 +47,9 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     queued: int = 0
     idle_seconds: float | None = None
     expires_in: float | None = None
+    pid: int | None = None
+    process: int = 0
+    losses: int = 0
 
 
 class MemoryStatus(Struct, frozen=True, kw_only=True):
@@ -53,8 +57,8 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
 
     ``limit`` is the budget without its ``margin``; ``weights`` and ``kv`` are booked, ``prefix_caches`` held,
     ``active`` is what the gauge measures, and ``stray`` the part of it that nothing was booked for beyond the margin.
-    ``machine`` is what there is for models in all, ``pool`` what the engine keeps of freed buffers, ``process`` the
-    resident memory of the whole process.
+    ``machine`` is what there is for models in all, ``pool`` what engines keep of freed buffers, ``process`` the
+    resident memory of the service and of all its models' processes.
     """
 
     machine: int
@@ -82,7 +86,8 @@ class Counts(Struct):
 
 
 class Figures(Struct, frozen=True):
-    """What resident models have to do, by id, and what has happened."""
+    """What resident models have to do, by id, and what has happened; how many processes have ended unasked."""
 
     work: dict[str, Work]
     counts: Counts
+    losses: int

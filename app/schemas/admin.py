@@ -32,6 +32,9 @@ class AdminModel(Struct, frozen=True, kw_only=True):
     queued: Annotated[int, Meta(description="Requests that wait for it.")]
     idle_seconds: Annotated[float | None, Meta(description="Since its last use; null unless resident and unused.")]
     expires_in: Annotated[float | None, Meta(description="Until it is unloaded if nobody asks; null: it stays.")]
+    pid: Annotated[int | None, Meta(description="Its process, which adapters share; null: it has none.")] = None
+    process: Annotated[int, Meta(description="Resident memory of that process.")] = 0
+    losses: Annotated[int, Meta(description="How often a process of it has ended unasked.")] = 0
 
 
 class AdminModels(Struct, frozen=True):
@@ -54,7 +57,7 @@ class AdminMemory(Struct, frozen=True, kw_only=True):
     stray: Annotated[int, Meta(description="Measured beyond what is booked and the margin.")]
     queued: Annotated[int, Meta(description="Requests that wait for a model or for memory.")]
     pool: Annotated[int, Meta(description="Freed buffers that are kept for reuse.")]
-    process: Annotated[int, Meta(description="Resident memory of the whole process.")]
+    process: Annotated[int, Meta(description="Resident memory of the service and of all models' processes.")]
 
 
 class AdminRequest(Struct, frozen=True, kw_only=True):

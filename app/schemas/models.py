@@ -43,7 +43,12 @@ class ModelList(Struct, frozen=True, kw_only=True):
     data: list[ModelCard]
 
 
-class Health(Struct, frozen=True):
-    """Whether the service answers, and takes requests."""
+class Health(Struct, frozen=True, omit_defaults=True):
+    """Whether the service answers, and takes requests.
 
-    status: Literal["ok", "loading", "draining", "failed"] = "ok"
+    ``models`` are those that are in memory (``ok``), and those whose process has ended again and again (``failing``),
+    which are not loaded for a while.
+    """
+
+    status: Literal["ok", "loading", "draining"]
+    models: dict[str, Literal["ok", "failing"]] = {}

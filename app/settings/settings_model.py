@@ -165,10 +165,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     watchdog_timeout: Annotated[
         Seconds,
         Meta(
-            description="Seconds that one step of the engine may take before it counts as hung and the service ends "
-            "with exit code 7, to be started again; 0: it is never given up."
+            description="Seconds that one step of a model may take before its process counts as hung and is ended; its "
+            "requests fail, other models go on. 0: never."
         ),
     ] = 300.0
+    spare_process: Annotated[
+        bool,
+        Meta(
+            description="Keep one process with its imports done, of about 70 MB, for the next load, which is then a "
+            "second faster; there is none while less than 1 GB of memory is free."
+        ),
+    ] = True
     max_body_bytes: Annotated[Size, Meta(description="Largest request body; a larger one is answered with 413.")] = (
         10 * 1024 * 1024
     )

@@ -13,7 +13,7 @@ from app.settings import ModelEntry, Settings
 from tests.support.asgi import events, exchange, request
 from tests.support.house import scripted_memory
 from tests.support.hub import Faults, LocalHub
-from tests.support.scripted import ScriptedLoader, says
+from tests.support.scripted import ScriptedLoader, half_bytes, says
 
 HELLO = {"model": "org/tiny", "prompt": "Hello", "max_tokens": 5}
 
@@ -190,7 +190,8 @@ async def with_hub(tmp_path, local):
 
     loader = ScriptedLoader(scripted_memory())
     settings = Settings(models={"org/model": ModelEntry(aliases=("short",))})
-    registry = ModelRegistry(settings, Catalog(settings), Shelf(hub, none, offline=False), loader, loader.memory)
+    shelf = Shelf(hub, none, offline=False, half_bytes=half_bytes)
+    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, loader.memory)
     try:
         yield create_app(settings, registry=registry)
     finally:

@@ -1,14 +1,9 @@
 """How it stops, how it says so, and what is seen of it."""
 
 import asyncio
-import subprocess
-import sys
 
-from app.cli.exits import Exit
-from app.errors import EngineFailed
 from app.settings import ModelEntry, Settings
 from tests.support.asgi import events, exchange, request
-from tests.test_server import PROGRAM, ROOT
 
 STREAM = b'{"model": "tiny", "prompt": "Hi", "stream": true}'
 ASK = {"model": "tiny", "prompt": "Hi", "max_tokens": 3}
@@ -30,7 +25,7 @@ async def test_stopping_refuses_what_is_new_and_lets_streams_finish(serve, loade
         assert (refused.status, refused.error["code"]) == (503, "stopping")
         assert int(refused.headers["retry-after"]) > 0
         ready = await request(app, "GET", "/health/ready")
-        assert (ready.status, ready.json()) == (503, {"status": "draining"})
+        assert (ready.status, ready.json()) == (503, {"status": "draining", "models": {"tiny": "ok"}})
         assert (await request(app, "GET", "/health/live")).status == 200
         assert not draining.done()
         loader.engines["tiny"].may_step.set()
@@ -66,19 +61,39 @@ async def test_an_answer_may_take_only_so_long(serve, loader):
     assert not loader.engines["tiny"].streams
 
 
-async def test_a_lost_engine_fails_everybody_and_readiness(serve, loader):
-    app, told = serve(), []
-    app.state.vitals.on_failure = lambda: told.append(1)
+async def test_a_lost_engine_fails_its_own_requests_alone(serve, loader):
+    app = serve()
     await held_stream(app, loader)
+    await request(app, "POST", "/v1/completions", ASK | {"model": "org/other"})
+    assert (await request(app, "GET", "/health")).json() == {
+        "status": "ok",
+        "models": {"org/other": "ok", "tiny": "ok"},
+    }
     async with exchange(app, "POST", "/v1/completions", STREAM) as running:
         await running.started()
-        app.state.vitals.fail(EngineFailed("The engine has stopped answering."))
-        assert events((await running.answer()).body)[-1]["error"]["code"] == "engine_failed"
-    assert (await request(app, "POST", "/v1/completions", ASK)).status == 503
+        loader.engines["tiny"].lose()
+        loader.engines["tiny"].may_step.set()
+        told = events((await running.answer()).body)
+        assert told[-1]["error"]["code"] == "engine_lost"
+    assert (await request(app, "POST", "/v1/completions", ASK | {"model": "org/other"})).status == 200
     for path in ("/health", "/health/live", "/health/ready"):
         answer = await request(app, "GET", path)
-        assert (answer.status, answer.json()) == (503, {"status": "failed"})
-    assert told == [1]
+        assert (answer.status, answer.json()) == (200, {"status": "ok", "models": {"org/other": "ok"}})
+    assert (await request(app, "POST", "/v1/completions", ASK)).status == 200
+    [tiny] = [it for it in (await request(app, "GET", "/admin/models")).json()["data"] if it["id"] == "tiny"]
+    assert (tiny["losses"], tiny["pid"]) == (1, 4321)
+
+
+async def test_a_model_that_ends_again_and_again_is_refused_for_a_while(serve, loader):
+    app = serve()
+    for _ in range(3):
+        assert (await request(app, "POST", "/v1/completions", ASK)).status == 200
+        loader.engines["tiny"].lose("it was ended by SIGSEGV")
+    refused = await request(app, "POST", "/v1/completions", ASK)
+    assert (refused.status, refused.error["code"]) == (503, "engine_lost")
+    assert "SIGSEGV" in refused.error["message"]
+    assert int(refused.headers["retry-after"]) > 60
+    assert (await request(app, "GET", "/health")).json() == {"status": "ok", "models": {"tiny": "failing"}}
 
 
 async def test_loading_is_no_failure_but_not_ready(serve, registry, monkeypatch):
@@ -88,18 +103,6 @@ async def test_loading_is_no_failure_but_not_ready(serve, registry, monkeypatch)
     answer = await request(app, "GET", "/health/ready")
     assert (answer.status, answer.json()) == (503, {"status": "loading"})
     assert (await request(app, "GET", "/health/live")).status == 200
-
-
-def test_a_lost_engine_ends_the_process_with_a_code_of_its_own():
-    program = PROGRAM.replace(
-        "server.Hooks(on_ready=lambda:", "server.Hooks(on_ready=lambda: server.lost() or"
-    ).replace("settings = ", "server.LAST_WORDS = 0.2; settings = ")
-    done = subprocess.run(
-        [sys.executable, "-c", program, "5", "sound"], cwd=ROOT, capture_output=True, text=True, timeout=30
-    )
-    assert done.returncode == Exit.ENGINE_LOST
-    assert "lost" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 async def test_models_are_renamed_without_an_interruption(serve, loader):

@@ -19,7 +19,7 @@ FOUR = ("a", "b", "c", "d")
 ONE, TWO = "20MiB", "36MiB"
 """Each model takes 9.8 MB, and asks for 4.2 MB beside it for its first request."""
 CLIENTS = 20
-SWITCHES = 24
+SWITCHES = 8
 SLACK = 1 << 20
 GROWTH = 48 << 20
 """What allocators of a process may keep; a leak of weights would be five times as much."""
@@ -100,7 +100,7 @@ async def test_a_stream_goes_on_while_another_model_is_loaded(root):
         async with asking(running.url) as client:
             await client.completions.create(model="a", prompt="Warm up", max_tokens=2)
             stream = await client.completions.create(
-                model="a", prompt="Go on", max_tokens=400, stream=True, logit_bias={"0": -100, "2": -100}
+                model="a", prompt="Go on", max_tokens=1900, stream=True, logit_bias={"0": -100, "2": -100}
             )
             late = None
             times: list[float] = []

@@ -7,13 +7,14 @@ import pytest
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
+from app.engine.options import Batching
 from tests.support.tiny import tiny
 
 
 @pytest.fixture(scope="session")
 async def loader():
     thread = MLXThread(asyncio.get_running_loop())
-    loader = MLXLoader(thread, PrefixPool(8 << 20), max_rows=16, slice_tokens=64)
+    loader = MLXLoader(thread, PrefixPool(8 << 20), Batching(16, 64))
     yield loader
     await loader.close()
 

@@ -8,7 +8,7 @@ import pytest
 from mlx_lm.utils import load_model
 
 from app.engine.base import Prefilled, Sequence, Token
-from app.engine.mlx.batch import delivery as outgoing
+from app.engine.mlx.batch import delivery
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
 from app.errors import EngineFailed, ModelUnusable, Unavailable
@@ -25,7 +25,7 @@ def prompt(seed: int, length: int) -> tuple[int, ...]:
 async def run(engine, *sequences):
     """Tokens by (sequence, row), and the prefill events by sequence."""
     tokens, prefilled = {}, {}
-    async for items in engine.generate(sequences):
+    async for items in engine.stream(sequences):
         for item in items:
             if isinstance(item, Prefilled):
                 prefilled[item.sequence] = item
@@ -57,9 +57,9 @@ async def test_greedy_text_is_the_models_own(engine):
 @pytest.mark.parametrize(("seconds", "last"), [(0, 1), (60, 11)])
 async def test_streams_of_a_fast_model_are_told_of_several_tokens_at_once(engine, monkeypatch, seconds, last):
     """But of the first and the last token as soon as they are there."""
-    monkeypatch.setattr(outgoing, "TELLING_SECONDS", seconds)
-    monkeypatch.setattr(outgoing, "LONGEST_SILENCE", seconds)
-    stream = engine.generate([Sequence(prompt(4, 20), GREEDY, max_tokens=12)])
+    monkeypatch.setattr(delivery, "STREAM_SECONDS", seconds)
+    monkeypatch.setattr(delivery, "LONGEST_WAIT", seconds)
+    stream = engine.stream([Sequence(prompt(4, 20), GREEDY, max_tokens=12)])
     told = []
     monkeypatch.setattr(stream, "deliver", lambda *given: (told.append(given[0]), type(stream).deliver(stream, *given)))
     made = [item async for items in stream for item in items]
@@ -70,9 +70,9 @@ async def test_streams_of_a_fast_model_are_told_of_several_tokens_at_once(engine
 
 
 async def test_nothing_is_held_back_while_a_prompt_is_computed(engine, monkeypatch):
-    monkeypatch.setattr(outgoing, "TELLING_SECONDS", 60)
-    monkeypatch.setattr(outgoing, "LONGEST_SILENCE", 60)
-    stream = engine.generate([Sequence(prompt(4, 20), GREEDY, max_tokens=200)])
+    monkeypatch.setattr(delivery, "STREAM_SECONDS", 60)
+    monkeypatch.setattr(delivery, "LONGEST_WAIT", 60)
+    stream = engine.stream([Sequence(prompt(4, 20), GREEDY, max_tokens=200)])
     told, beside = [], None
     async for items in stream:
         told.append(len(items))
@@ -193,7 +193,7 @@ async def test_a_shared_beginning_that_the_cache_has_no_room_for_holds_nobody_up
 
 async def test_a_reader_that_leaves_frees_its_rows_and_disturbs_nobody(engine):
     other = asyncio.create_task(run(engine, Sequence(prompt(3, 10), GREEDY, max_tokens=60)))
-    stream = engine.generate((Sequence(prompt(4, 10), GREEDY, max_tokens=2000, rows=8),))
+    stream = engine.stream((Sequence(prompt(4, 10), GREEDY, max_tokens=2000, rows=8),))
     seen = 0
     async for items in stream:
         seen += sum(isinstance(item, Token) for item in items)
@@ -209,7 +209,7 @@ async def test_a_reader_that_leaves_frees_its_rows_and_disturbs_nobody(engine):
 
 
 async def test_one_row_can_be_cancelled_among_others(engine):
-    stream = engine.generate((Sequence(prompt(6, 10), Sampling(seed=3), max_tokens=40, rows=2),))
+    stream = engine.stream((Sequence(prompt(6, 10), Sampling(seed=3), max_tokens=40, rows=2),))
     tokens = {0: 0, 1: 0}
     async for items in stream:
         for item in items:
@@ -243,7 +243,7 @@ async def test_closing_fails_what_runs_and_gives_the_memory_back(loader, tmp_pat
     before = mx.get_active_memory()
     engine = await loader.load(make_tiny(tmp_path / "closing", seed=9, width=256), name="closing")
     assert mx.get_active_memory() - before > 0.8 * engine.nbytes > 1 << 20
-    stream = engine.generate((Sequence(prompt(7, 10), GREEDY, max_tokens=2000),))
+    stream = engine.stream((Sequence(prompt(7, 10), GREEDY, max_tokens=2000),))
     async for _ in stream:
         break
     await engine.close()

@@ -39,7 +39,7 @@ def ask(engine, grammar, *, sampling=HOT, max_tokens=400, **more) -> Sequence:
 async def run(engine, *sequences) -> list[list[Token]]:
     """The tokens of each row, in order."""
     made: dict[tuple[int, int], list[Token]] = {}
-    async for items in engine.generate(sequences):
+    async for items in engine.stream(sequences):
         for item in items:
             if isinstance(item, Token):
                 made.setdefault((item.sequence, item.row), []).append(item)

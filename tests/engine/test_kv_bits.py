@@ -20,9 +20,9 @@ from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.memory import release
-from app.engine.options import LoadOptions
+from app.engine.options import Batching, LoadOptions
 from app.errors import ModelUnusable
-from app.main import mlx_registry
+from app.main import model_registry
 from app.registry.footprint import footprint
 from app.settings import ModelEntry, Settings
 from tests.engine.test_engine import GREEDY, ids, prompt, run
@@ -51,7 +51,7 @@ def bits(request):
 @pytest.fixture(scope="module")
 async def own(loader):
     """A loader on the session's thread with a prefix pool of its own."""
-    return MLXLoader(loader._thread, PrefixPool(8 << 20), max_rows=16, slice_tokens=64)
+    return MLXLoader(loader._thread, PrefixPool(8 << 20), Batching(16, 64))
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,8 @@ async def test_sixteen_at_once_make_the_texts_of_one_by_one(few):
 
 
 async def test_rows_that_join_and_leave_while_another_decodes_change_no_text(few, directory, bits):
-    stream = few.generate((Sequence(prompt(20, 40), GREEDY, max_tokens=300),))
-    leaving = few.generate((Sequence(prompt(21, 90), GREEDY, max_tokens=2000, rows=3),))
+    stream = few.stream((Sequence(prompt(20, 40), GREEDY, max_tokens=300),))
+    leaving = few.stream((Sequence(prompt(21, 90), GREEDY, max_tokens=2000, rows=3),))
     late = []
     told = []
     async for items in stream:
@@ -154,7 +154,7 @@ async def test_a_token_takes_the_bytes_of_its_bits_and_of_one_scale_and_bias_a_g
 
 async def test_prompts_that_are_kept_count_with_their_few_bytes(loader, directory, bits):
     pool = PrefixPool(8 << 20)
-    own = MLXLoader(loader._thread, pool, max_rows=4, slice_tokens=64)
+    own = MLXLoader(loader._thread, pool, Batching(4, 64))
     engine = await own.load(directory, name="kept", options=LoadOptions(kv_bits=bits))
     await run(engine, Sequence(prompt(5, 101), GREEDY, max_tokens=2))
     assert pool.nbytes == 100 * bytes_per_token(bits)
@@ -191,7 +191,7 @@ async def test_what_models_toml_says_reaches_the_engine(tmp_path):
     settings = Settings(model_roots=(tmp_path,), memory_budget=4 << 30, offline=True, models=models)
     expected = {"few": 4, "plain": 32, "few:same": 4, "few:other": 8, "plain:same": 32, "plain:other": 2}
     found, fingerprints = {}, {}
-    async with mlx_registry(settings, lambda failure: pytest.fail(str(failure))) as registry:
+    async with model_registry(settings) as registry:
         for name in expected:
             async with registry.lease(name) as lease:
                 found[name] = lease.engine.kv_bytes_per_token

@@ -10,7 +10,7 @@ from app.engine.base import Sequence, Token
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.memory import release
-from app.engine.options import LoadOptions
+from app.engine.options import Batching, LoadOptions
 from app.errors import ModelUnusable
 from app.registry.footprint import footprint
 from app.schemas.sampling import Sampling
@@ -24,7 +24,7 @@ KEYS = {"self_attn.q_proj": (WIDTH, WIDTH), "mlp.down_proj": (2 * WIDTH, WIDTH)}
 @pytest.fixture
 async def making(loader, tmp_path):
     """A loader on the session's thread that keeps what it makes below ``tmp_path``."""
-    return MLXLoader(loader._thread, PrefixPool(0), max_rows=4, slice_tokens=64, cache=tmp_path / "cache")
+    return MLXLoader(loader._thread, PrefixPool(0), Batching(4, 64), cache=tmp_path / "cache")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def adapter(tmp_path):
 
 async def said(engine, tokens=12):
     sampling = Sampling(temperature=0.0)
-    stream = engine.generate((Sequence(prompt=tuple(range(5, 25)), sampling=sampling, max_tokens=tokens),))
+    stream = engine.stream((Sequence(prompt=tuple(range(5, 25)), sampling=sampling, max_tokens=tokens),))
     out = []
     async for items in stream:
         out += [item.id for item in items if isinstance(item, Token)]

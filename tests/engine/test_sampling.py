@@ -25,7 +25,7 @@ SHAPES = {
 
 def row(**sampling):
     request = Sequence(prompt=(1, 2, 2), sampling=Sampling(**sampling), max_tokens=100)
-    return Row(MLXTokenStream(), 0, 0, request)
+    return Row(MLXTokenStream(), 0, 0, request, None)
 
 
 def reference(logits, sampling):
@@ -157,7 +157,7 @@ def test_the_repetition_penalty_counts_the_prompt(says):
 
 def test_stop_tokens_are_not_drawn_before_min_tokens(says):
     request = Sequence((1,), Sampling(temperature=0), max_tokens=9, stop_ids=frozenset({2}), min_tokens=1)
-    it = Row(MLXTokenStream(), 0, 0, request)
+    it = Row(MLXTokenStream(), 0, 0, request, None)
     logits = mx.array([[0.0, 1.0, 5.0]])
     assert says([it], logits) == [1]
     it.queued = 1

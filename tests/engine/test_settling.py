@@ -8,6 +8,7 @@ from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.memory import release
+from app.engine.options import Batching
 from tests.support.tiny import tiny
 
 
@@ -20,7 +21,7 @@ class Knot:
 
 async def test_a_loaded_model_is_not_looked_through_again():
     thread = MLXThread(asyncio.get_running_loop())
-    loader = MLXLoader(thread, PrefixPool(8 << 20), max_rows=4, slice_tokens=64)
+    loader = MLXLoader(thread, PrefixPool(8 << 20), Batching(4, 64))
     knot = Knot()
     engine = await loader.load(tiny(), name="tiny")
     assert gc.get_freeze_count() > 10 * len(gc.get_objects())

@@ -12,6 +12,7 @@ from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load import loader as loading
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.warm_up import DRAWS, PROMPTS, warm_up
+from app.engine.options import Batching
 from tests.support.tiny import tiny
 
 
@@ -43,7 +44,7 @@ async def test_only_where_kernels_are_compiled_on_their_first_use(monkeypatch, c
         warmed.append(engine)
 
     monkeypatch.setattr(loading, "warm_up", noted)
-    own = MLXLoader(loading_thread(), PrefixPool(8 << 20), max_rows=4, slice_tokens=64)
+    own = MLXLoader(loading_thread(), PrefixPool(8 << 20), Batching(4, 64))
     monkeypatch.setattr(mx.cuda, "is_available", lambda: cuda)
     engine = await own.load(tiny(), name="warmed")
     assert warmed == ([engine] if cuda else [])
@@ -64,7 +65,7 @@ async def test_a_model_that_fails_at_it_is_not_left_in_memory(monkeypatch):
 
     monkeypatch.setattr(loading, "warm_up", failing)
     monkeypatch.setattr(MLXEngine, "close", noted)
-    own = MLXLoader(loading_thread(), PrefixPool(8 << 20), max_rows=4, slice_tokens=64)
+    own = MLXLoader(loading_thread(), PrefixPool(8 << 20), Batching(4, 64))
     monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
     with pytest.raises(asyncio.CancelledError):
         await own.load(tiny(), name="warmed")

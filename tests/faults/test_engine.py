@@ -1,8 +1,6 @@
 """What breaks in one place of the engine, and who hears of it."""
 
 import asyncio
-import threading
-import time
 
 import mlx.core as mx
 import numpy as np
@@ -10,13 +8,13 @@ import pytest
 
 from app.engine.base import Sequence, Token
 from app.engine.mlx.batch.stream import MLXTokenStream
-from app.engine.mlx.batch.thread import MLXThread
+from app.engine.mlx.batch.thread import MLXThread, Watcher
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.draw import host as draw_host
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.prefill.prefill import Prefill
 from app.engine.mlx.rows import Row
-from app.engine.watchdog import watch
+from app.engine.options import Batching
 from app.errors import EngineFailed, Unavailable
 from app.schemas.sampling import Sampling
 from tests.support.tiny import tiny
@@ -29,7 +27,7 @@ POISON = Sampling(temperature=1, seed=666)
 async def engine():
     thread = MLXThread(asyncio.get_running_loop())
     pool = PrefixPool(8 << 20)
-    loader = MLXLoader(thread, pool, max_rows=16, slice_tokens=64)
+    loader = MLXLoader(thread, pool, Batching(16, 64))
     made = await loader.load(tiny(), name="tiny")
     yield made
     await made.close()
@@ -56,10 +54,10 @@ async def test_a_row_that_cannot_be_drawn_ends_alone(engine, monkeypatch):
                     values[place, 3] = np.nan
         return real(mx.array(values), rows, masks)
 
-    alone = await tokens(engine.generate((sequence(SAMPLED),)))
+    alone = await tokens(engine.stream((sequence(SAMPLED),)))
     monkeypatch.setattr(draw_host, "draw", draw)
-    healthy = [engine.generate((sequence(SAMPLED),)) for _ in range(3)]
-    poisoned = engine.generate((sequence(POISON),))
+    healthy = [engine.stream((sequence(SAMPLED),)) for _ in range(3)]
+    poisoned = engine.stream((sequence(POISON),))
     results = await asyncio.gather(*map(tokens, [*healthy, poisoned]), return_exceptions=True)
     assert results[:3] == [alone] * 3
     assert isinstance(results[3], EngineFailed)
@@ -75,10 +73,10 @@ async def test_a_prompt_that_cannot_be_computed_ends_alone(engine, monkeypatch):
         return real(self, count)
 
     monkeypatch.setattr(Prefill, "step", step)
-    running = asyncio.ensure_future(tokens(engine.generate((sequence(SAMPLED, 200),))))
+    running = asyncio.ensure_future(tokens(engine.stream((sequence(SAMPLED, 200),))))
     await asyncio.sleep(0.05)
     with pytest.raises(EngineFailed):
-        await tokens(engine.generate((sequence(SAMPLED, first=99),)))
+        await tokens(engine.stream((sequence(SAMPLED, first=99),)))
     assert len(await running) == 200
 
 
@@ -93,17 +91,17 @@ async def test_memory_that_runs_out_is_a_503_after_which_it_goes_on(engine, monk
     monkeypatch.setattr("app.engine.mlx.draw.logits.LogitsProcessor.process", draw)
     monkeypatch.setattr(mx, "clear_cache", lambda: cleared.append(1))
     with pytest.raises(Unavailable) as failure:
-        await tokens(engine.generate((sequence(SAMPLED),)))
+        await tokens(engine.stream((sequence(SAMPLED),)))
     assert failure.value.code == "out_of_memory"
     assert failure.value.retry_after
     assert raised
     assert cleared
     monkeypatch.undo()
-    assert len(await tokens(engine.generate((sequence(SAMPLED),)))) == 30
+    assert len(await tokens(engine.stream((sequence(SAMPLED),)))) == 30
 
 
 def test_logits_that_are_no_numbers_fail_and_do_not_hang():
-    rows = [Row(MLXTokenStream(), 0, i, sequence(Sampling(temperature=1, top_p=0.5, seed=i))) for i in range(3)]
+    rows = [Row(MLXTokenStream(), 0, i, sequence(Sampling(temperature=1, top_p=0.5, seed=i)), None) for i in range(3)]
     logits = np.random.default_rng(0).normal(size=(3, 300)).astype(np.float32)
     logits[1, 7] = np.nan
     made = draw_host.draw(mx.array(logits), rows).tolist()
@@ -111,24 +109,65 @@ def test_logits_that_are_no_numbers_fail_and_do_not_hang():
     assert [row.failure is not None for row in rows] == [False, True, False]
 
 
-async def test_a_thread_that_hangs_is_noticed():
-    thread, lost, release = MLXThread(asyncio.get_running_loop()), [], threading.Event()
-    watching = asyncio.ensure_future(watch(thread, 0.2, lost.append, every=0.02))
-    await asyncio.sleep(0.3)
-    assert not lost  # idle is not hung
-    thread.post(lambda: release.wait(5))
-    began = time.perf_counter()
-    await asyncio.wait_for(watching, 3)
-    assert 0.15 < time.perf_counter() - began < 2
-    assert isinstance(lost[0], EngineFailed)
-    release.set()
-    await thread.close()
+class Watching(Watcher):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.lost_because = []
+
+    def lost(self, reason):
+        self.lost_because.append(reason)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_a_thread_that_dies_is_noticed():
-    thread, lost = MLXThread(asyncio.get_running_loop()), []
-    watching = asyncio.ensure_future(watch(thread, 0, lost.append, every=0.02))
+async def test_a_thread_that_dies_says_so():
+    watching = Watching()
+    thread = MLXThread(asyncio.get_running_loop(), watching)
     thread.post(lambda: 1 / 0)
-    await asyncio.wait_for(watching, 3)
-    assert len(lost) == 1
+    for _ in range(300):
+        await asyncio.sleep(0.01)
+        if watching.lost_because:
+            break
+    assert "division by zero" in watching.lost_because[0]
+
+
+@pytest.mark.parametrize(
+    ("failure", "times", "given_up"),
+    [
+        (RuntimeError("made up"), 1, False),
+        (RuntimeError("made up"), 3, True),
+        (SystemExit(3), 3, True),
+        (RuntimeError("[METAL] Ignored (for causing prior/excessive GPU errors)"), 1, True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), 1, True),
+    ],
+)
+async def test_steps_that_keep_failing_and_devices_that_are_lost_end_the_process(
+    engine, monkeypatch, failure, times, given_up
+):
+    def draw(*_given):
+        raise failure
+
+    watching = Watching()
+    monkeypatch.setattr(engine._thread, "_watcher", watching)
+    monkeypatch.setattr("app.engine.mlx.draw.logits.LogitsProcessor.process", draw)
+    for _ in range(times):
+        with pytest.raises(EngineFailed):
+            await tokens(engine.stream((sequence(SAMPLED),)))
+    monkeypatch.undo()
+    assert bool(watching.lost_because) == given_up
+    assert len(await tokens(engine.stream((sequence(SAMPLED),)))) == 30
+
+
+async def test_a_failed_step_is_forgotten_once_one_succeeds(engine, monkeypatch):
+    def draw(*_given):
+        raise RuntimeError("made up")
+
+    watching = Watching()
+    monkeypatch.setattr(engine._thread, "_watcher", watching)
+    for _ in range(4):
+        with monkeypatch.context() as patched:
+            patched.setattr("app.engine.mlx.draw.logits.LogitsProcessor.process", draw)
+            with pytest.raises(EngineFailed):
+                await tokens(engine.stream((sequence(SAMPLED),)))
+        await tokens(engine.stream((sequence(SAMPLED, count=3),)))
+    assert not watching.lost_because

@@ -4,24 +4,26 @@ import pytest
 
 from app.engine.base import Token, TopLogprob
 from app.generation.choice import Choice
-from tests.support.scripted import EOS, ByteTokenizer
+from tests.support.scripted import EOS, ByteDetokenizer, spelling
 
-EOS_TEXT = ByteTokenizer().token_bytes(EOS).decode()
+EOS_TEXT = spelling(EOS).decode()
 
 
 def tokens(text: str, *, finish=None, logprobs=False):
-    ids = [*text.encode()]
-    made = [Token(0, 0, i, -0.5 if logprobs else None, (TopLogprob(i, -0.5),) if logprobs else ()) for i in ids]
-    if finish == "stop":
-        made.append(Token(0, 0, EOS, -0.5 if logprobs else None, (), "stop"))
-    elif finish == "length":
-        made[-1] = Token(0, 0, ids[-1], made[-1].logprob, made[-1].top, "length")
+    """The tokens of ``text``, a byte each, and EOS where they stop."""
+    detokenizer, ids = ByteDetokenizer(), [*text.encode()]
+    made = []
+    for at, id_ in enumerate([*ids, EOS] if finish == "stop" else ids, start=1):
+        end = finish if at == len(ids) + (finish == "stop") else None
+        said = detokenizer.push(id_) + (detokenizer.finish() if end else "")
+        scored = -0.5 if logprobs else None
+        top = (TopLogprob(id_, -0.5, spelling(id_)),) if logprobs and id_ != EOS else ()
+        made.append(Token(0, 0, id_, scored, top, end, said, spelling(id_), id_ != EOS))
     return made
 
 
-def choice(*stops):
-    tokenizer = ByteTokenizer()
-    return Choice(0, tokenizer, tokenizer.detokenizer(), stops)
+def choice(*stops, **more):
+    return Choice(0, stops, **more)
 
 
 def run(it, made, *, together):
@@ -55,8 +57,7 @@ def test_text_held_for_a_stop_string_comes_at_the_end_with_its_log_probabilities
 
 
 def test_the_token_that_ends_a_choice_is_scored_last_if_it_is_to_be_told():
-    tokenizer = ByteTokenizer()
-    it = Choice(0, tokenizer, tokenizer.detokenizer(), (), tells_end=True)
+    it = choice(tells_end=True)
     deltas = run(it, tokens("ab", finish="stop", logprobs=True), together=False)
     assert "".join(delta.text for delta in deltas) == "ab"
     scored = [entry for delta in deltas for entry in delta.logprobs]
@@ -65,8 +66,7 @@ def test_the_token_that_ends_a_choice_is_scored_last_if_it_is_to_be_told():
 
 
 def test_the_token_that_ends_a_choice_is_no_part_of_what_a_stop_string_has_cut():
-    tokenizer = ByteTokenizer()
-    it = Choice(0, tokenizer, tokenizer.detokenizer(), ("b",), tells_end=True)
+    it = choice("b", tells_end=True)
     deltas = run(it, tokens("ab", finish="stop", logprobs=True), together=True)
     assert [entry.text for delta in deltas for entry in delta.logprobs] == ["a"]
 
@@ -74,13 +74,6 @@ def test_the_token_that_ends_a_choice_is_no_part_of_what_a_stop_string_has_cut()
 def test_characters_that_take_several_tokens_arrive_whole():
     deltas = run(choice(), tokens("🙂é"), together=False)
     assert [delta.text for delta in deltas] == ["🙂", "é"]
-
-
-def test_an_unfinished_character_is_shown_as_such_at_the_end():
-    it = choice()
-    broken = tokens("🙂")[:2]
-    broken[-1] = Token(0, 0, broken[-1].id, finish="length")
-    assert "".join(delta.text for delta in run(it, broken, together=False)) == "\N{REPLACEMENT CHARACTER}"
 
 
 def test_every_token_of_a_character_has_its_own_log_probability():

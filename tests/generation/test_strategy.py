@@ -5,6 +5,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from app.errors import EngineFailed, InvalidRequest
 from app.generation.events import Completed, Delta, Finished, Started
@@ -91,7 +92,7 @@ async def test_calls_and_their_results_reach_the_template_as_it_knows_them():
     seen = []
 
     class Recording(ByteTokenizer):
-        def render_chat(self, messages, **_):
+        async def render_chat(self, messages, **_):
             seen.extend(messages)
             return "x"
 
@@ -127,7 +128,7 @@ async def test_echo_gives_the_prompt_back_and_scores_it():
 
 async def test_special_tokens_of_an_echo_are_shown_where_they_were_written():
     class Reading(ByteTokenizer):
-        def encode(self, text, *, special_tokens=True):
+        async def encode(self, text, *, special_tokens=True):
             return [BOS, *(EOS if it == "|" else ord(it) for it in text.replace("</s>", "|"))]
 
     job = completion("a</s>b", echo=True, max_tokens=0, logprobs=0)
@@ -143,7 +144,7 @@ async def test_special_tokens_of_an_echo_are_shown_where_they_were_written():
 
 async def test_the_space_that_a_tokenizer_puts_before_a_text_is_not_in_its_echo():
     class Spaced(ByteTokenizer):
-        def encode(self, text, *, special_tokens=True):
+        async def encode(self, text, *, special_tokens=True):
             return list(f" {text}".encode())
 
     job = completion("é!", echo=True, max_tokens=0, logprobs=0)
@@ -154,13 +155,10 @@ async def test_the_space_that_a_tokenizer_puts_before_a_text_is_not_in_its_echo(
 
 async def test_what_is_filled_in_ends_with_the_marks_of_code_models():
     class Coder(ByteTokenizer):
-        def fill_in_middle(self, prefix, suffix):
+        async def fill_in_middle(self, prefix, suffix):
             return [*prefix.encode(), 0, *suffix.encode()]
 
-        def added_id(self, text):
-            return 7 if text == "<|file_sep|>" else None
-
-    engine = ScriptedEngine(says("x\x07y"), tokenizer=Coder())
+    engine = ScriptedEngine(says("x\x07y"), tokenizer=Coder(added={"<|file_sep|>": 7}))
     await run(completion("a", suffix="b"), engine)
     assert engine.submitted[0].prompt == (97, 0, 98)
     assert engine.submitted[0].stop_ids == {EOS, 7}
@@ -205,7 +203,7 @@ def _until_end(tokens):
 
 
 def _with(token, logprob):
-    return type(token)(token.sequence, token.row, token.id, logprob, (), token.finish)
+    return replace(token, logprob=logprob)
 
 
 @pytest.mark.parametrize(

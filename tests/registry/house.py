@@ -47,7 +47,7 @@ class House:
             self.loader,
             self.memory,
             NoPrefixCaches() if caches is None else caches,
-            budget=Budget(budget, margin),
+            budget=lambda: Budget(budget, margin),
             turns=Turns() if turns is None else turns,
             queue=self.queue,
         )

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from app.errors import Conflict, EngineFailed, ModelNotFound, ModelUnusable, QueueFull, Unavailable
+from app.errors import Conflict, EngineFailed, EngineLost, ModelNotFound, ModelUnusable, QueueFull, Unavailable
 from app.registry.residency import Turns
 from tests.registry.house import House
 from tests.support.virtual_time import run
@@ -334,22 +334,69 @@ async def test_pinned_models_stay_and_the_rest_shares_what_is_left():
 
 
 @scenario
-async def test_a_broken_engine_is_replaced_at_the_next_request():
-    house = House(100, sizes={"a": 100})
-    with pytest.raises(EngineFailed):
-        async with house.lease("a"):
-            raise EngineFailed("It broke.")
-    assert await house.use("a") == 1.0
-    assert house.loads("a") == 2
+async def test_a_model_whose_process_has_ended_is_loaded_anew_and_others_go_on():
+    house = House(200, sizes={"a": 100, "b": 100})
+    await house.use("b")
+    async with house.lease("a"):
+        house.loader.engines["a"].lose()
+        waiting = asyncio.ensure_future(house.use("a"))
+        await asyncio.sleep(1)
+        assert not waiting.done(), "nobody is given an engine that has ended"
+    assert await waiting == 2.0
+    assert (house.loads("a"), house.loads("b")) == (2, 1)
     house.check_quiet()
 
 
 @scenario
-async def test_other_errors_break_no_engine():
+async def test_an_idle_model_whose_process_ends_is_gone_at_once():
     house = House(100, sizes={"a": 100})
-    with pytest.raises(ValueError, match="mine"):
-        async with house.lease("a"):
-            raise ValueError("mine")
+    await house.use("a")
+    house.loader.engines["a"].lose()
+    await asyncio.sleep(0.1)
+    assert house.resident == set()
+    assert house.dispatcher.losses.count("a") == 1
+
+
+@pytest.mark.parametrize(("apart", "refused"), [(10.0, True), (400.0, False)])
+def test_a_model_that_ends_three_times_within_ten_minutes_is_left_alone_for_a_while(apart, refused):
+    async def test():
+        house = House(100, sizes={"a": 100})
+        for _ in range(3):
+            await house.use("a")
+            house.loader.engines["a"].lose("it was ended by SIGSEGV")
+            await asyncio.sleep(apart)
+        if not refused:
+            await house.use("a")
+            return
+        with pytest.raises(Unavailable, match="SIGSEGV") as refusal:
+            await house.use("a")
+        assert refusal.value.code == "engine_lost"
+        assert refusal.value.retry_after is not None
+        await asyncio.sleep(refusal.value.retry_after)
+        await house.use("a")
+
+    run(test())
+
+
+@scenario
+async def test_a_process_that_ends_while_it_loads_counts_too():
+    house = House(100, sizes={"a": 100})
+    house.loader.failures["a"] = [EngineLost("It has ended.") for _ in range(3)]
+    for _ in range(3):
+        with pytest.raises(EngineLost):
+            await house.use("a")
+    with pytest.raises(Unavailable, match="not loaded for now"):
+        await house.use("a")
+    assert house.dispatcher.losses.total == 3
+
+
+@scenario
+async def test_errors_of_requests_end_no_engine():
+    house = House(100, sizes={"a": 100})
+    for error in (ValueError("mine"), EngineFailed("A step failed.")):
+        with pytest.raises(type(error)):
+            async with house.lease("a"):
+                raise error
     assert await house.use("a") == 0.0
 
 

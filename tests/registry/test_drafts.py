@@ -2,18 +2,20 @@
 
 import pytest
 
+from app.engine.base import Sequence
 from app.engine.options import DraftOptions, LoadOptions
 from app.errors import Conflict, ModelUnusable, Unavailable
-from app.main import mlx_registry
+from app.main import model_registry
 from app.registry.catalog import Catalog
 from app.registry.registry import ModelRegistry
 from app.registry.shelf import Shelf
+from app.schemas.sampling import Sampling
 from app.settings import SMOLLM2, ModelEntry, Settings
 from tests.registry.conftest import IMPATIENT, REPO
 from tests.registry.models import write_adapter, write_model
 from tests.registry.test_registry import ALLOWANCE, opened
 from tests.support.hub import INFO, Faults
-from tests.support.scripted import ScriptedLoader, ScriptedMemory
+from tests.support.scripted import ScriptedLoader, ScriptedMemory, half_bytes
 from tests.support.tiny import make_tiny
 
 
@@ -88,9 +90,11 @@ async def test_a_draft_of_the_hub_is_fetched_with_its_target_and_kept_while_it_i
     write_model(tmp_path / "root" / "large")
     models = {"large": ModelEntry(draft_model=REPO)}
     settings = Settings(model_roots=(tmp_path / "root",), memory_budget=10_000_000, allow_models=(), models=models)
+
     memory = ScriptedMemory()
     loader = ScriptedLoader(memory)
-    registry = ModelRegistry(settings, Catalog(settings), Shelf(hub, None, offline=False), loader, memory)
+    shelf = Shelf(hub, None, offline=False, half_bytes=half_bytes)
+    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, memory)
     server.faults[INFO] = Faults(status=503, times=IMPATIENT.attempts)
     with pytest.raises(Unavailable, match=f"draft_model = '{REPO}' of large: "):
         await registry.load("large")
@@ -111,14 +115,17 @@ async def test_what_models_toml_says_speeds_up_a_real_engine(tmp_path):
     make_tiny(tmp_path / "small", seed=4, layers=1)
     models = {"large": ModelEntry(draft_model="small")}
     settings = Settings(model_roots=(tmp_path,), memory_budget=4 << 30, offline=True, models=models)
-    async with mlx_registry(settings, lambda failure: pytest.fail(str(failure))) as registry:
+    async with model_registry(settings) as registry:
         async with registry.lease("small") as lease:
             small = lease.engine.nbytes, lease.engine.kv_bytes_per_token
         async with registry.lease("large") as lease:
             found, engine = footprints(registry)["large"], lease.engine
             assert found.weights == engine.nbytes
             assert engine.kv_bytes_per_token == 3 * small[1]
-            assert engine._batch._speculation is not None
+            stream = engine.generate((Sequence((5, 6, 7), Sampling(temperature=0.0), max_tokens=40),))
+            async for _ in stream:
+                pass
+            assert engine.work().proposed > 0
         memory = registry.memory()
         assert memory.weights == engine.nbytes + small[0]
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from app.errors import EngineFailed, ModelUnusable, QueueFull, Unavailable
+from app.errors import EngineFailed, EngineLost, ModelUnusable, QueueFull, Unavailable
 from tests.registry.house import House
 from tests.support.virtual_time import VirtualTimeLoop
 
@@ -53,12 +53,14 @@ class Promises(RuleBasedStateMachine):
         self.asked.append(self.loop.create_task(self.house.use(model, seconds, tokens, keep_alive)))
 
     @rule(model=models)
-    def ask_and_break(self, model):
-        async def broken():
+    def ask_and_lose(self, model):
+        async def losing():
             async with self.house.lease(model):
-                raise EngineFailed("It broke.")
+                if not (engine := self.house.loader.engines[model]).closed and engine.failure is None:
+                    engine.lose()
+                raise EngineLost("It has ended.")
 
-        self.asked.append(self.loop.create_task(broken()))
+        self.asked.append(self.loop.create_task(losing()))
 
     @rule(model=models, count=st.integers(0, 10))
     def go_on(self, model, count):

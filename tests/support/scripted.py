@@ -11,12 +11,21 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from app.engine.base import Engine, Prefilled, PromptScore, Sequence, Token, TopLogprob
+from app.engine.base import (
+    Engine,
+    FinishReason,
+    Prefilled,
+    ProcessStatus,
+    PromptScore,
+    Sequence,
+    Token,
+    TopLogprob,
+)
 from app.engine.grammar import Grammar
 from app.engine.options import AS_IT_IS, LoadOptions
-from app.engine.text import Detokenizer, Marks, Tokenizer
+from app.engine.text import Marks, TextFacts, Tokenizer
 from app.engine.work import Work
-from app.errors import EngineFailed, InvalidRequest, SwitchyardError
+from app.errors import EngineFailed, EngineLost, InvalidRequest, SwitchyardError
 
 BOS, EOS = 256, 257
 
@@ -47,12 +56,12 @@ class ByteDetokenizer:
         return self._decoder.decode(b"", final=True)
 
 
+def spelling(token_id: int) -> bytes:
+    return bytes([token_id]) if token_id < BOS else {BOS: b"<s>", EOS: b"</s>"}.get(token_id, b"")
+
+
 class ByteTokenizer:
     """One token a byte, then BOS and EOS."""
-
-    vocab_size = 258
-    bos_id: int | None = BOS
-    eos_ids = frozenset({EOS})
 
     def __init__(
         self,
@@ -61,19 +70,35 @@ class ByteTokenizer:
         template_takes_tools: bool = False,
         thinking: Marks | None = None,
         call_format: str | None = None,
+        added: dict[str, int] | None = None,
     ) -> None:
-        self.has_chat_template = has_chat_template
-        self.template_takes_tools = template_takes_tools
-        self.thinking = thinking
-        self.call_format = call_format
+        if thinking is not None:
+            ids = [tuple(mark.encode()) for mark in (thinking.start, thinking.end)]
+            thinking = Marks(thinking.start, thinking.end, *ids)
+        self.facts = TextFacts(
+            vocab_size=258,
+            bos_id=BOS,
+            eos_ids=frozenset({EOS}),
+            has_chat_template=has_chat_template,
+            template_takes_tools=template_takes_tools,
+            thinking=thinking,
+            call_format=call_format,
+            added={} if added is None else added,
+        )
 
-    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+    async def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         return [BOS, *text.encode()] if special_tokens else list(text.encode())
 
-    def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
+    async def count(self, text: str, enough: int) -> int:
+        return min(len(text.encode()), enough + 1)
+
+    async def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
         return None
 
-    def render_chat(
+    async def decode(self, ids: tuple[int, ...]) -> str:
+        return bytes(it for it in ids if it < BOS).decode(errors="replace")
+
+    async def render_chat(
         self,
         messages: list[dict[str, Any]],
         *,
@@ -89,20 +114,9 @@ class ByteTokenizer:
             raise InvalidRequest("The chat template refuses this role.", param="messages")
         lines = [f"<{message['role']}>{message.get('content') or ''}" for message in messages]
         lines = [f"<tools>{' '.join(tool['function']['name'] for tool in tools or ())}", *lines] if tools else lines
-        thought = self.thinking.start if self.thinking is not None and (variables or {}).get("open") else ""
+        marks = self.facts.thinking
+        thought = marks.start if marks is not None and (variables or {}).get("open") else ""
         return "\n".join(lines if continue_final else [*lines, f"<assistant>{thought}"])
-
-    def token_bytes(self, token_id: int) -> bytes:
-        return bytes([token_id]) if token_id < BOS else {BOS: b"<s>", EOS: b"</s>"}.get(token_id, b"")
-
-    def is_text(self, token_id: int) -> bool:
-        return token_id < BOS
-
-    def detokenizer(self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()) -> Detokenizer:
-        return ByteDetokenizer()
-
-    def added_id(self, text: str) -> int | None:
-        return None
 
 
 class ScriptedMemory:
@@ -115,6 +129,9 @@ class ScriptedMemory:
 
     def total(self) -> int:
         return self._total
+
+    async def known(self) -> None:
+        pass
 
     def active(self) -> int:
         return self._active
@@ -178,27 +195,41 @@ class ScriptedStream:
         sequence, scores = self._sequences[number], list[PromptScore]()
         if sequence.prompt_logprobs is not None:
             scores = [
-                PromptScore(None if at == 0 else -0.5, () if at == 0 else _top(token, sequence.prompt_logprobs))
+                PromptScore(
+                    None if at == 0 else -0.5,
+                    () if at == 0 else _top(token, sequence.prompt_logprobs),
+                    spelling(token),
+                    token < BOS,
+                )
                 for at, token in enumerate(sequence.prompt)
             ]
         return Prefilled(number, cached_tokens=0, scores=tuple(scores))
 
     def _tokens(self, number: int, row: int) -> Iterator[Token]:
-        sequence = self._sequences[number]
+        sequence, detokenizer = self._sequences[number], ByteDetokenizer()
         for count, id_ in enumerate(chain(self._engine.script(sequence, row), repeat(EOS)), start=1):
             stops = id_ in sequence.stop_ids and count > sequence.min_tokens
+            finish: FinishReason | None = "stop" if stops else "length" if count == sequence.max_tokens else None
+            text = "" if stops else detokenizer.push(id_)
             yield Token(
                 sequence=number,
                 row=row,
                 id=id_,
                 logprob=None if sequence.logprobs is None else -0.5,
                 top=() if sequence.logprobs is None else _top(id_, sequence.logprobs),
-                finish="stop" if stops else "length" if count == sequence.max_tokens else None,
+                finish=finish,
+                text=text if finish is None else text + detokenizer.finish(),
+                raw=b"" if sequence.logprobs is None else spelling(id_),
+                shown=id_ < BOS and not stops,
             )
 
 
 def _top(token: int, alternatives: int) -> tuple[TopLogprob, ...]:
-    return tuple(TopLogprob((token + n) % 256 if n else token, -0.5 - n) for n in range(alternatives))
+    return tuple(
+        TopLogprob(other, -0.5 - n, spelling(other))
+        for n in range(alternatives)
+        for other in ((token + n) % 256 if n else token,)
+    )
 
 
 class ScriptedEngine:
@@ -234,6 +265,7 @@ class ScriptedEngine:
         self._memory = ScriptedMemory() if memory is None else memory
         self._memory.hold(nbytes)
         self._on_close = on_close
+        self._mourners: list[Callable[[EngineLost], None]] = []
 
     async def prepare(self, grammar: Grammar) -> None:
         """Nothing is compiled; the script does not follow it. ``{"refused": ...}`` is refused."""
@@ -250,9 +282,24 @@ class ScriptedEngine:
     def work(self) -> Work:
         return Work(sum(len(stream.rows) for stream in self.streams), 0)
 
+    def status(self) -> ProcessStatus:
+        return ProcessStatus(4321, self.nbytes, self.nbytes, 0)
+
+    def when_lost(self, lost: Callable[[EngineLost], None]) -> None:
+        self._mourners.append(lost)
+
     def fail(self, error: SwitchyardError | None = None) -> None:
         """Break: every stream raises at its next step."""
         self.failure = EngineFailed("The engine stopped; send the request again.") if error is None else error
+
+    def lose(self, why: str = "it was ended by SIGKILL") -> None:
+        """End as a process ends that nobody ended; its memory is free at once."""
+        error = EngineLost(f"The process has ended: {why}. Send the request again.", retry_after=1.0)
+        self.fail(error)
+        self._memory.free(self.nbytes)
+        self.nbytes = 0
+        for mourner in self._mourners:
+            mourner(error)
 
     async def close(self) -> None:
         if self.closed:
@@ -327,3 +374,8 @@ class ScriptedLoader:
 
     async def close(self) -> None:
         self.closed = True
+
+
+async def half_bytes() -> int:
+    """What a weight of 16 bits takes on the scripted machine."""
+    return 2

@@ -15,22 +15,20 @@ class HealthController(Controller):
     tags = ("Health",)
 
     @get(["/", "/live"], summary="Whether the service answers")
-    async def live(self, vitals: NamedDependency[Vitals]) -> Response[Health]:
-        """``ok`` as long as the service answers; ``failed`` with 503 once its engine is lost."""
-        return _told("ok" if vitals.failure is None else "failed")
+    async def live(self, registry: NamedDependency[ModelRegistry]) -> Response[Health]:
+        """``ok`` as long as the service answers, and which models are well."""
+        return _told("ok", registry)
 
     @get("/ready", summary="Whether the service takes requests")
     async def ready(
         self, vitals: NamedDependency[Vitals], registry: NamedDependency[ModelRegistry]
     ) -> Response[Health]:
-        """``ok``, or 503 with the reason: ``loading`` models marked preload, ``draining``, ``failed``."""
-        if vitals.failure is not None:
-            return _told("failed")
+        """``ok``, or 503 with the reason: ``loading`` models marked preload, ``draining``."""
         if vitals.draining:
-            return _told("draining")
-        return _told("loading" if registry.preloading else "ok")
+            return _told("draining", registry)
+        return _told("loading" if registry.preloading else "ok", registry)
 
 
-def _told(state: State) -> Response[Health]:
+def _told(state: State, registry: ModelRegistry) -> Response[Health]:
     headers = {} if state == "ok" else {"retry-after": "5"}
-    return Response(Health(state), status_code=200 if state == "ok" else 503, headers=headers)
+    return Response(Health(state, registry.health()), status_code=200 if state == "ok" else 503, headers=headers)

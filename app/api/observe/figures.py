@@ -42,6 +42,7 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
     counts = figures.counts
     yield CounterMetricFamily("switchyard_model_loads", "Models loaded", counts.loads)
     yield CounterMetricFamily("switchyard_model_load_failures", "Models that could not be loaded", counts.load_failures)
+    yield CounterMetricFamily("switchyard_engine_losses", "Processes of models that ended unasked", figures.losses)
     yield CounterMetricFamily("switchyard_model_evictions", "Models that left memory", counts.evictions)
     yield CounterMetricFamily("switchyard_model_fetches", "Models looked up or downloaded", counts.fetches)
     yield CounterMetricFamily(

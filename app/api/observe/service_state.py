@@ -1,13 +1,12 @@
-"""Whether the service takes requests, and the requests that it is answering: what stopping and failing act on."""
+"""Whether the service takes requests, and the requests that it is answering."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Literal
 
 from app.api.protect.deadline import Deadline
 from app.errors import SwitchyardError, Unavailable
 
-State = Literal["ok", "loading", "draining", "failed"]
+State = Literal["ok", "loading", "draining"]
 
 STOPPING = "The service is stopping. Send the request again once it is back."
 
@@ -17,8 +16,6 @@ class Vitals:
 
     def __init__(self) -> None:
         self.draining = False
-        self.failure: SwitchyardError | None = None
-        self.on_failure: Callable[[], None] = _nothing
         self._running: set[Deadline] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -30,8 +27,6 @@ class Vitals:
 
     def refusal(self) -> SwitchyardError | None:
         """What new requests are told instead of an answer; None: they are welcome."""
-        if self.failure is not None:
-            return Unavailable(self.failure.message, retry_after=10.0)
         return Unavailable(STOPPING, code="stopping", retry_after=5.0) if self.draining else None
 
     def begin(self, deadline: Deadline) -> None:
@@ -53,17 +48,6 @@ class Vitals:
         except TimeoutError:
             self._end_all(Unavailable(STOPPING, code="stopping", retry_after=5.0))
 
-    def fail(self, failure: SwitchyardError) -> None:
-        """The engine is lost for good: nothing can be answered any more."""
-        if self.failure is None:
-            self.failure = failure
-            self._end_all(failure)
-            self.on_failure()
-
     def _end_all(self, failure: SwitchyardError) -> None:
         for deadline in tuple(self._running):
             deadline.expire(failure)
-
-
-def _nothing() -> None:
-    pass

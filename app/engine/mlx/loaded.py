@@ -31,14 +31,16 @@ ABLE = Abilities()
 
 
 class Loaded(Struct, frozen=True):
-    """A resident model and what was measured of it: KV cache bytes of one token, width of the logits.
+    """A resident model and what was measured of it.
 
-    ``kv_bits`` are the bits per value of its KV caches, where these are quantised.
+    ``kv_bytes_per_token`` is of the KV cache, ``vocabulary`` the width of the logits, ``rows`` those of the token
+    embedding. ``kv_bits`` are the bits per value of its KV caches, where these are quantised.
     """
 
     model: Any
     nbytes: int
     kv_bytes_per_token: int
     vocabulary: int
+    rows: int
     kv_bits: int | None = None
     abilities: Abilities = ABLE

@@ -4,53 +4,55 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import re
 import sys
 from pathlib import Path
 
 import mlx.core as mx
 import psutil
 
+from app.engine.facts import DeviceFacts, Limits
+
 CPU_CACHE = 128 << 20
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says a container's limit: cgroup v2, then v1."""
 
 
-class MLXGauge:
-    """Unified memory as MLX sees it. Safe to call from any thread."""
+OUT_OF_MEMORY = re.compile(r"out of memory|insufficient memory|unable to allocate|malloc|cudamalloc", re.IGNORECASE)
+"""What Metal, CUDA and the CPU allocator say when there is none left."""
 
-    def total(self) -> int:
-        """Metal's recommended working set, CUDA's memory, or the system's within its cgroup limit; in bytes."""
-        info = mx.device_info()
-        for key in ("max_recommended_working_set_size", "total_memory"):
-            if key in info:
-                return int(info[key])
-        return min([int(psutil.virtual_memory().total), *_cgroup_limits()])
 
-    def active(self) -> int:
-        """Bytes of live arrays; freed ones that MLX keeps for reuse are not counted."""
-        return int(mx.get_active_memory())
+def device() -> DeviceFacts:
+    """What this process computes on: Metal's recommended working set, CUDA's memory, or the system's in its cgroup.
 
-    def pool(self) -> int:
-        """Bytes of freed arrays that MLX keeps."""
-        return int(mx.get_cache_memory())
+    CPUs emulate types of 16 bits, so they are widened there.
+    """
+    info = mx.device_info()
+    if mx.default_device() == mx.Device(mx.cpu):
+        return DeviceFacts("cpu", min([int(psutil.virtual_memory().total), *_cgroup_limits()]), 4)
+    if mx.cuda.is_available():
+        return DeviceFacts("cuda", int(info["total_memory"]), 2)
+    return DeviceFacts("metal", int(info["max_recommended_working_set_size"]), 2)
 
 
 def half_bytes() -> int:
-    """Bytes that a weight of 16 bits takes in memory: CPUs emulate those types, so it is widened there."""
+    """Bytes that a weight of 16 bits takes in memory."""
     return 4 if mx.default_device() == mx.Device(mx.cpu) else 2
 
 
-def limit(budget: int) -> None:
-    """Hold MLX to ``budget`` bytes: allocations beyond it first wait for running work, then for freed memory.
+def limit(limits: Limits) -> None:
+    """Hold MLX to ``limits``: allocations beyond them first wait for running work, then for freed memory.
 
-    Buffers that MLX keeps for reuse are bounded by a thirty-second of it, and on a CPU, where making them anew costs
-    little, by ``CPU_CACHE``. On Metal the budget may be wired, so that weights in use are never paged out.
+    On a CPU, where making buffers anew costs little, fewer of them are kept for reuse.
     """
-    mx.set_memory_limit(budget)
+    mx.set_memory_limit(limits.memory)
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
-    mx.set_cache_limit(min(budget // 32, CPU_CACHE) if on_cpu else budget // 32)
-    if mx.metal.is_available():
-        mx.set_wired_limit(min(budget, int(mx.device_info()["max_recommended_working_set_size"])))
+    mx.set_cache_limit(min(limits.pool, CPU_CACHE) if on_cpu else limits.pool)
+
+
+def out_of_memory(failure: BaseException) -> bool:
+    """Whether memory was short."""
+    return isinstance(failure, MemoryError) or bool(OUT_OF_MEMORY.search(str(failure)))
 
 
 def settle() -> None:

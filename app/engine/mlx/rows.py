@@ -9,8 +9,9 @@ from app.engine.base import Sequence
 from app.errors import SwitchyardError
 
 if TYPE_CHECKING:
-    from app.engine.mlx.batch.stream import MLXTokenStream
+    from app.engine.mlx.batch.stream import RowStream
     from app.engine.mlx.guide.guide import Guide
+    from app.engine.mlx.text.spelling import RowSpelling, SequenceSpelling
 
 ROW_FAILED = "row_failed"
 """The code of a failure that is one row's alone: the engine is as good as before."""
@@ -20,8 +21,8 @@ class Row:
     """One choice of sequence ``sequence``.
 
     ``queued`` counts the tokens asked of the device, ``said`` holds those handed on. ``cancelled`` is the only field
-    that the event loop writes; the MLX thread reads it before every step. ``guide`` says what may come next, None:
-    everything.
+    that the event loop writes; the MLX thread reads it before every step. ``spelling`` is the event loop's alone.
+    ``guide`` says what may come next, None: everything.
     """
 
     __slots__ = (
@@ -35,11 +36,13 @@ class Row:
         "request",
         "said",
         "sequence",
+        "spelling",
         "stream",
     )
 
-    def __init__(self, stream: MLXTokenStream, sequence: int, index: int, request: Sequence) -> None:
+    def __init__(self, stream: RowStream, sequence: int, index: int, request: Sequence, spelling: RowSpelling) -> None:
         self.stream = stream
+        self.spelling = spelling
         self.sequence = sequence
         self.index = index
         self.request = request
@@ -73,11 +76,12 @@ class Row:
 class Waiting:
     """A sequence whose prompt is not computed yet, with its rows."""
 
-    def __init__(self, stream: MLXTokenStream, index: int, request: Sequence) -> None:
+    def __init__(self, stream: RowStream, index: int, request: Sequence, spelling: SequenceSpelling) -> None:
         self.stream = stream
         self.index = index
         self.request = request
-        self.rows = [Row(stream, index, row, request) for row in range(request.rows)]
+        self.spelling = spelling
+        self.rows = [Row(stream, index, row, request, spelling.row()) for row in range(request.rows)]
         stream.expect(self.rows)
 
     @property

@@ -1,6 +1,6 @@
 """Every call format by the engine's name for it."""
 
-from app.engine.text import Tokenizer
+from app.engine.text import TextFacts
 from app.generation.tools import tag_families as tags
 from app.generation.tools.format import Format
 from app.generation.tools.gemma import Gemma
@@ -37,6 +37,6 @@ def formats() -> dict[str, Format]:
     }
 
 
-def format_of(tokenizer: Tokenizer) -> Format | None:
+def format_of(text: TextFacts) -> Format | None:
     """The family's own; None if it has none that is known."""
-    return None if tokenizer.call_format is None else formats().get(tokenizer.call_format)
+    return None if text.call_format is None else formats().get(text.call_format)

@@ -35,7 +35,8 @@ class Hub:
         preflight: Callable[[RepoInfo], None] | None = None,
         policy: Policy | None = None,
     ) -> None:
-        self._cache = Cache(default_root() if cache_dir is None else cache_dir)
+        self.root = default_root() if cache_dir is None else cache_dir
+        self._cache = Cache(self.root)
         self._endpoint = endpoint
         self._offline = offline
         self._preflight = preflight

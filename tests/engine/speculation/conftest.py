@@ -9,7 +9,7 @@ from mlx_lm.models import llama
 
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
-from app.engine.options import DraftOptions, LoadOptions
+from app.engine.options import Batching, DraftOptions, LoadOptions
 from tests.support.speculation import SIZE
 from tests.support.tiny import make_tiny
 
@@ -35,7 +35,7 @@ def load(loader, models):
     engines = []
 
     async def load(draft=None, kv_bits=None, draft_bits=None, **more):
-        own = MLXLoader(loader._thread, PrefixPool(8 << 20), max_rows=16, slice_tokens=64)
+        own = MLXLoader(loader._thread, PrefixPool(8 << 20), Batching(16, 64))
         drafts = DraftOptions(name=draft, path=models / draft, kv_bits=draft_bits) if draft else None
         options = LoadOptions(kv_bits=kv_bits, draft=drafts)
         engine = await own.load(models / "target", name="target", options=options, **more)

@@ -33,7 +33,7 @@ async def test_the_draft_counts_and_all_of_it_comes_back(loader, load, plain):
     await run(engine, Sequence(prompt(14, 100), SEEDED, max_tokens=60))
     assert await held(engine) == 0
     assert mx.get_active_memory() - before >= engine.nbytes
-    stream = engine.generate((Sequence(prompt(15, 100), SEEDED, max_tokens=1500),))
+    stream = engine.stream((Sequence(prompt(15, 100), SEEDED, max_tokens=1500),))
     await anext(stream)
     pool = engine._batch._prefixes._pool
     assert pool.nbytes > 100 * engine.kv_bytes_per_token, "the target's prompt and the draft's"

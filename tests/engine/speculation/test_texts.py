@@ -94,7 +94,7 @@ async def test_another_stream_joins_in_the_middle_and_leaves_again(drafted, plai
     beside, _ = await run(plain, other)
     passes.clear()
     told, proposed, joined = [], [drafted.work().proposed], None
-    async for items in drafted.generate((alone,)):
+    async for items in drafted.stream((alone,)):
         told += [item.id for item in items if isinstance(item, Token)]
         if len(told) >= 60 and joined is None:
             proposed.append(drafted.work().proposed)
@@ -111,7 +111,7 @@ async def test_another_stream_joins_in_the_middle_and_leaves_again(drafted, plai
 
 
 async def test_a_row_that_is_cancelled_in_the_middle_leaves_nothing_behind(drafted, plain):
-    stream = drafted.generate((Sequence(prompt(30, 40), SEEDED, max_tokens=2000),))
+    stream = drafted.stream((Sequence(prompt(30, 40), SEEDED, max_tokens=2000),))
     told = 0
     async for items in stream:
         told += len(items)

@@ -13,12 +13,13 @@ import mlx.core as mx
 
 from app.engine.base import Prefilled
 from app.engine.mlx.batch.decode import DecodeBatch
-from app.engine.mlx.batch.delivery import Outgoing
+from app.engine.mlx.batch.delivery import Delivery
 from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
 from app.engine.mlx.loaded import SHORT, Loaded
+from app.engine.mlx.memory import out_of_memory
 from app.engine.mlx.prefill.pacing import Pace
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.speculate.draft import Draft
@@ -26,8 +27,13 @@ from app.engine.mlx.speculate.speculation import Speculation
 from app.engine.work import Work
 from app.errors import EngineFailed, SwitchyardError, Unavailable
 
-OUT_OF_MEMORY = re.compile(r"out of memory|insufficient memory|unable to allocate|malloc|cudamalloc", re.IGNORECASE)
-"""What Metal, CUDA and the CPU allocator say when there is none left."""
+LOST = re.compile(
+    r"excessive GPU errors|illegal memory access|device-side assert|unspecified launch failure|CUDA_ERROR_\w*CORRUPT",
+    re.IGNORECASE,
+)
+"""What Metal and CUDA say once a device answers this process with nothing but errors."""
+STUBBORN = 3
+"""Steps that fail one after the other before the process is given up."""
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +68,8 @@ class ModelBatch:
         self._shared: DecodeBatch | None = None
         self._abilities = loaded.abilities
         self._batchable = loaded.abilities.batch and fresh().batchable
-        self._outgoing = Outgoing(thread)
+        self._failures = 0
+        self._delivery = Delivery(thread)
 
     def submit(self, sequences: list[Waiting]) -> None:
         """Queue sequences, first come first served."""
@@ -83,21 +90,23 @@ class ModelBatch:
 
     def step(self) -> bool:
         """One prefill slice, one decode step; False when every row has ended."""
-        sliced = False
+        sliced, failures = False, self._failures
         try:
             sliced = self._step_prefill()
-        except Exception as failure:  # whatever MLX raises ends those it was raised for, not the service
+        except BaseException as failure:  # whatever is raised ends those it was raised for, a library's panic included
             log.exception("a prompt could not be computed")
             self._fail_prompts(self._named(failure))
         self._step_decode(timed=not sliced)
-        self._tell()
+        if self._failures == failures:
+            self._failures = 0
+        self._deliver()
         return bool(self._batches or self._task or self._queue.sequences)
 
     def fail(self, failure: SwitchyardError) -> None:
         """End everything with ``failure`` and let its memory go."""
         waiting = self._queue.sequences + (self._task.group if self._task else [])
         streams = {it.stream for it in waiting} | {row.stream for batch in self._batches for row in batch.unfinished}
-        self._outgoing.flush()
+        self._delivery.flush()
         self._queue.clear()
         self._task = None
         self._batches = []
@@ -115,7 +124,7 @@ class ModelBatch:
             self._task = None
             return False
         started = time.perf_counter()
-        piece = self._task.work.step(self._pace.slice(decoding=bool(self._batches)))
+        piece = self._task.work.step(self._pace.slice(decoding=bool(self._batches) or self._thread.busy_elsewhere))
         self._pace.prefilled(piece, time.perf_counter() - started)
         if not self._task.work.left:
             self._finish(self._task)
@@ -139,7 +148,7 @@ class ModelBatch:
         for batch in self._batches:
             try:
                 batch.step(speculation)
-            except Exception as failure:
+            except BaseException as failure:
                 log.exception("generation failed")
                 self._end(batch.abandon(), self._named(failure))
         if timed and self._batches and speculation is None:
@@ -150,23 +159,28 @@ class ModelBatch:
 
     def _end(self, rows: Iterable[Row], failure: SwitchyardError) -> None:
         """End rows, and with them what they belong to, after what was reported of them."""
-        self._outgoing.flush()
+        self._delivery.flush()
         streams = dict.fromkeys(row.stream for row in rows)
         for row in rows:
             row.done = True
         for stream in streams:
             self._thread.notify(partial(stream.fail, failure))
 
-    def _named(self, failure: Exception) -> SwitchyardError:
+    def _named(self, failure: BaseException) -> SwitchyardError:
         """The failure as callers are told; memory that is short is made free where nobody needs it."""
         if isinstance(failure, SwitchyardError):
             return failure
-        if isinstance(failure, MemoryError) or OUT_OF_MEMORY.search(str(failure)):
+        self._failures += 1
+        if LOST.search(str(failure)):
+            self._thread.give_up(f"the device reports: {str(failure).strip().splitlines()[0][:200]}")
+        if out_of_memory(failure):
             self._forget()
             gc.collect()
             mx.clear_cache()
             message = "The machine ran out of memory while generating; send the request again."
             return Unavailable(message, code="out_of_memory", retry_after=1)
+        if self._failures >= STUBBORN:
+            self._thread.give_up(f"{self._failures} steps failed one after the other, the last with: {failure!r:.200}")
         return EngineFailed("Generation failed inside the engine; send the request again.")
 
     def _forget(self) -> None:
@@ -182,7 +196,7 @@ class ModelBatch:
         places: list[int] = []
         for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
             event = Prefilled(waiting.index, cached, task.work.scores())
-            self._outgoing.prefilled(waiting.stream, event, [] if waiting.request.max_tokens else waiting.rows)
+            self._delivery.prefilled(waiting, event, [] if waiting.request.max_tokens else waiting.rows)
             live = [row for row in waiting.rows if not row.over]
             rows += live
             places += [i] * len(live)
@@ -207,7 +221,7 @@ class ModelBatch:
         return self._shared
 
     def _new_batch(self) -> DecodeBatch:
-        return DecodeBatch(self._loaded, self._outgoing.token, self._fail_row, self._tell)
+        return DecodeBatch(self._loaded, self._delivery.token, self._fail_row, self._deliver)
 
     def _remember(self, task: PrefillTask) -> None:
         """Keep what later prompts may share, all rows copied at once."""
@@ -220,9 +234,9 @@ class ModelBatch:
         for prompt, kv in kept:
             self._prefixes.put(prompt, kv)
 
-    def _tell(self) -> None:
+    def _deliver(self) -> None:
         """Nothing is held back while a prompt is computed or waits: a slice would come between."""
-        self._outgoing.tell(stalling=bool(self._task or self._queue.sequences))
+        self._delivery.deliver(stalling=bool(self._task or self._queue.sequences))
 
     def _fail_row(self, row: Row, failure: SwitchyardError) -> None:
         """End what this row belongs to; the rows of others go on."""

@@ -1,4 +1,4 @@
-"""What streams are owed of what a batch made, and when they are told."""
+"""What a batch has made and its streams have not been given yet, and when they are."""
 
 from __future__ import annotations
 
@@ -6,62 +6,84 @@ import time
 from functools import partial
 
 from app.engine.base import Prefilled, Token
-from app.engine.mlx.batch.stream import MLXTokenStream
+from app.engine.mlx.batch.stream import RowStream
 from app.engine.mlx.batch.thread import MLXThread
-from app.engine.mlx.rows import Row
+from app.engine.mlx.rows import Row, Waiting
 
-TELLING_SECONDS = 0.001
-"""What each stream adds to the time between two tellings. To tell one of a token takes the event loop about 50 us, in
-which no graph can be built, so many streams of a fast model are told of two tokens at once rather than slowed down.
+STREAM_SECONDS = 0.001
+"""What each stream adds to the time between two deliveries. One token takes the service about 50 us, so many streams of
+a fast model are given two tokens at once rather than slowed down.
 """
-LONGEST_SILENCE = 0.04
+LONGEST_WAIT = 0.04
 """The most that this adds up to, in seconds: text still flows."""
 
-Owed = dict[MLXTokenStream, tuple[list[Prefilled | Token], list[Row]]]
+
+class _Parcel:
+    """What one stream is given: tokens with their rows, prompts with their sequences, and the rows that have ended."""
+
+    __slots__ = ("ended", "items")
+
+    def __init__(self) -> None:
+        self.items: list[tuple[Row, Token] | tuple[Waiting, Prefilled]] = []
+        self.ended: list[Row] = []
 
 
-class Outgoing:
+class Delivery:
     """Gathers what is reported and hands it to the event loop, for all streams at once. MLX thread only."""
 
     def __init__(self, thread: MLXThread) -> None:
         self._thread = thread
-        self._owed: Owed = {}
-        self._handed_over = 0.0
+        self._parcels: dict[RowStream, _Parcel] = {}
+        self._delivered_at = 0.0
         self._urgent = False
 
-    def prefilled(self, stream: MLXTokenStream, item: Prefilled, ended: list[Row]) -> None:
+    def prefilled(self, waiting: Waiting, event: Prefilled, ended: list[Row]) -> None:
         """A prompt is computed, which is all that the rows ``ended`` were for."""
-        self._add(stream, item, ended)
+        parcel = self._parcel(waiting.stream)
+        parcel.items.append((waiting, event))
+        parcel.ended += ended
+        self._urgent |= bool(ended)
 
     def token(self, row: Row, token: Token) -> None:
         """A row's next token; its first and its last cannot wait."""
-        self._urgent |= len(row.said) == 1
-        self._add(row.stream, token, [row] if token.finish else [])
+        parcel = self._parcel(row.stream)
+        parcel.items.append((row, token))
+        if token.finish is not None:
+            parcel.ended.append(row)
+        self._urgent |= len(row.said) == 1 or token.finish is not None
 
-    def tell(self, *, stalling: bool) -> None:
+    def deliver(self, *, stalling: bool) -> None:
         """Hand over what was reported, unless it can wait; before what will keep the streams ``stalling`` it cannot.
 
         At once: what is queued next may keep this thread for the rest of the step.
         """
-        silence = 0.0 if stalling else min(TELLING_SECONDS * len(self._owed), LONGEST_SILENCE)
-        if self._urgent or time.perf_counter() - self._handed_over > silence:
+        longest = 0.0 if stalling else min(STREAM_SECONDS * len(self._parcels), LONGEST_WAIT)
+        if self._urgent or time.perf_counter() - self._delivered_at > longest:
             self.flush()
             self._thread.flush()
 
     def flush(self) -> None:
         """Hand it over with whatever the thread notifies next."""
-        if self._owed:
-            owed, self._owed = self._owed, {}
-            self._handed_over, self._urgent = time.perf_counter(), False
-            self._thread.notify(partial(_deliver, owed))
+        if self._parcels:
+            parcels, self._parcels = self._parcels, {}
+            self._delivered_at, self._urgent = time.perf_counter(), False
+            self._thread.notify(partial(_deliver, parcels))
 
-    def _add(self, stream: MLXTokenStream, item: Prefilled | Token, ended: list[Row]) -> None:
-        items, finished = self._owed.setdefault(stream, ([], []))
-        items.append(item)
-        finished += ended
-        self._urgent |= bool(ended)
+    def _parcel(self, stream: RowStream) -> _Parcel:
+        parcel = self._parcels.get(stream)
+        if parcel is None:
+            parcel = self._parcels[stream] = _Parcel()
+        return parcel
 
 
-def _deliver(owed: Owed) -> None:
-    for stream, (items, ended) in owed.items():
-        stream.deliver(items, ended)
+def _deliver(parcels: dict[RowStream, _Parcel]) -> None:
+    for stream, parcel in parcels.items():
+        stream.deliver([_spelt(whose, item) for whose, item in parcel.items], parcel.ended)
+
+
+def _spelt(whose: Row | Waiting, item: Token | Prefilled) -> Prefilled | Token:
+    if isinstance(whose, Row) and isinstance(item, Token):
+        return whose.spelling.spelt(item)
+    if isinstance(whose, Waiting) and isinstance(item, Prefilled):
+        return whose.spelling.scored(item)
+    raise TypeError(whose)

@@ -1,14 +1,13 @@
-"""One resident MLX model, seen from the event loop."""
+"""One loaded MLX model, seen from its process's event loop."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from app.engine.base import Sequence
 from app.engine.grammar import Grammar
 from app.engine.mlx.batch.batch import ModelBatch
-from app.engine.mlx.batch.stream import MLXTokenStream
+from app.engine.mlx.batch.stream import MLXTokenStream, RowStream
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.guide.compiler import GrammarCompiler
 from app.engine.mlx.guide.guide import Guide
@@ -16,13 +15,17 @@ from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import release
 from app.engine.mlx.rows import Waiting
 from app.engine.mlx.speculate.draft import Draft
+from app.engine.mlx.text.spelling import SequenceSpelling
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.work import Work
-from app.errors import SwitchyardError, Unavailable
+from app.errors import InvalidRequest, SwitchyardError, Unavailable
 
 
 class MLXEngine:
-    """Implements :class:`app.engine.base.Engine`. Its methods are called on the event loop."""
+    """A model, or a model with an adapter. Its methods are called on the event loop.
+
+    ``width`` is how many tokens the model has rows for: no id from there on may reach the device, which checks none.
+    """
 
     def __init__(
         self,
@@ -39,30 +42,51 @@ class MLXEngine:
         self._thread = thread
         self._batch: ModelBatch | None = batch
         self._grammars = grammars
-        self._loaded: Loaded | None = loaded
+        self.loaded = loaded
         self.tokenizer = tokenizer
+        self.width = min(loaded.vocabulary, loaded.rows)
+        self.facts = tokenizer.facts(self.width)
         self.context_length = context_length
         held = (loaded,) if draft is None else (loaded, draft.loaded)
         self.nbytes = sum(it.nbytes for it in held)
         self.kv_bytes_per_token = sum(it.kv_bytes_per_token for it in held)
         self.fingerprint = fingerprint
 
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        """Text to ids. Raises :class:`app.errors.InvalidRequest` where the model has no row for one of them."""
+        ids = self.tokenizer.encode(text, special_tokens=special_tokens)
+        _check(ids, self.width)
+        return ids
+
     async def prepare(self, grammar: Grammar) -> None:
         """Compile it on a thread of its own."""
         await self._grammars.prepare(grammar)
 
-    def generate(self, sequences: tuple[Sequence, ...]) -> MLXTokenStream:
-        """Queue sequences for the running batch."""
-        stream = MLXTokenStream()
+    def generate(self, sequences: tuple[Sequence, ...], stream: RowStream) -> None:
+        """Queue sequences for the running batch; ``stream`` is told what comes of them."""
         batch = self._batch
         if batch is None:
-            stream.fail(Unavailable("The model was unloaded; send the request again.", retry_after=1))
-            return stream
-        waiting = [Waiting(stream, i, sequence) for i, sequence in enumerate(sequences)]
+            stream.fail(_unloaded())
+            return
+        try:
+            for it in sequences:
+                _check_ids(it, self.width)
+            waiting = [
+                Waiting(stream, i, sequence, SequenceSpelling(self.tokenizer, sequence))
+                for i, sequence in enumerate(sequences)
+            ]
+        except SwitchyardError as failure:
+            stream.fail(failure)
+            return
         self._thread.post(lambda: self._submit(batch, stream, waiting))
+
+    def stream(self, sequences: tuple[Sequence, ...]) -> MLXTokenStream:
+        """The same, read in this process."""
+        stream = MLXTokenStream()
+        self.generate(sequences, stream)
         return stream
 
-    def _submit(self, batch: ModelBatch, stream: MLXTokenStream, waiting: list[Waiting]) -> None:
+    def _submit(self, batch: ModelBatch, stream: RowStream, waiting: list[Waiting]) -> None:
         """Give guided rows their guides, then queue all. MLX thread."""
         try:
             for it in waiting:
@@ -78,26 +102,39 @@ class MLXEngine:
         """Read from the batch beside its thread: plain numbers that may be a step old."""
         return Work(0, 0) if self._batch is None else self._batch.work()
 
-    @property
-    def loaded(self) -> Loaded:
-        """The model's weights, for others to share; raises :class:`app.errors.Unavailable` once it is closed."""
-        if self._loaded is None:
-            raise Unavailable("The model was unloaded; send the request again.", retry_after=1)
-        return self._loaded
-
     async def close(self) -> None:
-        """Fail what still runs and return once weights and caches are back with the system."""
-        batch, self._batch, self._loaded = self._batch, None, None
+        """Fail what still runs and return once an adapter's own weights and caches are free; its base stays."""
+        batch, self._batch = self._batch, None
         if batch is not None:
             self._grammars.close()
-            held: list[Any] = [batch]
-            del batch
-            await self._thread.call(lambda: _free(self._thread, held))
+            await self._thread.call(lambda: _end(self._thread, batch))
+            del batch, self.loaded
+            await self._thread.call(release)
 
 
-def _free(thread: MLXThread, held: list[Any]) -> None:
-    batch = held.pop()
-    batch.fail(Unavailable("The model was unloaded; send the request again.", retry_after=1))
+def _end(thread: MLXThread, batch: ModelBatch) -> None:
+    batch.fail(_unloaded())
     thread.remove(batch)
-    del batch
-    release()
+
+
+def _unloaded() -> Unavailable:
+    return Unavailable("The model was unloaded; send the request again.", retry_after=1)
+
+
+def _check_ids(sequence: Sequence, width: int) -> None:
+    """Every id that reaches the device: MLX looks up whatever number it is given."""
+    _check(sequence.prompt, width)
+    _check([token for token, _ in sequence.sampling.logit_bias], width)
+    if sequence.thoughts is not None:
+        _check((*sequence.thoughts.start, *sequence.thoughts.end), width)
+
+
+def _check(ids: tuple[int, ...] | list[int], width: int) -> None:
+    if ids and not (min(ids) >= 0 and max(ids) < width):
+        wrong = next(token for token in ids if not 0 <= token < width)
+        raise InvalidRequest(
+            f"Token id {wrong} has no row in this model's weights, which have {width}. If it came of a text, the "
+            "model's tokenizer and weights do not belong together: name another model.",
+            param="model",
+            code="token_out_of_range",
+        )

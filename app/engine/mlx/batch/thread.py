@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Generator
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Generic, Protocol, TypeVar
 
 from app.engine.mlx.memory import give_back
 
 IDLE_SECONDS = 2.0
+PROGRESS_SECONDS = 0.5
+"""How often the watcher is told at most that something was done."""
 
 T = TypeVar("T")
 
@@ -30,16 +32,35 @@ class Worker(Protocol):
         """Do a bounded piece of work (one decode step, one prefill slice); False when nothing is left to do."""
 
 
+class Watcher:
+    """Who is told how the thread fares; called on the event loop. This one takes no notice."""
+
+    def progress(self) -> None:
+        """A call or a step has ended."""
+
+    def idle(self) -> None:
+        """There is nothing to step any more."""
+
+    def lost(self, reason: str) -> None:
+        """Nothing good comes of this process any more."""
+        logging.getLogger(__name__).error("the engine gives up: %s", reason)
+
+
 class MLXThread:
     """Runs callables and workers in turn; blocks when there are none."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, watcher: Watcher | None = None) -> None:
         self._loop = loop
+        self._watcher = Watcher() if watcher is None else watcher
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._workers: list[Worker] = []
         self._outbox: list[Callable[[], object]] = []
-        self._busy_since = 0.0
-        """When the present piece of work began, on the monotonic clock; 0 while there is none."""
+        self._shown = 0.0
+        """When the watcher last saw something, on the monotonic clock."""
+        self._may_step = Event()
+        self._may_step.set()
+        self.busy_elsewhere = False
+        """Whether other processes compute on this machine now; written by the event loop."""
         self._thread = Thread(target=self._run, name="mlx", daemon=True)
         self._thread.start()
 
@@ -85,14 +106,16 @@ class MLXThread:
         """Run ``function`` on the event loop with this round's other results. MLX thread."""
         self._outbox.append(function)
 
-    def alive(self) -> bool:
-        """Whether it runs; see :class:`app.engine.watchdog.Watched`."""
-        return self._thread.is_alive()
+    def hold(self, *, held: bool) -> None:
+        """Begin no further step while ``held``: nobody takes what the last ones made. Any thread."""
+        if held:
+            self._may_step.clear()
+        else:
+            self._may_step.set()
 
-    def busy_seconds(self) -> float:
-        """How long the present call or step has taken."""
-        since = self._busy_since
-        return time.monotonic() - since if since else 0.0
+    def give_up(self, reason: str) -> None:
+        """Say that nothing good comes of this process any more. MLX thread."""
+        self.notify(partial(self._watcher.lost, reason))
 
     async def close(self) -> None:
         """End the thread after what was handed over before."""
@@ -103,14 +126,19 @@ class MLXThread:
         try:
             while self._run_calls():
                 self._step_workers()
-        except BaseException:
+        except BaseException as failure:
             logging.getLogger(__name__).exception("the engine's thread has ended")
+            self.give_up(f"the engine's thread has ended: {failure!r:.200}")
+            self.flush()
             raise
 
     # No local of a loop that waits may outlive its turn: it would keep an evicted model's weights alive.
 
     def _run_calls(self) -> bool:
         """Run what was handed over, waiting for it if there is nothing to step; False at the end."""
+        if not self._workers:
+            self.notify(self._watcher.idle)
+            self.flush()
         while not self._workers or not self._calls.empty():
             if not self._run_call(self._next_call()):
                 return False
@@ -125,20 +153,25 @@ class MLXThread:
             return self._calls.get()
 
     def _run_call(self, call: Callable[[], None] | None) -> bool:
-        self._busy_since = time.monotonic()
         if call is not None:
             call()
+        self._show_progress()
         self.flush()
-        self._busy_since = 0.0
         return call is not None
 
     def _step_workers(self) -> None:
+        self._may_step.wait()
         for worker in tuple(self._workers):
-            self._busy_since = time.monotonic()
             if not worker.step():
                 self.remove(worker)
+            self._show_progress()
         self.flush()
-        self._busy_since = 0.0
+
+    def _show_progress(self) -> None:
+        now = time.monotonic()
+        if now - self._shown >= PROGRESS_SECONDS:
+            self._shown = now
+            self.notify(self._watcher.progress)
 
     def flush(self) -> None:
         """Run on the event loop what was notified so far. MLX thread."""

@@ -14,8 +14,8 @@ import mlx.core as mx
 import msgspec
 from mlx.utils import tree_flatten
 
-from app.engine.mlx.load.quantise import cache_home
 from app.engine.mlx.loaded import Abilities
+from app.engine.paths import cache_home
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""From a model directory to a resident engine."""
+"""From a model directory to an engine of this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import mlx.core as mx
 from mlx_lm.utils import load_config
 from msgspec.structs import replace
 
-from app.engine.base import Engine
 from app.engine.mlx.batch.batch import ModelBatch
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.batch.thread import MLXThread
@@ -24,17 +23,17 @@ from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.draw.step import prepare
 from app.engine.mlx.guide.compiler import GrammarCompiler
 from app.engine.mlx.load.adapter import adapt
-from app.engine.mlx.load.aside import Aside
-from app.engine.mlx.load.quantise import cache_home, quantised
+from app.engine.mlx.load.quantise import quantised
 from app.engine.mlx.load.warm_up import warm_up
 from app.engine.mlx.load.weights import KVBitsRefused, load_in_steps, warm_pages
 from app.engine.mlx.loaded import Loaded
-from app.engine.mlx.memory import release, settle
+from app.engine.mlx.memory import out_of_memory, settle
 from app.engine.mlx.speculate.draft import Draft, DraftRefused, check_pair, common_vocabulary
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.mlx.text.tokenizer_cache import TokenizerCache
-from app.engine.options import AS_IT_IS, DraftOptions, LoadOptions
-from app.errors import ModelUnusable
+from app.engine.options import AS_IT_IS, Batching, DraftOptions, LoadOptions
+from app.engine.paths import cache_home
+from app.errors import ModelUnusable, SwitchyardError, Unavailable
 
 SLICE, CUDA_SLICE = 512, 2048
 """Most prompt tokens computed at once while rows decode, where the settings say nothing. On CUDA a slice of 512 is over
@@ -43,54 +42,46 @@ before its graph is built; its time is bounded by :mod:`app.engine.mlx.prefill.p
 DEFAULT_CONTEXT = 4096
 """For configurations that do not say how long their context is."""
 
-UNLOADABLE = (ValueError, TypeError, KeyError, OSError, RuntimeError, AttributeError, IndexError)
-"""What mlx-lm raises for files that it cannot make a model of."""
-
 log = logging.getLogger(__name__)
 
 
 class MLXLoader:
-    """Implements :class:`app.engine.base.EngineLoader`: every model on one MLX thread.
+    """A base model and its adapters, on one MLX thread.
 
-    ``slice_tokens`` 0 leaves the size of a slice to the device. What is quantised on load is kept below ``cache``.
+    Whatever is raised while files are read, imported or made a model of is :class:`app.errors.ModelUnusable`, or
+    :class:`app.errors.Unavailable` where memory was short. What is quantised on load is kept below ``cache``.
     """
 
     def __init__(
         self,
         thread: MLXThread,
         prefixes: PrefixPool,
+        batching: Batching,
         *,
-        max_rows: int,
-        slice_tokens: int,
         cache: Path | None = None,
     ) -> None:
         self._thread = thread
-        self._max_rows = max_rows
-        self._slice_tokens = slice_tokens or (CUDA_SLICE if mx.cuda.is_available() else SLICE)
         self._prefixes = prefixes
+        self._batching = batching
         self._tokenizers = TokenizerCache()
-        self._aside = Aside()
         self._cache = cache_home() / "quantised" if cache is None else cache
 
     async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
         return await self._ready(self._load(path, name, _usable(options, name)), name, path)
 
-    async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
+    async def adapt(self, base: MLXEngine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """An engine of its own over the base's arrays."""
-        resident: Any = base
-        if not isinstance(resident, MLXEngine):
-            raise TypeError("An adapter's base is an engine of this loader.")
-        return await self._ready(self._adapt(resident, path, name, _usable(options, name)), name, path)
+        return await self._ready(self._adapt(base, path, name, _usable(options, name)), name, path)
 
     async def _load(self, path: Path, name: str, options: LoadOptions) -> MLXEngine:
         if options.quantize is not None:
-            path = await self._thread.run_in_steps(quantised(path, options.quantize, self._cache, self._aside))
+            path = await self._thread.run_in_steps(quantised(path, options.quantize, self._cache))
         config = await asyncio.to_thread(load_config, path)
         reading = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
         draft = None if options.draft is None else await self._draft(options.draft, await reading)
         await asyncio.to_thread(warm_pages, path)
-        weights = self._thread.run_in_steps(load_in_steps(path, self._aside, options.kv_bits))
+        weights = self._thread.run_in_steps(load_in_steps(path, options.kv_bits))
         await asyncio.gather(weights, reading, asyncio.to_thread(prepare), return_exceptions=True)
         loaded, tokenizer = weights.result(), reading.result()
         length, fingerprint = _context_length(config), _fingerprint(path, config, options)
@@ -100,7 +91,7 @@ class MLXLoader:
         config = json.loads(await asyncio.to_thread((path / "adapter_config.json").read_text))
         tokenizer, length = base.tokenizer, base.context_length
         draft = None if options.draft is None else await self._draft(options.draft, tokenizer)
-        loaded = await self._thread.run_in_steps(adapt(base.loaded, path, self._aside, options.kv_bits))
+        loaded = await self._thread.run_in_steps(adapt(base.loaded, path, options.kv_bits))
         fingerprint = _fingerprint(path, {"base": base.fingerprint, "adapter": config}, options)
         return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))
 
@@ -109,15 +100,17 @@ class MLXLoader:
         path = draft.path
         try:
             if draft.quantize is not None:
-                path = await self._thread.run_in_steps(quantised(path, draft.quantize, self._cache, self._aside))
+                path = await self._thread.run_in_steps(quantised(path, draft.quantize, self._cache))
             config = await asyncio.to_thread(load_config, path)
             tokenizer = await self._tokenizers.load(path, config.get("eos_token_id"))
             vocabulary = await asyncio.to_thread(common_vocabulary, target, tokenizer, draft.name)
             await asyncio.to_thread(warm_pages, path)
-            loaded = await self._thread.run_in_steps(load_in_steps(path, self._aside, draft.kv_bits))
-        except DraftRefused:
+            loaded = await self._thread.run_in_steps(load_in_steps(path, draft.kv_bits))
+        except (DraftRefused, SwitchyardError):
             raise
-        except UNLOADABLE as failure:
+        except (Exception, SystemExit) as failure:
+            if out_of_memory(failure):
+                raise
             why = _reason(failure, draft.path)
             raise DraftRefused(f"draft_model = '{draft.name}' cannot be loaded: {why}") from failure
         return Draft(draft.name, loaded, vocabulary, _context_length(config))
@@ -126,8 +119,17 @@ class MLXLoader:
         """What was loaded, warmed up; whatever goes wrong, told with the model's name and without its place."""
         try:
             engine = await loading
-        except UNLOADABLE as failure:
-            await self._thread.call(release)
+        except (SwitchyardError, asyncio.CancelledError):
+            raise
+        except BaseException as failure:
+            if out_of_memory(failure):
+                raise Unavailable(
+                    f"The machine ran out of memory while '{name}' was being loaded. Try again once other models are "
+                    "unloaded, or name a smaller one.",
+                    code="out_of_memory",
+                    retry_after=5.0,
+                ) from failure
+            log.debug("%s cannot be loaded", name, exc_info=True)
             advice = "Name another one or repair it"
             if isinstance(failure, KVBitsRefused):
                 advice = "Take kv_bits out of its entry in models.toml, or name another one"
@@ -140,6 +142,11 @@ class MLXLoader:
             await _warmed_up(engine)
         await self._thread.call(settle)
         return engine
+
+    async def read_tokenizer(self, path: Path) -> None:
+        """Read the tokenizer of a model that may be loaded next, so that its load need not."""
+        config = await asyncio.to_thread(load_config, path)
+        await self._tokenizers.load(path, config.get("eos_token_id"))
 
     async def close(self) -> None:
         """End the MLX thread."""
@@ -167,8 +174,8 @@ class MLXLoader:
                 self._thread,
                 loaded,
                 self._prefixes,
-                max_rows=self._max_rows,
-                slice_tokens=self._slice_tokens,
+                max_rows=self._batching.max_rows,
+                slice_tokens=self._batching.slice_tokens or (CUDA_SLICE if mx.cuda.is_available() else SLICE),
                 draft=draft,
             ),
             tokenizer,
@@ -224,7 +231,7 @@ def _files(path: Path) -> list[tuple[str, int]]:
     return sorted((f.name, f.stat().st_size) for f in path.glob("*.safetensors"))
 
 
-def _reason(failure: Exception, path: Path) -> str:
+def _reason(failure: BaseException, path: Path) -> str:
     """The failure's first line, without the place on disk."""
     text = str(failure).strip().splitlines() or [type(failure).__name__]
     return text[0].replace(str(path), "the model's directory")[:300].rstrip(".")

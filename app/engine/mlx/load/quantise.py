@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import time
 from collections.abc import Generator
@@ -19,8 +18,8 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_config, load_model, quantize_model, save_config
 
-from app.engine.mlx.load.aside import Aside
 from app.engine.mlx.load.disk import sync
+from app.engine.mlx.load.weights import evaluated
 from app.engine.mlx.memory import release
 
 GROUP = 64
@@ -32,12 +31,7 @@ ABANDONED = 24 * 3600.0
 COPIED = ("*.json", "*.jsonl", "*.txt", "*.jinja", "*.model", "*.tiktoken")
 
 
-def cache_home() -> Path:
-    """Where the service keeps what it has made of models: ``switchyard`` in the user's cache directory."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "switchyard"
-
-
-def quantised(path: Path, bits: int, cache: Path, aside: Aside) -> Generator[None, None, Path]:
+def quantised(path: Path, bits: int, cache: Path) -> Generator[None, None, Path]:
     """The directory of the model at ``path`` with ``bits`` per weight, below ``cache``; made if need be. MLX thread.
 
     It appears under its name when it is complete and synced. A checkpoint that is quantised already is returned as
@@ -53,7 +47,7 @@ def quantised(path: Path, bits: int, cache: Path, aside: Aside) -> Generator[Non
     part = cache / f".{target.name}.{uuid4().hex}.part"
     part.mkdir(parents=True)
     try:
-        yield from _write(path, bits, part, aside)
+        yield from _write(path, bits, part)
         _rename(part, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -61,14 +55,14 @@ def quantised(path: Path, bits: int, cache: Path, aside: Aside) -> Generator[Non
     return target
 
 
-def _write(path: Path, bits: int, part: Path, aside: Aside) -> Generator[None, None, None]:
-    with mx.stream(aside.stream), redirect_stdout(io.StringIO()):  # mlx-lm prints the bits per weight
+def _write(path: Path, bits: int, part: Path) -> Generator[None, None, None]:
+    with redirect_stdout(io.StringIO()):  # mlx-lm prints the bits per weight
         model, config = load_model(path, lazy=True)
         model, config = quantize_model(model, config, GROUP, bits)
     yield
     weights = dict(tree_flatten(model.parameters()))
     del model
-    yield from aside.evaluate(list(weights.values()))
+    yield from evaluated(list(weights.values()))
     shard: dict[str, Any] = {}
     number = 0
     for name in list(weights):

@@ -29,7 +29,7 @@ async def warm_up(engine: MLXEngine) -> None:
 
 async def _run(engine: MLXEngine, sampling: Sampling, size: int) -> None:
     logprobs = 2 if size == max(PROMPTS) else None
-    stream = engine.generate((Sequence((0,) * size, sampling, max_tokens=size // 8, logprobs=logprobs),))
+    stream = engine.stream((Sequence((0,) * size, sampling, max_tokens=size // 8, logprobs=logprobs),))
     try:
         async for _ in stream:
             pass

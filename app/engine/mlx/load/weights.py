@@ -1,25 +1,27 @@
-"""Weights from disk into memory in short steps, so that models that are running hardly notice."""
+"""Weights from disk into memory in short steps, each of which shows that the load goes on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
 from msgspec.structs import replace
 
 from app.engine.mlx.cache.kv import KV
-from app.engine.mlx.load.aside import Aside
 from app.engine.mlx.load.self_check import checked
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import half_bytes
 
 PAGE = 8 << 20
 """Bytes read at once when the system's page cache is warmed."""
+STEP = 64 << 20
+"""Bytes of weights that are made real in one step."""
 
 
 class KVBitsRefused(ValueError):
@@ -35,25 +37,37 @@ def warm_pages(path: Path) -> None:
                 pass
 
 
-def load_in_steps(path: Path, aside: Aside, kv_bits: int | None = None) -> Generator[None, None, Loaded]:
-    """Build the model lazily, then evaluate its weights beside what runs, then run it once. MLX thread.
+def load_in_steps(path: Path, kv_bits: int | None = None) -> Generator[None, None, Loaded]:
+    """Build the model lazily, then evaluate its weights a few at a time, then run it once. MLX thread.
 
     Raises as :func:`measured` does.
     """
     started = time.perf_counter()
-    with mx.stream(aside.stream):
-        model, _ = load_model(path, lazy=True)
+    model, _ = load_model(path, lazy=True)
     yield
     if half_bytes() > 2:
-        with mx.stream(aside.stream):
-            model.set_dtype(mx.float32)  # float16 and bfloat16 are emulated there, many times slower
+        model.set_dtype(mx.float32)  # float16 and bfloat16 are emulated there, many times slower
     arrays = [array for _, array in tree_flatten(model.parameters())]
-    yield from aside.evaluate(arrays)
-    yield
+    yield from evaluated(arrays)
     made = yield from measured(model, sum(array.nbytes for array in arrays), kv_bits)
     config, seconds = (path / "config.json").read_bytes(), time.perf_counter() - started
     abilities = yield from checked(model, made.vocabulary, kv_bits, config=config, load_seconds=seconds)
     return replace(made, abilities=abilities)
+
+
+def evaluated(arrays: Sequence[Any]) -> Generator[None, None, None]:
+    """Make lazy arrays real, about ``STEP`` bytes at a time."""
+    some: list[Any] = []
+    size = 0
+    for array in arrays:
+        some.append(array)
+        size += array.nbytes
+        if size >= STEP:
+            mx.eval(some)
+            some, size = [], 0
+            yield
+    mx.eval(some)
+    yield
 
 
 def measured(model: Any, nbytes: int, kv_bits: int | None) -> Generator[None, None, Loaded]:
@@ -71,7 +85,16 @@ def measured(model: Any, nbytes: int, kv_bits: int | None) -> Generator[None, No
             raise
         yield from _warm_up(model, KV.fresh(model))  # what is wrong without kv_bits as well is told as what it is
         raise KVBitsRefused(f"kv_bits = {kv_bits} does not suit it: {failure}") from failure
-    return Loaded(model, nbytes, kv.bytes_per_token(), vocabulary, kv_bits)
+    return Loaded(model, nbytes, kv.bytes_per_token(), vocabulary, _embedded_tokens(model, vocabulary), kv_bits)
+
+
+def _embedded_tokens(model: Any, vocabulary: int) -> int:
+    """Rows of the token embedding: of the largest one, since position embeddings are smaller; ``vocabulary`` if none.
+
+    A quantised weight keeps its rows.
+    """
+    tables = [it.weight for _, it in model.named_modules() if isinstance(it, (nn.Embedding, nn.QuantizedEmbedding))]
+    return max((int(table.shape[0]) for table in tables), default=vocabulary)
 
 
 def _warm_up(model: Any, kv: KV) -> Generator[None, None, int]:

@@ -189,7 +189,7 @@ class Speculation:
         self._kv, self._found = found or (KV.fresh(draft.model, draft.kv_bits), 0)
         self._seen = self._found
         self._row = row
-        self._shadow = Row(row.stream, row.sequence, row.index, replace(row.request, logprobs=None))
+        self._shadow = Row(row.stream, row.sequence, row.index, replace(row.request, logprobs=None), row.spelling)
         self._worth = Worth()
 
     def _let_go(self) -> None:

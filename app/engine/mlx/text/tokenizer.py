@@ -19,10 +19,12 @@ from app.engine.mlx.text.fim import fill_in_middle
 from app.engine.mlx.text.template import confine_templates
 from app.engine.mlx.text.token_bytes import token_bytes_table
 from app.engine.mlx.text.turns import Turns, folded, turns_of
-from app.engine.text import Marks
+from app.engine.text import Marks, TextFacts
 from app.errors import InvalidRequest
 
 PROBE = "probe_for_tools"
+PIECE = 1 << 14
+"""Characters that are tokenised at once where tokens are only counted."""
 
 
 class MLXTokenizer:
@@ -31,15 +33,19 @@ class MLXTokenizer:
     def __init__(self, wrapper: TokenizerWrapper) -> None:
         self._wrapper = wrapper
         self._hf = wrapper._tokenizer  # noqa: SLF001  mlx-lm's wrapper forwards only what it does not define
-        self.vocab_size = len(self._hf)
+        self.vocab_size = 1 + max(self._hf.get_vocab().values(), default=-1)
+        """One more than the highest id; between them there may be ids that no token has."""
         self.bos_id: int | None = self._hf.bos_token_id
         self.eos_ids: frozenset[int] = frozenset(wrapper.eos_token_ids)
         self.has_chat_template: bool = wrapper.has_chat_template
         self._special: frozenset[int] = frozenset(
             token for token, added in self._hf.added_tokens_decoder.items() if added.special
         ) | frozenset(self._hf.all_special_ids)
-        self.thinking = Marks(wrapper.think_start, wrapper.think_end) if wrapper.has_thinking else None
         self.call_format = call_format(wrapper)
+        self.thinking: Marks | None = None
+        if wrapper.has_thinking:
+            start, end = wrapper.think_start, wrapper.think_end
+            self.thinking = Marks(start, end, self._mark(start), self._mark(end))
 
     @classmethod
     def load(cls, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
@@ -51,6 +57,37 @@ class MLXTokenizer:
         """Text to ids; ``special_tokens`` adds what the tokenizer adds by itself (usually a leading BOS)."""
         ids: list[int] = self._hf.encode(text, add_special_tokens=special_tokens)
         return ids
+
+    def facts(self, width: int) -> TextFacts:
+        """What is known of it, for a model that has rows for ``width`` tokens."""
+        size = min(self.vocab_size, width)
+        return TextFacts(
+            vocab_size=size,
+            bos_id=self.bos_id if self.bos_id is not None and self.bos_id < size else None,
+            eos_ids=frozenset(token for token in self.eos_ids if token < size),
+            has_chat_template=self.has_chat_template,
+            template_takes_tools=self.template_takes_tools,
+            thinking=self.thinking,
+            call_format=self.call_format,
+            added={text: token for text, token in self._hf.get_added_vocab().items() if token < size},
+        )
+
+    def count(self, text: str, enough: int) -> int:
+        """Tokens of the pieces of ``text``, counted until there are more than ``enough``.
+
+        Cutting a text changes only the tokens at the cut, never their number by half.
+        """
+        count = 0
+        for start in range(0, len(text), PIECE):
+            count += len(self.encode(text[start : start + PIECE], special_tokens=False))
+            if count > enough:
+                break
+        return count
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        """The text of ``ids``, without special tokens."""
+        detokenizer = self.detokenizer()
+        return "".join(detokenizer.push(token) for token in ids) + detokenizer.finish()
 
     def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
         """By the fill-in-the-middle tokens in the vocabulary, if there are any, behind what begins every text."""
@@ -121,6 +158,10 @@ class MLXTokenizer:
         """The id of the added token, special or not, that is spelt so."""
         token: int | None = self._hf.get_added_vocab().get(text)
         return token
+
+    def _mark(self, text: str) -> tuple[int, ...]:
+        token = self.added_id(text)
+        return tuple(self.encode(text, special_tokens=False)) if token is None else (token,)
 
     def serialized(self) -> str | None:
         """The whole tokenizer as tokenizer.json holds it; None for one that is not of the ``tokenizers`` library."""

@@ -4,7 +4,7 @@ MLX's Linux CPU wheel carries the reference BLAS. OpenBLAS, loaded before it, ta
 matrix products 10 to 60 times faster; a library can only be put first before the process starts, hence the restart.
 mx.compile needs no care here: MLX looks for g++ itself and computes uncompiled without it.
 
-``python -m app.cli.native`` prints the variables to set, for programs started with them: ``env $(...) pytest``.
+``python -m app.engine.native`` prints the variables to set, for programs started with them: ``env $(...) pytest``.
 """
 
 import importlib.metadata
@@ -14,10 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal, NoReturn
-
-_RESTARTED = "_SWITCHYARD_RESTARTED"
-"""Set in the restarted process; holds the LD_PRELOAD that children of the service shall see."""
+from typing import Literal
 
 _NAMES = ("libopenblasp.so.0", "libopenblas.so.0", "libopenblasp.so", "libopenblas.so")
 
@@ -78,17 +75,18 @@ def _from_linker_cache() -> Path | None:
     return None
 
 
-def prefer_openblas() -> None:
-    """Restart this process with OpenBLAS in front where that helps; returns in the restarted process, too.
+def variables() -> dict[str, str]:
+    """What the environment of a process that computes needs beside what this one has: OpenBLAS first, on a Linux CPU.
 
-    Call it before anything imports mlx, and before sockets or threads exist.
+    A library can only be put first before a process starts.
     """
-    if _RESTARTED in os.environ:
-        _forget_preload()
-        return
-    preload = os.environ.get("LD_PRELOAD", "")
-    if _lacks_blas() and (library := openblas()) is not None:
-        _restart(library, preload)
+    if not _lacks_blas() or (library := openblas()) is None:
+        return {}
+    return {
+        "LD_PRELOAD": f"{library}:{os.environ.get('LD_PRELOAD', '')}".rstrip(":"),
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", str(usable_cores())),
+        "OPENBLAS_THREAD_TIMEOUT": os.environ.get("OPENBLAS_THREAD_TIMEOUT", SPIN),
+    }
 
 
 def openblas_advice() -> str | None:
@@ -100,27 +98,6 @@ def openblas_advice() -> str | None:
 
 def _lacks_blas() -> bool:
     return sys.platform == "linux" and backend() == "cpu" and "blas" not in os.environ.get("LD_PRELOAD", "")
-
-
-def _restart(library: Path, preload: str) -> NoReturn:
-    environ = os.environ | {_RESTARTED: preload} | _variables(library, preload)
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606  this very program
-
-
-def _variables(library: Path, preload: str) -> dict[str, str]:
-    return {
-        "LD_PRELOAD": f"{library}:{preload}".rstrip(":"),
-        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", str(usable_cores())),
-        "OPENBLAS_THREAD_TIMEOUT": os.environ.get("OPENBLAS_THREAD_TIMEOUT", SPIN),
-    }
-
-
-def _forget_preload() -> None:
-    preload = os.environ.pop(_RESTARTED)
-    if preload:
-        os.environ["LD_PRELOAD"] = preload
-    else:
-        os.environ.pop("LD_PRELOAD", None)
 
 
 def how_to_install() -> str:
@@ -140,6 +117,4 @@ def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 if __name__ == "__main__":
-    if sys.platform == "linux" and backend() == "cpu" and (found := openblas()) is not None:
-        variables = _variables(found, os.environ.get("LD_PRELOAD", ""))
-        sys.stdout.write(" ".join(f"{name}={value}" for name, value in variables.items()))
+    sys.stdout.write(" ".join(f"{name}={value}" for name, value in variables().items()))

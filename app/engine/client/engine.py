@@ -1,0 +1,101 @@
+"""A resident model, as the service sees it."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import psutil
+
+from app.engine import messages as told
+from app.engine.base import ProcessStatus, Sequence
+from app.engine.client.process import EngineProcess
+from app.engine.client.stream import ProcessStream
+from app.engine.facts import ModelFacts
+from app.engine.grammar import Grammar
+from app.engine.text import TextFacts, Tokenizer
+from app.engine.work import Work
+from app.errors import EngineLost
+
+IDLE = Work(0, 0)
+
+
+class ProcessTokenizer:
+    """Implements :class:`app.engine.text.Tokenizer`."""
+
+    def __init__(self, process: EngineProcess, engine: int, facts: TextFacts) -> None:
+        self.facts = facts
+        self._process = process
+        self._engine = engine
+
+    async def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        """Text to ids."""
+        return await self._process.ask(lambda call: told.Encode(call, self._engine, text, special_tokens), list[int])
+
+    async def count(self, text: str, enough: int) -> int:
+        """About how many tokens there are."""
+        return await self._process.ask(lambda call: told.Count(call, self._engine, text, enough), int)
+
+    async def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
+        """A prompt between both."""
+        ids = await self._process.ask(lambda call: told.FillInMiddle(call, self._engine, prefix, suffix), list[int])
+        return ids or None
+
+    async def decode(self, ids: tuple[int, ...]) -> str:
+        """Ids to text."""
+        return await self._process.ask(lambda call: told.Decode(call, self._engine, ids), str)
+
+    async def render_chat(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        continue_final: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Messages through the chat template."""
+        asked = {"messages": messages, "tools": tools, "continue_final": continue_final, "variables": variables}
+        conversation = json.dumps(asked).encode()  # JSON has room for numbers that msgpack has not
+        return await self._process.ask(lambda call: told.RenderChat(call, self._engine, conversation), str)
+
+
+class ProcessEngine:
+    """Implements :class:`app.engine.base.Engine`. A base ends its process when it is closed, an adapter does not."""
+
+    def __init__(self, process: EngineProcess, facts: ModelFacts, close: Callable[["ProcessEngine"], Any]) -> None:
+        self.process = process
+        self.number = facts.engine
+        self.tokenizer: Tokenizer = ProcessTokenizer(process, facts.engine, facts.text)
+        self.context_length = facts.context_length
+        self.nbytes = facts.nbytes
+        self.kv_bytes_per_token = facts.kv_bytes_per_token
+        self.fingerprint = facts.fingerprint
+        self._close = close
+
+    async def prepare(self, grammar: Grammar) -> None:
+        """Compile a grammar."""
+        await self.process.ask(lambda call: told.Prepare(call, self.number, grammar), type(None))
+
+    def generate(self, sequences: tuple[Sequence, ...]) -> ProcessStream:
+        """Queue sequences for the running batch."""
+        return self.process.generate(self.number, sequences)
+
+    def work(self) -> Work:
+        """As of the latest step."""
+        return self.process.state.work.get(self.number, IDLE)
+
+    def status(self) -> ProcessStatus:
+        """The process now; all zero once it is gone."""
+        state = self.process.state
+        try:
+            resident = psutil.Process(self.process.pid).memory_info().rss
+        except psutil.NoSuchProcess:
+            return ProcessStatus(0, 0, 0, 0)
+        return ProcessStatus(self.process.pid, resident, state.active, state.pool)
+
+    def when_lost(self, lost: Callable[[EngineLost], None]) -> None:
+        """Call ``lost`` if its process ends unasked."""
+        self.process.mourn(lost)
+
+    async def close(self) -> None:
+        """Return when its memory is free."""
+        await self._close(self)

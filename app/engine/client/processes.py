@@ -1,0 +1,250 @@
+"""All models' processes: who is loaded where, one that waits for the next load, and what each may take."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+import psutil
+from msgspec import Struct
+from msgspec.structs import replace
+
+from app.engine import messages as told
+from app.engine.base import Engine
+from app.engine.client.engine import ProcessEngine
+from app.engine.client.environment import places
+from app.engine.client.process import EngineProcess, Watch
+from app.engine.facts import DeviceFacts, Limits, ModelFacts
+from app.engine.host.setup import Folders
+from app.engine.options import AS_IT_IS, LoadOptions
+from app.engine.paths import cache_home
+from app.errors import EngineLost, SwitchyardError, Unavailable
+
+SPARE_DELAY = 1.0
+"""Seconds after a load before the next process is started: importing takes a core for a second."""
+SPARE_ROOM = 1 << 30
+"""Bytes of free memory without which no process waits."""
+SHARE_DELAY = 0.05
+"""Seconds for which changes of who computes are gathered."""
+POOL_SHARE = 32
+"""A process keeps at most this part of the budget in freed buffers."""
+
+
+class Processes(Struct, frozen=True):
+    """How processes are made. ``spare`` says whether one waits for the next load, ``prefixes`` bounds prefix caches."""
+
+    watch: Watch
+    prefixes: int
+    spare: bool = True
+
+
+class ProcessLoader:
+    """Implements :class:`app.engine.base.EngineLoader` and :class:`app.engine.base.MemoryGauge`, and prefix caches.
+
+    Everything runs on one event loop, from :meth:`start` to :meth:`close`. ``budget`` says how many bytes models may
+    have in all.
+    """
+
+    def __init__(self, options: Processes, budget: Callable[[], int]) -> None:
+        self._options = options
+        self._budget = budget
+        self._spare: EngineProcess | None = None
+        self._residents: dict[EngineProcess, int] = {}
+        self._limits: dict[EngineProcess, Limits] = {}
+        self._device: DeviceFacts | None = None
+        self._last_closed: Path | None = None
+        self._paths: dict[EngineProcess, Path] = {}
+        self._sharing: asyncio.TimerHandle | None = None
+        self._respawn: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the first process, of which the device is asked; the first request will want it."""
+        self._set_spare(self._start(urgent=True))
+
+    async def device(self) -> DeviceFacts:
+        """What models compute on; raises :class:`app.errors.EngineLost` if no process can be started."""
+        if self._device is None:
+            if self._spare is None or self._spare.loss is not None:
+                self._set_spare(self._start(urgent=True))
+            if self._spare is not None:
+                self._device = await asyncio.shield(self._spare.device)
+        if self._device is None:
+            raise Unavailable("The service is stopping.", retry_after=5.0)
+        return self._device
+
+    async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ProcessEngine:
+        """A process of its own for the model at ``path``, which ends if the load fails."""
+        process = self._take(await asyncio.to_thread(_places, path, options))
+        process.name = name
+        self._residents[process] = 0
+        self._share_later()
+        try:
+            facts = await process.ask(lambda call: told.Load(call, path, name, options), ModelFacts)
+        except BaseException:
+            self._residents.pop(process, None)
+            await process.end()
+            self._spare_later()
+            raise
+        self._residents[process] = facts.nbytes
+        self._paths[process] = path
+        self._share()
+        self._spare_later()
+        return ProcessEngine(process, facts, self._close_base)
+
+    async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ProcessEngine:
+        """In the base's process."""
+        if not isinstance(base, ProcessEngine):
+            raise TypeError("An adapter's base is an engine of this loader.")
+        process = base.process
+        facts = await process.ask(lambda call: told.Adapt(call, base.number, path, name, options), ModelFacts)
+        return ProcessEngine(process, facts, self._close_adapter)
+
+    async def embedded(self) -> Path:
+        """The directory of the embedded default model, converted on first use."""
+        process = self._take(set())
+        self._set_spare(process)
+        return Path(await process.ask(lambda call: told.MakeEmbedded(call, str(cache_home())), str))
+
+    async def close(self) -> None:
+        """End every process."""
+        self._closed = True
+        for timer in (self._sharing, self._respawn):
+            if timer is not None:
+                timer.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        processes = {*self._residents, *([] if self._spare is None else [self._spare])}
+        await asyncio.gather(*(process.end() for process in processes))
+
+    # --- memory ------------------------------------------------------------------------------------------------------
+
+    async def known(self) -> None:
+        """Return once the device has been seen."""
+        await self.device()
+
+    def total(self) -> int:
+        """Bytes that the device has for models; the system's memory for as long as the device is not known."""
+        return int(psutil.virtual_memory().total) if self._device is None else self._device.memory
+
+    def active(self) -> int:
+        """Bytes of live arrays, in all processes."""
+        return sum(process.state.active for process in self._residents)
+
+    def pool(self) -> int:
+        """Bytes of freed arrays that processes keep."""
+        return sum(process.state.pool for process in self._residents)
+
+    def nbytes(self) -> int:
+        """Bytes of prefix caches, in all processes; see :class:`app.registry.budget.PrefixCaches`."""
+        return sum(process.state.prefixes for process in self._residents)
+
+    async def trim(self, nbytes: int) -> None:
+        """Free at least that many bytes of prefix caches, or all there are; those of idle models first."""
+        for process in sorted(self._residents, key=lambda it: it.busy):
+            held = min(nbytes, process.state.prefixes)
+            if held > 0:
+                try:
+                    await process.ask(lambda call, some=held: told.Trim(call, some), type(None))  # type: ignore[misc]
+                except EngineLost:
+                    continue
+                nbytes -= held
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    def _start(self, more: frozenset[Path] = frozenset(), *, urgent: bool = False) -> EngineProcess:
+        watch = self._options.watch
+        if more:
+            read = (*watch.folders.read, *sorted(map(str, more)))
+            watch = replace(watch, folders=Folders(read, watch.folders.write))
+        return EngineProcess(watch, self._share_later, urgent=urgent)
+
+    def _take(self, needed: set[Path]) -> EngineProcess:
+        """The process that waits if it may see what is ``needed``, else a new one."""
+        if self._closed:
+            raise Unavailable("The service is stopping.", retry_after=5.0)
+        given = [Path(place).resolve() for place in self._options.watch.folders.read]
+        missing = {it for it in needed if not any(it.is_relative_to(place) for place in given)}
+        spare = self._spare
+        if spare is None or spare.loss is not None or missing:
+            return self._start(frozenset(missing), urgent=True)
+        self._spare = None
+        return spare
+
+    def _set_spare(self, process: EngineProcess) -> None:
+        if self._spare is None or self._spare.loss is not None:
+            self._spare = process
+        elif self._spare is not process:
+            self._spawn(process.end())
+
+    def _spare_later(self) -> None:
+        """Have a process wait for the next load, once this one has had its moment."""
+        if self._options.spare and not self._closed and self._respawn is None:
+            self._respawn = asyncio.get_running_loop().call_later(SPARE_DELAY, self._make_spare)
+
+    def _make_spare(self) -> None:
+        self._respawn = None
+        if self._spare is None and psutil.virtual_memory().available > SPARE_ROOM:
+            self._set_spare(self._start())
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Have the process that waits read the tokenizer of the model that went last: it may well be the next."""
+        if self._spare is not None and self._last_closed is not None:
+            self._spawn(self._read(self._spare, self._last_closed))
+
+    async def _read(self, spare: EngineProcess, path: Path) -> None:
+        try:
+            await spare.ask(lambda call: told.ReadTokenizer(call, str(path)), type(None))
+        except SwitchyardError:
+            return
+
+    async def _close_base(self, engine: ProcessEngine) -> None:
+        process = engine.process
+        await process.end()
+        self._residents.pop(process, None)
+        self._limits.pop(process, None)
+        self._last_closed = self._paths.pop(process, None)
+        self._share()
+        self._read_ahead()
+
+    async def _close_adapter(self, engine: ProcessEngine) -> None:
+        process = engine.process
+        if process.loss is None:
+            await process.ask(lambda call: told.Unload(call, engine.number), type(None))
+
+    # --- shares ------------------------------------------------------------------------------------------------------
+
+    def _share_later(self) -> None:
+        if self._sharing is None and not self._closed:
+            self._sharing = asyncio.get_running_loop().call_later(SHARE_DELAY, self._share)
+
+    def _share(self) -> None:
+        """Tell each process what it may take beside the others; only what has changed is told."""
+        if self._sharing is not None:
+            self._sharing.cancel()
+            self._sharing = None
+        if self._device is None:
+            return
+        budget, booked = self._budget(), sum(self._residents.values())
+        for process, nbytes in self._residents.items():
+            limits = Limits(
+                memory=max(nbytes, budget - (booked - nbytes)),
+                pool=budget // POOL_SHARE,
+                prefixes=self._options.prefixes // len(self._residents),
+                busy=sum(other.busy for other in self._residents if other is not process),
+            )
+            if self._limits.get(process) != limits:
+                self._limits[process] = limits
+                process.send(told.SetLimits(limits))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _places(path: Path, options: LoadOptions) -> set[Path]:
+    """The folders that loading a model leads to."""
+    found = places(path)
+    return found if options.draft is None else found | places(options.draft.path)

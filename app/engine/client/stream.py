@@ -1,0 +1,73 @@
+"""The token stream of a group of sequences that another process computes."""
+
+from collections.abc import AsyncIterator, Callable
+
+from app.engine.base import Prefilled, Sequence, Token
+from app.engine.mailbox import Mailbox
+from app.engine.messages import CancelRow, CloseStream, Part, ToEngine
+from app.errors import SwitchyardError
+
+
+class ProcessStream:
+    """Implements :class:`app.engine.base.TokenStream`. ``ended`` is called once nothing more can come."""
+
+    def __init__(
+        self,
+        number: int,
+        sequences: tuple[Sequence, ...],
+        send: Callable[[ToEngine], None],
+        ended: Callable[[int], None],
+    ) -> None:
+        self._number = number
+        self._send = send
+        self._ended = ended
+        self._scored = {at for at, sequence in enumerate(sequences) if not sequence.max_tokens}
+        self._running = {(at, row) for at, sequence in enumerate(sequences) for row in range(sequence.rows)}
+        self._mailbox = Mailbox()
+
+    def __aiter__(self) -> AsyncIterator[list[Prefilled | Token]]:
+        """Iterate once."""
+        return self
+
+    async def __anext__(self) -> list[Prefilled | Token]:
+        """Everything that has come; waits until there is something."""
+        while not (items := self._mailbox.take()):
+            if not self._running:
+                raise StopAsyncIteration
+            await self._mailbox.changed()
+        return items
+
+    def deliver(self, part: Part) -> None:
+        """Take what one step made."""
+        for item in part.items:
+            if isinstance(item, Token):
+                if item.finish is not None:
+                    self._running.discard((item.sequence, item.row))
+            elif item.sequence in self._scored:
+                self._running = {key for key in self._running if key[0] != item.sequence}
+        self._mailbox.put(part.items)
+        if part.failure is not None:
+            self.fail(part.failure.error())
+        elif not self._running:
+            self._ended(self._number)
+
+    def fail(self, failure: SwitchyardError) -> None:
+        """Raise ``failure`` to the reader after what was delivered before."""
+        self._running.clear()
+        self._ended(self._number)
+        self._mailbox.fail(failure)
+
+    def cancel(self, sequence: int, row: int) -> None:
+        """End one row."""
+        if (sequence, row) in self._running:
+            self._running.discard((sequence, row))
+            self._send(CancelRow(self._number, sequence, row))
+            if not self._running:
+                self._ended(self._number)
+
+    def close(self) -> None:
+        """End every row."""
+        if self._running:
+            self._running.clear()
+            self._send(CloseStream(self._number))
+            self._ended(self._number)

@@ -1,0 +1,64 @@
+"""What a process tells of its device and its models, what it is told of its share, and how failures travel."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from app import errors
+from app.engine.text import TextFacts
+from app.errors import SwitchyardError
+
+_KINDS = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)}
+
+
+class Failure(Struct, frozen=True, array_like=True):
+    """A :class:`app.errors.SwitchyardError` on its way; ``kind`` is its class."""
+
+    kind: str
+    message: str
+    param: str | None = None
+    code: str | None = None
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: SwitchyardError) -> "Failure":
+        """The failure that ``error`` is."""
+        return cls(type(error).__name__, error.message, error.param, error.code, error.retry_after)
+
+    def error(self) -> SwitchyardError:
+        """A new exception; what has no name here is the engine's failure."""
+        kind = _KINDS.get(self.kind)
+        if kind is None or not issubclass(kind, SwitchyardError):
+            kind = errors.EngineFailed
+        return kind(self.message, param=self.param, code=self.code, retry_after=self.retry_after)
+
+
+class DeviceFacts(Struct, frozen=True, array_like=True):
+    """What a process computes on: bytes for models in all, and bytes that a weight of 16 bits takes in memory."""
+
+    kind: Literal["cpu", "metal", "cuda"]
+    memory: int
+    half_bytes: int
+
+
+class ModelFacts(Struct, frozen=True, array_like=True):
+    """A model that has been loaded as ``engine``; the numbers are those of :class:`app.engine.base.Engine`."""
+
+    engine: int
+    text: TextFacts
+    context_length: int
+    nbytes: int
+    kv_bytes_per_token: int
+    fingerprint: str
+
+
+class Limits(Struct, frozen=True, array_like=True):
+    """What a process may take, in bytes: MLX's arrays, the freed buffers that it keeps, prefix caches.
+
+    ``busy`` counts the other processes that compute at the moment: cores and the device are shared with them.
+    """
+
+    memory: int
+    pool: int
+    prefixes: int
+    busy: int = 0

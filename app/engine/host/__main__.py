@@ -1,0 +1,38 @@
+"""``python -m app.engine.host SETUP``: started by :mod:`app.engine.client.process`, never by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+
+import msgspec
+
+from app.engine.host.confine import confine, end_with
+from app.engine.host.setup import Setup
+from app.observability import configure_logging
+
+
+async def _serve(setup: Setup) -> None:
+    from app.engine.host.host import Host  # noqa: PLC0415  MLX is imported here first, once the process is confined
+
+    loop = asyncio.get_running_loop()
+    host = Host(loop, setup.batching, urgent=setup.urgent)
+    await loop.create_unix_connection(lambda: host.channel, sock=socket.socket(fileno=setup.socket))
+    await host.begin()
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Run until the service closes its end of the socket."""
+    setup = msgspec.json.decode(sys.argv[1], type=Setup)
+    os.set_inheritable(setup.socket, False)
+    end_with(setup.parent)
+    configure_logging(setup.log_level, setup.log_format)
+    confine(setup.folders)
+    asyncio.run(_serve(setup))
+
+
+if __name__ == "__main__":
+    main()

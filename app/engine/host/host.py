@@ -1,0 +1,197 @@
+"""Answers the service's questions and tells it what the batch makes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+
+from app.engine import messages as told
+from app.engine.base import Prefilled, Token
+from app.engine.facts import Failure, Limits
+from app.engine.framing import packed
+from app.engine.host.channel import Channel
+from app.engine.host.imports import import_models
+from app.engine.host.stream import HostStream
+from app.engine.messages import FromEngine, Part, Question, State, Step, ToEngine
+from app.engine.mlx.batch.thread import MLXThread, Watcher
+from app.engine.mlx.memory import device
+from app.engine.options import Batching
+from app.errors import EngineFailed, SwitchyardError
+
+if TYPE_CHECKING:
+    from app.engine.host.models import Models
+
+log = logging.getLogger(__name__)
+
+
+class Host(Watcher):
+    """Everything here runs on the event loop. ``models`` are there once their module is imported."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, batching: Batching, *, urgent: bool) -> None:
+        self._loop = loop
+        self._batching = batching
+        self._thread = MLXThread(loop, self)
+        self.channel = Channel(self._receive, lambda held: self._thread.hold(held=held))
+        self._models: Models | None = None
+        self._importing = loop.create_task(self._import(urgent=urgent))
+        self._limits: Limits | None = None
+        self._streams: dict[int, HostStream] = {}
+        self._parts: dict[int, Part] = {}
+        self._sending = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def begin(self) -> None:
+        """Greet the service; say when everything is imported."""
+        self.channel.send(told.Greeting(told.VERSION, device()))
+        try:
+            await self._ready()
+        except Exception as failure:
+            log.exception("the engine's libraries cannot be imported")
+            self.lost(f"its libraries cannot be imported: {failure!r:.200}")
+        else:
+            self.channel.send(told.Ready())
+
+    async def _import(self, *, urgent: bool) -> Models:
+        with ThreadPoolExecutor(1, "imports") as importer:  # a thread of its own: it may give way to others for good
+            models = await self._loop.run_in_executor(importer, partial(import_models, urgent=urgent))
+        made = self._models = models(self._thread, self._batching)
+        if self._limits is not None:
+            made.limit(self._limits)
+        return made
+
+    async def _ready(self) -> Models:
+        return await asyncio.shield(self._importing)
+
+    # --- what is told ------------------------------------------------------------------------------------------------
+
+    def progress(self) -> None:
+        """Say that work goes on, unless a step is about to say so."""
+        if not self._sending:
+            self.channel.send(told.Progress())
+
+    def idle(self) -> None:
+        """The state at rest."""
+        self._send_soon()
+
+    def lost(self, reason: str) -> None:
+        """The service ends this process and says so to whoever waits."""
+        self.channel.send(told.Dying(reason))
+
+    def put(self, number: int, items: list[Prefilled | Token], failure: Failure | None = None) -> None:
+        """See :class:`app.engine.host.stream.Outbox`."""
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        part = self._parts.get(number)
+        self._parts[number] = Part(number, items if part is None else part.items + items, failure)
+        if failure is not None or not stream.running:
+            del self._streams[number]
+        self._send_soon()
+
+    def _send_soon(self) -> None:
+        if not self._sending:
+            self._sending = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        """One message for all that has come of this round."""
+        self._sending = False
+        parts, self._parts = self._parts, {}
+        work, prefixes = ({}, 0) if self._models is None else (self._models.work(), self._models.prefix_bytes)
+        state = State(int(mx.get_active_memory()), int(mx.get_cache_memory()), prefixes, work)
+        self.channel.send(Step(list(parts.values()), state))
+
+    # --- what is asked -----------------------------------------------------------------------------------------------
+
+    def _receive(self, message: ToEngine) -> None:
+        match message:
+            case told.Generate():
+                self._generate(message)
+            case told.CancelRow():
+                if message.stream in self._streams:
+                    self._streams[message.stream].cancel(message.sequence, message.row)
+            case told.CloseStream():
+                self._parts.pop(message.stream, None)
+                if (closing := self._streams.pop(message.stream, None)) is not None:
+                    closing.close()
+            case told.SetLimits():
+                self._limit(message.limits)
+            case Question():
+                task = self._loop.create_task(self._answer(message))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _generate(self, message: told.Generate) -> None:
+        stream = self._streams[message.stream] = HostStream(message.stream, self)
+        if self._models is None:
+            raise RuntimeError("Nothing is loaded yet.")
+        try:
+            engine = self._models.engine(message.engine)
+        except SwitchyardError as failure:
+            stream.fail(failure)
+        else:
+            engine.generate(message.sequences, stream)
+
+    def _limit(self, limits: Limits) -> None:
+        self._thread.busy_elsewhere = limits.busy > 0
+        self._limits = limits
+        if self._models is not None:
+            self._models.limit(limits)
+
+    async def _answer(self, question: Question) -> None:
+        reply: FromEngine
+        try:
+            reply = told.Answer(question.call, packed(await _value(await self._ready(), question)))
+        except SwitchyardError as refusal:
+            reply = told.Refusal(question.call, Failure.of(refusal))
+        except BaseException as failure:  # no task may let out what ends the loop
+            log.exception("a question could not be answered")
+            message = f"The engine could not do this ({type(failure).__name__}); send the request again."
+            reply = told.Refusal(question.call, Failure.of(EngineFailed(message)))
+        self._send()  # memory may have changed, and who asked shall know that first
+        self.channel.send(reply)
+
+
+async def _value(models: Models, question: Question) -> object:  # noqa: PLR0911  one for each question
+    match question:
+        case told.Load(_, path, name, options):
+            return await models.load(path, name, options)
+        case told.Adapt(_, base, path, name, options):
+            return await models.adapt(base, path, name, options)
+        case told.Unload(_, number):
+            await models.unload(number)
+            return None
+        case told.MakeEmbedded(_, directory):
+            return await models.make_embedded(directory)
+        case told.ReadTokenizer(_, path):
+            await models.read_tokenizer(path)
+            return None
+        case told.Trim(_, nbytes):
+            await models.trim(nbytes)
+            return None
+        case told.Prepare(_, number, grammar):
+            await models.engine(number).prepare(grammar)
+            return None
+    return await asyncio.to_thread(_text, models, question)
+
+
+def _text(models: Models, question: Question) -> object:
+    """What is asked of a model's text side; on another thread, since it may take long."""
+    match question:
+        case told.Encode(_, number, text, special_tokens):
+            return models.engine(number).encode(text, special_tokens=special_tokens)
+        case told.Count(_, number, text, enough):
+            return models.engine(number).tokenizer.count(text, enough)
+        case told.FillInMiddle(_, number, prefix, suffix):
+            return models.engine(number).tokenizer.fill_in_middle(prefix, suffix) or []
+        case told.Decode(_, number, ids):
+            return models.engine(number).tokenizer.decode(ids)
+        case told.RenderChat(_, number, conversation):
+            return models.engine(number).tokenizer.render_chat(**json.loads(conversation))
+    raise TypeError(question)

@@ -1,0 +1,99 @@
+"""The models of one process, and their prefix caches. Importing this imports mlx-lm and transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.engine.facts import Limits, ModelFacts
+from app.engine.mlx.batch.engine import MLXEngine
+from app.engine.mlx.batch.thread import MLXThread
+from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.cores import share_cores
+from app.engine.mlx.load.loader import MLXLoader
+from app.engine.mlx.load.smollm2 import ensure_smollm2
+from app.engine.mlx.memory import limit
+from app.engine.options import Batching, LoadOptions
+from app.engine.work import Work
+from app.errors import Unavailable
+
+
+class Models:
+    """A base under number 0, its adapters under the next ones. Event loop only, but for what runs on the MLX thread."""
+
+    def __init__(self, thread: MLXThread, batching: Batching) -> None:
+        self._thread = thread
+        self._prefixes = PrefixPool(0)
+        self._loader = MLXLoader(thread, self._prefixes, batching)
+        self._engines: dict[int, MLXEngine] = {}
+        self._next = 0
+
+    @property
+    def prefix_bytes(self) -> int:
+        """Bytes of prefix caches."""
+        return self._prefixes.nbytes
+
+    def engine(self, number: int) -> MLXEngine:
+        """A model; raises :class:`app.errors.Unavailable` once it is unloaded."""
+        engine = self._engines.get(number)
+        if engine is None:
+            raise unloaded()
+        return engine
+
+    def work(self) -> dict[int, Work]:
+        """What each model has to do."""
+        return {number: engine.work() for number, engine in self._engines.items()}
+
+    async def load(self, path: Path, name: str, options: LoadOptions) -> ModelFacts:
+        """Load the base; raises as :class:`app.engine.mlx.load.loader.MLXLoader` does."""
+        return self._add(await self._loader.load(path, name=name, options=options))
+
+    async def adapt(self, base: int, path: Path, name: str, options: LoadOptions) -> ModelFacts:
+        """Load an adapter over a base; raises likewise."""
+        of = self.engine(base)
+        return self._add(await self._loader.adapt(of, path, name=name, options=options))
+
+    async def unload(self, number: int) -> None:
+        """Let an adapter go."""
+        engine = self._engines.pop(number, None)
+        if engine is not None:
+            await engine.close()
+
+    async def make_embedded(self, directory: str) -> str:
+        """The embedded model's directory, converted on first use."""
+        return str(await self._thread.call(lambda: ensure_smollm2(Path(directory))))
+
+    async def read_tokenizer(self, path: str) -> None:
+        """Of a model that may be loaded next."""
+        await self._loader.read_tokenizer(Path(path))
+
+    async def trim(self, nbytes: int) -> None:
+        """Free that many bytes of prefix caches, or all there are."""
+        await self._thread.call(lambda: self._prefixes.trim(max(0, self._prefixes.nbytes - nbytes)))
+
+    def limit(self, limits: Limits) -> None:
+        """Take no more than that from now on."""
+
+        def take() -> None:
+            limit(limits)
+            share_cores(limits.busy)
+            self._prefixes.limit = limits.prefixes
+            self._prefixes.trim(limits.prefixes)
+
+        self._thread.post(take)
+
+    def _add(self, engine: MLXEngine) -> ModelFacts:
+        number, self._next = self._next, self._next + 1
+        self._engines[number] = engine
+        return ModelFacts(
+            number,
+            engine.facts,
+            engine.context_length,
+            engine.nbytes,
+            engine.kv_bytes_per_token,
+            engine.fingerprint,
+        )
+
+
+def unloaded() -> Unavailable:
+    """What is told of a model that is not there any more."""
+    return Unavailable("The model was unloaded; send the request again.", retry_after=1)

@@ -1,0 +1,218 @@
+"""What the service and a model's process say to each other.
+
+Each message is an array whose first element names its kind, written as :mod:`app.engine.framing` says. The engine
+begins with :class:`Greeting`; a service that finds another ``VERSION`` in it ends the process. Every question has a
+number, which its :class:`Answer` or :class:`Refusal` repeats. What the rows of a process have made in one decode step
+goes out as one :class:`Step`.
+"""
+
+from pathlib import Path
+
+from msgspec import Raw, Struct
+
+from app.engine.base import Prefilled, Sequence, Token
+from app.engine.facts import DeviceFacts, Failure, Limits
+from app.engine.grammar import Grammar
+from app.engine.options import LoadOptions
+from app.engine.work import Work
+
+VERSION = 1
+
+
+class Question(Struct, frozen=True, array_like=True):
+    """Something that is answered; ``call`` is its number."""
+
+    call: int
+
+
+class Load(Question, frozen=True, array_like=True, tag="load"):
+    """Load a model directory; :class:`ModelFacts`."""
+
+    path: Path
+    name: str
+    options: LoadOptions
+
+
+class Adapt(Question, frozen=True, array_like=True, tag="adapt"):
+    """Load an adapter over ``base``; :class:`ModelFacts`."""
+
+    base: int
+    path: Path
+    name: str
+    options: LoadOptions
+
+
+class Unload(Question, frozen=True, array_like=True, tag="unload"):
+    """Let an adapter go; None, once its memory is free. A base goes with its process."""
+
+    engine: int
+
+
+class MakeEmbedded(Question, frozen=True, array_like=True, tag="embedded"):
+    """Convert the embedded model below ``directory`` unless it is there; its path."""
+
+    directory: str
+
+
+class ReadTokenizer(Question, frozen=True, array_like=True, tag="tokenizer"):
+    """Read the tokenizer of a model that may be loaded next; None."""
+
+    path: str
+
+
+class Trim(Question, frozen=True, array_like=True, tag="trim"):
+    """Free so many bytes of prefix caches, or all there are; None."""
+
+    nbytes: int
+
+
+class Encode(Question, frozen=True, array_like=True, tag="encode"):
+    """Text to ids; list[int]."""
+
+    engine: int
+    text: str
+    special_tokens: bool
+
+
+class Count(Question, frozen=True, array_like=True, tag="count"):
+    """About how many tokens a text has, up to ``enough``; int."""
+
+    engine: int
+    text: str
+    enough: int
+
+
+class FillInMiddle(Question, frozen=True, array_like=True, tag="fim"):
+    """A prompt between ``prefix`` and ``suffix``; list[int] or None."""
+
+    engine: int
+    prefix: str
+    suffix: str
+
+
+class Decode(Question, frozen=True, array_like=True, tag="decode"):
+    """Ids to text; str."""
+
+    engine: int
+    ids: tuple[int, ...]
+
+
+class RenderChat(Question, frozen=True, array_like=True, tag="render"):
+    """Messages through the chat template; str. ``conversation`` is the JSON of :class:`Conversation`'s fields."""
+
+    engine: int
+    conversation: bytes
+
+
+class Prepare(Question, frozen=True, array_like=True, tag="prepare"):
+    """Compile a grammar; None."""
+
+    engine: int
+    grammar: Grammar
+
+
+class Generate(Struct, frozen=True, array_like=True, tag="generate"):
+    """Queue sequences; what comes of them is told under the number ``stream``."""
+
+    stream: int
+    engine: int
+    sequences: tuple[Sequence, ...]
+
+
+class CancelRow(Struct, frozen=True, array_like=True, tag="cancel"):
+    """End one row of a stream."""
+
+    stream: int
+    sequence: int
+    row: int
+
+
+class CloseStream(Struct, frozen=True, array_like=True, tag="close"):
+    """End every row of a stream; nothing more is told of it."""
+
+    stream: int
+
+
+class SetLimits(Struct, frozen=True, array_like=True, tag="limits"):
+    """From now on."""
+
+    limits: Limits
+
+
+Questions = (
+    Load
+    | Adapt
+    | Unload
+    | MakeEmbedded
+    | ReadTokenizer
+    | Trim
+    | Encode
+    | Count
+    | FillInMiddle
+    | Decode
+    | RenderChat
+    | Prepare
+)
+ToEngine = Questions | Generate | CancelRow | CloseStream | SetLimits
+
+
+class Greeting(Struct, frozen=True, array_like=True, tag="greeting"):
+    """The first message. mlx-lm is still being imported: :class:`Ready` says when it is."""
+
+    version: int
+    device: DeviceFacts
+
+
+class Ready(Struct, frozen=True, array_like=True, tag="ready"):
+    """Everything is imported."""
+
+
+class Answer(Struct, frozen=True, array_like=True, tag="answer"):
+    """What was asked, as msgpack."""
+
+    call: int
+    value: Raw
+
+
+class Refusal(Struct, frozen=True, array_like=True, tag="refusal"):
+    """Why it cannot be answered."""
+
+    call: int
+    failure: Failure
+
+
+class Progress(Struct, frozen=True, array_like=True, tag="progress"):
+    """Something has been done that nobody reads about otherwise: a piece of a load, a slice of a prompt."""
+
+
+class Part(Struct, frozen=True, array_like=True):
+    """What one stream is told; with ``failure`` it has ended."""
+
+    stream: int
+    items: list[Prefilled | Token]
+    failure: Failure | None = None
+
+
+class State(Struct, frozen=True, array_like=True):
+    """A process now. In bytes: live arrays, freed ones that are kept, prefix caches. ``work`` is by engine."""
+
+    active: int
+    pool: int
+    prefixes: int
+    work: dict[int, Work]
+
+
+class Step(Struct, frozen=True, array_like=True, tag="step"):
+    """What has been made since the last one, and how things stand."""
+
+    parts: list[Part]
+    state: State
+
+
+class Dying(Struct, frozen=True, array_like=True, tag="dying"):
+    """The process gives itself up, and why: a device that answers nothing but errors, step after step that failed."""
+
+    reason: str
+
+
+FromEngine = Greeting | Ready | Answer | Refusal | Progress | Step | Dying
