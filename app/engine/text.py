@@ -21,7 +21,8 @@ class TextFacts(Struct, frozen=True, kw_only=True):
     Token ids below ``vocab_size`` may be sent to the model: it is the smaller of the tokenizer's highest id plus one
     and what the model has rows for. ``thinking`` are the marks around the family's thoughts, ``call_format`` names its
     way to write tool calls; each is None if the family has none or it is not known. ``added`` are the tokens, special
-    or not, that stand outside the ordinary vocabulary, by their spelling.
+    or not, that stand outside the ordinary vocabulary, by their spelling. ``answer_marks`` stand around answers and are
+    no part of them.
     """
 
     vocab_size: int
@@ -32,6 +33,7 @@ class TextFacts(Struct, frozen=True, kw_only=True):
     thinking: Marks | None = None
     call_format: str | None = None
     added: dict[str, int] = {}
+    answer_marks: tuple[str, ...] = ()
 
     def added_id(self, text: str) -> int | None:
         """The id of the added token that is spelt so; None if it is ordinary text."""

@@ -8,6 +8,7 @@ from app.engine.text import Tokenizer
 from app.errors import InvalidRequest
 from app.generation.job import ChatJob
 from app.generation.tools import generic
+from app.generation.tools.table import own_format
 from app.schemas.messages import (
     AssistantMessage,
     Content,
@@ -23,6 +24,8 @@ from app.schemas.messages import (
 )
 
 Prompt = tuple[int, ...]
+OLDER_ID = "call00000"
+"""The id of a call in the older form, which has none; one that every template takes."""
 TemplateMessage = dict[str, Any]
 """What Hugging Face chat templates read; it is made here and goes nowhere but into the template."""
 
@@ -37,7 +40,7 @@ async def rendered(tokenizer: Tokenizer, job: ChatJob) -> str:
         )
     messages = [_template_message(message) for message in job.messages]
     tools: list[dict[str, Any]] | None = None
-    if job.tools is not None and job.tools.generic:
+    if job.tools is not None and own_format(tokenizer.facts, job.tools.prompt) is None:
         messages = generic.told(messages, job.tools.tools)
     elif job.tools is not None:
         tools = [tool.told() for tool in job.tools.tools]
@@ -62,7 +65,7 @@ def _template_message(message: Message) -> TemplateMessage:
         case ToolMessage():
             told = {"role": "tool", "content": _text(message.content), "tool_call_id": message.tool_call_id}
         case FunctionMessage():
-            told = {"role": "tool", "content": _text(message.content), "name": message.name}
+            told = {"role": "tool", "content": _text(message.content), "name": message.name, "tool_call_id": OLDER_ID}
     return {key: value for key, value in told.items() if value is not None}
 
 
@@ -71,7 +74,7 @@ def _assistant(message: AssistantMessage) -> TemplateMessage:
         {"id": call.id, "type": "function", "function": _function(call.function)} for call in message.tool_calls or ()
     ]
     if message.function_call is not None:
-        calls.append({"id": "call_0", "type": "function", "function": _function(message.function_call)})
+        calls.append({"id": OLDER_ID, "type": "function", "function": _function(message.function_call)})
     content = _text(message.content)
     return {
         "role": "assistant",

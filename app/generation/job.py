@@ -1,6 +1,6 @@
 """What is to be generated, with every default resolved: the only thing that ``api`` hands to ``generation``."""
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -8,6 +8,8 @@ from app.engine.grammar import Grammar
 from app.generation.tools.toolbox import Tool
 from app.schemas.messages import Message
 from app.schemas.sampling import Sampling
+
+ToolPrompt = Literal["generic", "refuse"]
 
 
 class Decoding(Struct, frozen=True, kw_only=True):
@@ -48,15 +50,16 @@ class CompletionJob(Struct, frozen=True, kw_only=True):
 class ToolUse(Struct, frozen=True, kw_only=True):
     """The functions that the model is told of, and how it may call them.
 
-    ``named`` is the one that it must call; ``required`` says that it must call one. ``generic`` tells models of them
-    whose template knows no tools.
+    ``named`` is the one that it must call; ``required`` says that it must call one. ``prompt`` is the model's setting:
+    whether they are told in the system message where (None) or although (``generic``) its template could tell of
+    them, or never (``refuse``).
     """
 
     tools: tuple[Tool, ...]
     required: bool = False
     named: str | None = None
     parallel: bool = True
-    generic: bool = False
+    prompt: ToolPrompt | None = None
 
 
 class ChatJob(Struct, frozen=True, kw_only=True):

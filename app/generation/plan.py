@@ -5,14 +5,14 @@ from msgspec import structs
 from app.engine.base import Engine
 from app.engine.grammar import Thoughts
 from app.engine.text import Marks, TextFacts
-from app.errors import InvalidRequest
 from app.generation import forms
 from app.generation.choice import Choice
 from app.generation.job import ChatJob, CompletionJob, Job, ToolUse
 from app.generation.reasoning import ReasoningMachine
-from app.generation.tools.format import Format
+from app.generation.tools.format import Format, Framed
 from app.generation.tools.machine import ToolMachine
-from app.generation.tools.table import GENERIC, format_of, formats
+from app.generation.tools.rules import MARKER
+from app.generation.tools.table import GENERIC, formats, own_format
 from app.generation.tools.toolbox import Toolbox
 
 
@@ -35,7 +35,9 @@ class Plan:
         self.grammar = job.decoding.grammar
         self.unenforced: tuple[str, ...] = ()
         """Functions whose calls follow no schema."""
+        self._frame: tuple[str, ...] = ()
         if isinstance(job, ChatJob):
+            self._frame = text.answer_marks
             self._marks = text.thinking
             self._budget = job.thinking_budget
             if self._marks is not None:
@@ -43,7 +45,8 @@ class Plan:
                 self._over = prompt.rstrip().endswith(self._marks.end)
             if job.tools is not None:
                 self._use = structs.replace(job.tools, tools=tuple(tool.held() for tool in job.tools.tools))
-                self._format = _format(text, job.tools)
+                own = own_format(text, job.tools.prompt)
+                self._format = formats()[GENERIC] if own is None else own
                 self._toolbox = Toolbox(self._use.tools)
 
     @property
@@ -57,12 +60,13 @@ class Plan:
     @property
     def keep(self) -> frozenset[int]:
         """Special tokens that are text here: the marks by which thoughts and calls are found."""
-        marks: list[str] = []
+        marks = list(self._frame)
         if self._marks is not None and not self._over:
             marks += [self._marks.start, self._marks.end]
         if self._format is not None:
             marks += [self._format.section.start, *self._format.section.strays]
-        return frozenset(token for mark in marks if (token := self._text.added_id(mark)) is not None)
+        pieces = {piece for mark in marks for piece in (mark, *MARKER.findall(mark))}
+        return frozenset(token for piece in pieces if (token := self._text.added_id(piece)) is not None)
 
     async def prepare(self, engine: Engine) -> None:
         """Compile the grammar; raises :class:`app.errors.InvalidRequest` for one that cannot be enforced.
@@ -80,27 +84,6 @@ class Plan:
         reasoning = tools = None
         if self._marks is not None and not self._over:
             reasoning = ReasoningMachine(self._marks, open=self._open)
-        if self._format is not None and self._use is not None:
-            tools = ToolMachine(self._format, self._toolbox, index)
+        if self._format is not None or self._frame:
+            tools = ToolMachine(Framed(self._format, self._frame), self._toolbox, index)
         return Choice(index, self._stops, reasoning=reasoning, tools=tools, tells_end=self._tells_end)
-
-
-def _format(text: TextFacts, use: ToolUse) -> Format:
-    if use.generic:
-        return formats()[GENERIC]
-    if not text.template_takes_tools:
-        raise InvalidRequest(
-            'This model\'s chat template knows no tools: name another model, or set tool_prompt = "generic" for it in '
-            "models.toml.",
-            param="tools",
-            code="tools_not_supported",
-        )
-    found = format_of(text)
-    if found is None:
-        raise InvalidRequest(
-            'How this model writes tool calls is not known: name another model, or set tool_prompt = "generic" for '
-            "it in models.toml.",
-            param="tools",
-            code="tools_not_supported",
-        )
-    return found

@@ -40,8 +40,11 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal[2, 3, 4, 5, 6, 8] | None, Meta(description="Bits per weight to quantise to when it is loaded.")
     ] = None
     tool_prompt: Annotated[
-        Literal["generic"] | None,
-        Meta(description="generic: tools are told in the system message, for models whose template knows none."),
+        Literal["generic", "refuse"] | None,
+        Meta(
+            description="How a model is told of functions: unset, by its own template, or in the system message where "
+            "that knows none; generic, in the system message; refuse, a 400 where the template knows none."
+        ),
     ] = None
     adapter: Annotated[
         Name | None, Meta(description="LoRA adapter: a directory below a model root, by its relative path.")

@@ -45,7 +45,7 @@ def test_what_a_model_is_configured_with_stands_in_for_what_is_left_out():
     entry = ModelEntry(temperature=0.3, top_p=0.5, tool_prompt="generic")
     told = job(entry=entry, tools=[TOOL])
     assert (told.decoding.sampling.temperature, told.decoding.sampling.top_p) == (0.3, 0.5)
-    assert told.tools.generic
+    assert told.tools.prompt == "generic"
 
 
 def test_a_call_and_its_result_are_turns_of_their_own_in_their_order():

@@ -75,7 +75,7 @@ def test_tools():
     assert (use.tools[0].parameters, use.tools[0].strict, use.tools[1].strict) == (SCHEMA, True, False)
     assert list(use.tools[0].parameters["properties"]) == ["z", "a"]
     assert use.tools[1].parameters["properties"] == {}
-    assert (use.required, use.named, use.parallel, use.generic) == (False, None, True, False)
+    assert (use.required, use.named, use.parallel, use.prompt) == (False, None, True, None)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_older_form_is_the_newer_one_with_one_call():
 
 
 def test_a_generic_prompt_is_the_models_own_setting():
-    assert chat(ModelEntry(tool_prompt="generic"), tools=TOOLS).tools.generic
+    assert chat(ModelEntry(tool_prompt="generic"), tools=TOOLS).tools.prompt == "generic"
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_no_tools_may_be_called():
     assert read(tools=[WEB], tool_choice="none").job.tools is None
     assert read(tools=[]).job.tools is None
     assert not read(tools=[F], parallel_tool_calls=False).job.tools.parallel
-    assert read(ModelEntry(tool_prompt="generic"), tools=[F]).job.tools.generic
+    assert read(ModelEntry(tool_prompt="generic"), tools=[F]).job.tools.prompt == "generic"
 
 
 def test_settings_of_the_answer():

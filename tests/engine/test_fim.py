@@ -13,7 +13,7 @@ WRITTEN = {
     "qwen": "<|fim_prefix|>def f(<|fim_suffix|>    return x<|fim_middle|>",
     "starcoder": "<fim_prefix>def f(<fim_suffix>    return x<fim_middle>",
     "santacoder": "<fim-prefix>def f(<fim-suffix>    return x<fim-middle>",
-    "deepseek": "<｜fim▁begin｜>def f(<｜fim▁hole｜>    return x<｜fim▁end｜>",  # noqa: RUF001
+    "deepseek": "<｜fim▁begin｜>def f(<｜fim▁hole｜>    return x<｜fim▁end｜>",
     "codellama": "▁<PRE>def f(▁<SUF>    return x▁<MID>",
     "codestral": "[SUFFIX]    return x[PREFIX]def f(",
 }

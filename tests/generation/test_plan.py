@@ -30,8 +30,10 @@ HELLO = (UserMessage("Hi"),)
 OBJECT = Grammar("json_object")
 
 
-def engine(*texts, thinking=None, call_format="json_tools", takes_tools=True):
-    tokenizer = ByteTokenizer(template_takes_tools=takes_tools, thinking=thinking, call_format=call_format)
+def engine(*texts, thinking=None, call_format="json_tools", takes_tools=True, answer_marks=()):
+    tokenizer = ByteTokenizer(
+        template_takes_tools=takes_tools, thinking=thinking, call_format=call_format, answer_marks=answer_marks
+    )
     return ScriptedEngine(says(*texts), tokenizer=tokenizer)
 
 
@@ -150,17 +152,20 @@ async def test_functions_that_cannot_be_enforced_are_refused_only_where_they_mus
         assert told.value.param == "tools"
 
 
-@pytest.mark.parametrize(
-    ("options", "tools", "param"),
-    [
-        ({"takes_tools": False}, use(), "tools"),
-        ({"call_format": None}, use(), "tools"),
-    ],
-)
-async def test_models_without_tools_are_refused(options, tools, param):
+@pytest.mark.parametrize("options", [{"takes_tools": False}, {"call_format": None}])
+async def test_models_without_tools_are_told_of_them_unless_that_is_to_be_refused(options):
+    said = engine(CALL, **options)
+    events, _ = await run(job(tools=use()), said)
+    assert joined(events)[2:] == ([["get_weather", '{"city": "Paris"}']], "tool_calls")
     with pytest.raises(InvalidRequest, match="tool_prompt") as refused:
-        await run(job(tools=tools), engine("x", **options))
-    assert refused.value.param == param
+        await run(job(tools=use(prompt="refuse")), engine("x", **options))
+    assert refused.value.param == "tools"
+
+
+async def test_a_template_that_knows_tools_is_passed_over_where_the_settings_say_so():
+    said = engine(CALL)
+    await run(job(tools=use(prompt="generic")), said)
+    assert bytes(it for it in said.submitted[0].prompt if it < BOS).decode().startswith("<system>You can call")
 
 
 async def test_a_grammar_cannot_stand_beside_tools():
@@ -177,7 +182,7 @@ async def test_a_generic_prompt_tells_of_functions_calls_and_results():
         AssistantMessage(None, tool_calls=[ToolCall("1", FunctionCall("get_weather", '{"city": "Rome"}'))]),
         ToolMessage("12 degrees", "1"),
     )
-    events, _ = await run(job(tools=use(generic=True), messages=messages), said)
+    events, _ = await run(job(tools=use(), messages=messages), said)
     assert joined(events)[2:] == ([["get_weather", '{"city": "Paris"}']], "tool_calls")
     prompt = bytes(it for it in said.submitted[0].prompt if it < BOS).decode()
     assert prompt.startswith("<system>Be brief.")
@@ -191,3 +196,10 @@ async def test_a_form_reaches_the_engine_as_it_was_asked_for():
     events, _ = await run(job(grammar=OBJECT), said)
     assert said.submitted[0].grammar == OBJECT
     assert joined(events)[1] == '{"a": 1}'
+
+
+@pytest.mark.parametrize("tools", [None, use()])
+@pytest.mark.parametrize("said", ["<r>Hello.</r>", "Hello.", "<r>\nHello."])
+async def test_marks_around_an_answer_are_no_part_of_it(tools, said):
+    events, _ = await run(job(tools=tools), engine(said, answer_marks=("<r>", "</r>")))
+    assert joined(events)[1:] == ("Hello." if said != "<r>\nHello." else "\nHello.", [], "stop")

@@ -71,6 +71,7 @@ class ByteTokenizer:
         thinking: Marks | None = None,
         call_format: str | None = None,
         added: dict[str, int] | None = None,
+        answer_marks: tuple[str, ...] = (),
     ) -> None:
         if thinking is not None:
             ids = [tuple(mark.encode()) for mark in (thinking.start, thinking.end)]
@@ -84,6 +85,7 @@ class ByteTokenizer:
             thinking=thinking,
             call_format=call_format,
             added={} if added is None else added,
+            answer_marks=answer_marks,
         )
 
     async def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:

@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 
 from app.api.anthropic_errors import NO_THREADS
-from app.api.read import anthropic_fields, fields, translate
-from app.api.read.calling import NO_PARAMETERS
+from app.api.read import anthropic_fields, calling, fields, structure, translate
 from app.api.seal import Seal
 from app.engine.grammar import Grammar
 from app.errors import InvalidRequest
@@ -198,7 +197,7 @@ def _grammar(request: wire.CountTokensRequest) -> Grammar | None:
         name, form = "output_format", request.output_format
     if form is None:
         return None
-    return Grammar("json_schema", msgspec.json.encode(form.schema).decode(), param=f"{name}.schema")
+    return structure.schema(form.schema, f"{name}.schema", closed=True)
 
 
 def _tool_use(request: wire.CountTokensRequest, entry: ModelEntry) -> ToolUse | None:
@@ -220,7 +219,7 @@ def _tool_use(request: wire.CountTokensRequest, entry: ModelEntry) -> ToolUse | 
         required=isinstance(choice, wire.AnyChoice),
         named=named,
         parallel=named is None and (choice is None or choice.disable_parallel_tool_use is not True),
-        generic=entry.tool_prompt == "generic",
+        prompt=entry.tool_prompt,
     )
 
 
@@ -233,5 +232,10 @@ def _tool(definition: wire.MessagesTool, place: str) -> Tool:
         )
     if definition.defer_loading:
         raise InvalidRequest("Tools are never deferred here; leave defer_loading out.", param=f"{place}.defer_loading")
-    schema = NO_PARAMETERS if not definition.input_schema else {"type": "object"} | definition.input_schema
-    return Tool(definition.name, schema, definition.description, definition.strict is True)
+    return calling.function(
+        definition.name,
+        definition.input_schema,
+        definition.description,
+        strict=definition.strict,
+        param=f"{place}.input_schema",
+    )

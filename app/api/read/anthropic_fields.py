@@ -35,7 +35,7 @@ COUNT_TOKENS = (
     Field(
         "tools",
         "honoured",
-        "Tools with an input_schema, for models whose template takes tools or with tool_prompt configured; "
+        "Tools with an input_schema, in the system message where the model's template knows none; "
         "Anthropic's own tools are refused.",
     ),
     Field("tools.name", "honoured", "Up to 128 letters, digits, dots, - and _."),

@@ -51,7 +51,7 @@ def tool_use(request: ChatRequest, entry: ModelEntry) -> ToolUse | None:
         required=required,
         named=named,
         parallel=request.parallel_tool_calls is not False and named is None and not legacy(request),
-        generic=entry.tool_prompt == "generic",
+        prompt=entry.tool_prompt,
     )
 
 

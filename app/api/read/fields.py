@@ -81,7 +81,7 @@ CHAT_ONLY = (
     Field("prompt_cache_key", "accepted", "No effect: requests with equal prefixes share them anyway."),
     Field("safety_identifier", "accepted", "No effect: answers do not depend on who asks."),
     Field("audio", "refused", "Audio cannot be generated; leave audio out."),
-    Field("tools", "honoured", "Functions, for models whose template takes tools or with tool_prompt configured."),
+    Field("tools", "honoured", "Functions; in the system message where the model's template knows no tools."),
     Field("tool_choice", "honoured", "none, auto, required, a function or allowed_tools; calls are forced by grammar."),
     Field("parallel_tool_calls", "honoured", "True by default; false ends the answer after one call."),
     Field("functions", "honoured", "The older form of tools, answered in the older form."),

@@ -133,7 +133,7 @@ def _use(
         required=required,
         named=named,
         parallel=request.parallel_tool_calls is not False and named is None,
-        generic=entry.tool_prompt == "generic",
+        prompt=entry.tool_prompt,
     )
 
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from app.generation.events import ToolCallArguments, ToolCallStarted
 from app.generation.tools.rules import Rules
-from app.generation.tools.source import Source, Steps
+from app.generation.tools.source import Malformed, Source, Steps
 from app.generation.tools.toolbox import Toolbox
 
 CallEvent = ToolCallStarted | ToolCallArguments
@@ -57,6 +57,26 @@ class Format(Protocol):
 
     def new_id(self) -> str:
         """An id as the family's template takes it."""
+
+
+class Framed:
+    """``format``, if there is one, in answers that stand between marks: the ``frame`` is never text."""
+
+    def __init__(self, format: Format | None, frame: tuple[str, ...]) -> None:  # noqa: A002  what it is
+        self._format = format
+        inner = Section("") if format is None else format.section
+        self.section = Section(inner.start, (*inner.strays, *frame))
+        self.new_id = long_id if format is None else format.new_id
+
+    def read(self, source: Source, calls: Calls, tools: Toolbox) -> Steps[None]:
+        """As the format does; without one there is no call."""
+        if self._format is None:
+            raise Malformed
+        yield from self._format.read(source, calls, tools)
+
+    def write(self, rules: Rules, tools: Toolbox) -> str:
+        """As the format does."""
+        return rules.part(False, tools.tools[0]) if self._format is None else self._format.write(rules, tools)
 
 
 def long_id() -> str:

@@ -2,15 +2,18 @@
 
 from app.generation.tools.format import Calls
 from app.generation.tools.json_text import json_string, json_value
-from app.generation.tools.rules import Rules
+from app.generation.tools.rules import Rules, spelt
 from app.generation.tools.source import Malformed, Source, Steps
 from app.generation.tools.toolbox import Tool, Toolbox
 
 ARGUMENTS = ("arguments", "parameters")
 
 
-def read_call(source: Source, calls: Calls, tools: Toolbox) -> Steps[None]:
-    """Read the object; the call begins once its name is known, in whatever order the members stand."""
+def read_call(source: Source, calls: Calls, tools: Toolbox, *, named: str = "name") -> Steps[None]:
+    """Read the object; the call begins once its name is known, in whatever order the members stand.
+
+    The function's name is the member ``named``.
+    """
     name: str | None = None
     call_id: str | None = None
     early: list[str] | None = None
@@ -23,7 +26,7 @@ def read_call(source: Source, calls: Calls, tools: Toolbox) -> Steps[None]:
         yield from source.space()
         yield from source.expect(":")
         yield from source.space()
-        if key == "name":
+        if key == named:
             name = yield from json_string(source)
         elif key == "id":
             call_id = yield from json_string(source)
@@ -47,14 +50,10 @@ def read_call(source: Source, calls: Calls, tools: Toolbox) -> Steps[None]:
         calls.arguments("{}" if early is None else "".join(early))
 
 
-def call_rule(rules: Rules, tool: Tool, *, key: str = "arguments") -> str:
+def call_rule(rules: Rules, tool: Tool, *, named: str = "name", key: str = "arguments") -> str:
     """The rule of one function's call."""
-    return rules.rule(f"{rules.text(_head(tool.name, key))} {rules.arguments(tool)} {rules.text('}')}")
-
-
-def _head(name: str, key: str) -> str:
-    spelt = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{{"name": "{spelt}", "{key}": '
+    head = f'{{"{named}": {spelt(tool.name)}, "{key}": '
+    return rules.rule(f"{rules.text(head)} {rules.arguments(tool)} {rules.text('}')}")
 
 
 def _begin(calls: Calls, tools: Toolbox, name: str, call_id: str | None) -> None:

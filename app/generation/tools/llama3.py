@@ -6,17 +6,19 @@ from app.generation.tools.rules import Rules
 from app.generation.tools.source import Source, Steps
 from app.generation.tools.toolbox import Toolbox
 
+TAG = "<|python_tag|>"
+
 
 class Llama3:
     """No mark begins a call: an answer that begins like one is one. ``<|python_tag|>`` may stand before it."""
 
-    section = Section("", ("<|python_tag|>",))
+    section = Section("", (TAG,))
     new_id = staticmethod(long_id)
 
     def read(self, source: Source, calls: Calls, tools: Toolbox) -> Steps[None]:
         """One call, or several separated by semicolons."""
         yield from source.space()
-        yield from source.accept("<|python_tag|>")
+        yield from source.accept(TAG)
         while True:
             yield from read_call(source, calls, tools)
             yield from source.space()
@@ -24,6 +26,7 @@ class Llama3:
                 return
 
     def write(self, rules: Rules, tools: Toolbox) -> str:
-        """Calls with semicolons between them."""
+        """Calls with semicolons between them; the mark may stand before them."""
         call = rules.one_of([call_rule(rules, tool, key="parameters") for tool in tools.tools])
-        return rules.repeated(call, rules.text("; "))
+        listed = rules.repeated(call, rules.text("; "))
+        return rules.rule(f"{rules.text(TAG)}? {listed}") if rules.has(TAG) else listed

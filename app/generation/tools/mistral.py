@@ -32,8 +32,13 @@ class Mistral:
     def write(self, rules: Rules, tools: Toolbox) -> str:
         """In the newer way if the tokenizer has its marks."""
         if rules.has(ARGS):
-            named = [rules.rule(f"{rules.text(tool.name + ARGS)} {rules.arguments(tool)}") for tool in tools.tools]
-            return rules.one_of(named)
+            call_id = f"({rules.text(CALL_ID)} /[A-Za-z0-9]{{9}}/)?" if rules.has(CALL_ID) else ""
+            return rules.one_of(
+                [
+                    rules.rule(f"{rules.text(tool.name)} {call_id} {rules.text(ARGS)} {rules.arguments(tool)}")
+                    for tool in tools.tools
+                ]
+            )
         call = rules.one_of([call_rule(rules, tool) for tool in tools.tools])
         listed = rules.repeated(call, rules.text(", "))
         return rules.rule(f"{rules.text('[')} {listed} {rules.text(']')}")

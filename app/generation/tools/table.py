@@ -1,7 +1,11 @@
 """Every call format by the engine's name for it."""
 
 from app.engine.text import TextFacts
+from app.errors import InvalidRequest
+from app.generation.job import ToolPrompt
 from app.generation.tools import tag_families as tags
+from app.generation.tools.bracketed import Apertus, CommandR7B
+from app.generation.tools.deepseek import DeepSeek
 from app.generation.tools.format import Format
 from app.generation.tools.gemma import Gemma
 from app.generation.tools.json_tools import JSONTools
@@ -19,6 +23,10 @@ GENERIC = "json_tools"
 def formats() -> dict[str, Format]:
     """All that are read piece by piece and can be forced."""
     return {
+        "apertus": Apertus(),
+        "command_r7b": CommandR7B(),
+        "deepseek_r1": DeepSeek(fenced=True),
+        "deepseek_v31": DeepSeek(fenced=False),
         "function_gemma": Gemma("<start_function_call>", "<end_function_call>", "<escape>"),
         "gemma4": Gemma("<|tool_call>", "<tool_call|>", '<|"|>'),
         "glm47": Tagged(tags.GLM),
@@ -34,9 +42,26 @@ def formats() -> dict[str, Format]:
         "muse_spark": Tagged(tags.MUSE_SPARK),
         "pythonic": Pythonic(),
         "qwen3_coder": Tagged(tags.QWEN3_CODER),
+        "seed_oss": Tagged(tags.SEED_OSS),
     }
 
 
-def format_of(text: TextFacts) -> Format | None:
-    """The family's own; None if it has none that is known."""
-    return None if text.call_format is None else formats().get(text.call_format)
+def own_format(text: TextFacts, prompt: ToolPrompt | None) -> Format | None:
+    """The family's, where its template tells of tools; None where they are told in the system message instead.
+
+    ``prompt`` is what the model's settings say: raises :class:`app.errors.InvalidRequest` for models that are to have
+    no tools but those their template knows.
+    """
+    known = None if text.call_format is None else formats().get(text.call_format)
+    if prompt == "generic":
+        return None
+    if known is not None and text.template_takes_tools:
+        return known
+    if prompt == "refuse":
+        raise InvalidRequest(
+            "This model's chat template knows no tools, or how it writes calls is not known: name another model, or "
+            'leave tool_prompt = "refuse" out of its entry in models.toml.',
+            param="tools",
+            code="tools_not_supported",
+        )
+    return None

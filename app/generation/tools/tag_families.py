@@ -23,8 +23,23 @@ GLM = Tags(
     value=("</arg_key>", "<arg_value>"),
     value_end="</arg_value>",
     call_end="</tool_call>",
+    gap="\n",
+    loose=True,
 )
-"""GLM 4.5 to 4.7, and Poolside's Laguna."""
+"""GLM 4.5 to 4.7, and Poolside's Laguna; 4.5 and 4.6 write each tag on a line of its own, the others none."""
+
+SEED_OSS = Tags(
+    section=Section("<seed:tool_call>", ("</seed:tool_call>",)),
+    call="<function=",
+    named=">",
+    key="<parameter=",
+    value=(">",),
+    value_end="</parameter>",
+    call_end="</function>",
+    end="</seed:tool_call>",
+    gap="\n",
+)
+"""Seed-OSS."""
 
 LONGCAT = Tags(
     section=Section("<longcat_tool_call>", ("</longcat_tool_call>",)),

@@ -21,8 +21,8 @@ class Tags(Struct, frozen=True, kw_only=True):
     ``call`` stands before a function's name (nothing: the section's start does) and ``named`` after it (nothing: the
     next tag does); ``key`` before a parameter's name, ``value`` after it, ``value_end`` after its value; ``call_end``
     after all parameters; ``end`` after all calls of a section (nothing: there is but one). When a call is forced,
-    ``gap`` separates tags and ``pad`` stands around values; both are white space, and any may stand there when one
-    is read.
+    ``gap`` separates tags (``loose``: may separate them) and ``pad`` stands around values; both are white space, and
+    any may stand there when one is read.
     """
 
     section: Section
@@ -35,6 +35,7 @@ class Tags(Struct, frozen=True, kw_only=True):
     end: str = ""
     gap: str = ""
     pad: str = ""
+    loose: bool = False
 
 
 class Tagged:
@@ -118,7 +119,7 @@ class Tagged:
     def _call_rule(self, rules: Rules, tool: Tool) -> str:
         tags = self._tags
         found = parameters(tool, (tags.value[0], tags.key, tags.call_end))
-        parts = [rules.text(tags.call + tool.name + tags.named + tags.gap)]
+        parts = [rules.text(tags.call + tool.name + tags.named), self._gap(rules)]
         for key, schema in found.properties.items():
             rule = self._parameter_rule(rules, tool, rules.text(key), schema)
             parts.append(rule if key in found.required else f"{rule}?")
@@ -128,8 +129,10 @@ class Tagged:
 
     def _parameter_rule(self, rules: Rules, tool: Tool, key: str, schema: AnySchema) -> str:
         tags = self._tags
+        gap = self._gap(rules)
         value = text_rule(rules, schema, tool, tags.pad + tags.value_end)
-        return rules.rule(
-            f"{rules.text(tags.key)} {key} {rules.text(tags.gap.join(tags.value) + tags.pad)} {value} "
-            f"{rules.text(tags.gap)}"
-        )
+        before = f" {gap} ".join(rules.text(tag) for tag in tags.value)
+        return rules.rule(f"{rules.text(tags.key)} {key} {before} {rules.text(tags.pad)} {value} {gap}")
+
+    def _gap(self, rules: Rules) -> str:
+        return rules.text(self._tags.gap) + ("?" if self._tags.loose else "")

@@ -187,5 +187,48 @@ TRANSCRIPTS: dict[str, Transcript] = {
         broken="<|tool_call>what<tool_call|>",
         remains="what",
     ),
+    "apertus": Transcript(
+        text='Let me see.<|tools_prefix|>[{"get_weather": {"city": "Paris", "days": 3}}, {"save_note": {"title": "Say '
+        '\\"hi\\"\\n<b>", "tags": ["a", "b c"], "place": {"lat": -1.5, "name": "Böö"}}}, {"now": {}}]<|tools_suffix|>',
+        content="Let me see.",
+        calls=(PARIS, QUOTED, CLOCK),
+        broken='<|tools_prefix|>[{"f": {}}]<|tools_suffix|>',
+        remains='[{"f": {}}]',
+    ),
+    "command_r7b": Transcript(
+        text='<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "get_weather", "parameters": {"city": "Paris", '
+        '"days": 3}},\n    {"tool_call_id": "1", "tool_name": "now", "parameters": {}}\n]<|END_ACTION|>',
+        content="",
+        calls=(PARIS, CLOCK),
+        broken='<|START_ACTION|>[{"tool_name": "f", "parameters": {}}]<|END_ACTION|>',
+        remains='[{"tool_name": "f", "parameters": {}}]',
+    ),
+    "deepseek_r1": Transcript(
+        text="So.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
+        '{"city": "Paris", "days": 3}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n'
+        "```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        content="So.",
+        calls=(PARIS, CLOCK),
+        broken="<｜tool▁calls▁begin｜>none<｜tool▁calls▁end｜>",
+        remains="none",
+    ),
+    "deepseek_v31": Transcript(
+        text='<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Paris", "days": 3}'
+        "<｜tool▁call▁end｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        content="",
+        calls=(PARIS, CLOCK),
+        broken="<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{}<｜tool▁call▁end｜>",
+        remains="f{}",
+    ),
+    "seed_oss": Transcript(
+        text="Yes.\n<seed:tool_call>\n<function=get_weather>\n<parameter=city>Paris</parameter>\n<parameter=days>3"
+        '</parameter>\n</function>\n<function=save_note>\n<parameter=title>Say "hi"\n<b></parameter>\n'
+        "<parameter=tags>['a', 'b c']</parameter>\n<parameter=place>{'lat': -1.5, 'name': 'Böö'}</parameter>\n"
+        "</function>\n</seed:tool_call>",
+        content="Yes.",
+        calls=(PARIS, QUOTED),
+        broken="<seed:tool_call>\n<function=f>\n</function>\n</seed:tool_call>",
+        remains="\n<function=f>\n</function>\n",
+    ),
 }
 TRANSCRIPTS["laguna"] = TRANSCRIPTS["glm47"]

@@ -6,7 +6,7 @@ FORMATS = (
     ("<|fim_prefix|>", "{prefix}", "<|fim_suffix|>", "{suffix}", "<|fim_middle|>"),  # Qwen-Coder, CodeGemma
     ("<fim_prefix>", "{prefix}", "<fim_suffix>", "{suffix}", "<fim_middle>"),  # StarCoder, Granite Code
     ("<fim-prefix>", "{prefix}", "<fim-suffix>", "{suffix}", "<fim-middle>"),  # SantaCoder
-    ("<｜fim▁begin｜>", "{prefix}", "<｜fim▁hole｜>", "{suffix}", "<｜fim▁end｜>"),  # DeepSeek-Coder  # noqa: RUF001
+    ("<｜fim▁begin｜>", "{prefix}", "<｜fim▁hole｜>", "{suffix}", "<｜fim▁end｜>"),  # DeepSeek-Coder
     ("▁<PRE>", "{prefix}", "▁<SUF>", "{suffix}", "▁<MID>"),  # Code Llama
     ("[SUFFIX]", "{suffix}", "[PREFIX]", "{prefix}"),  # Codestral
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import cache
 
 
@@ -17,11 +17,14 @@ def byte_level_alphabet() -> Mapping[str, int]:
     return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(others)}
 
 
-def token_bytes_table(pieces: Sequence[str | None], *, added: Mapping[str, int], byte_level: bool) -> list[bytes]:
+def token_bytes_table(
+    pieces: Sequence[str | None], *, added: Mapping[str, int], special: Container[int], byte_level: bool
+) -> list[bytes]:
     """One entry per token id.
 
     Byte-level pieces are spelled in the alphabet above; SentencePiece's use U+2581 for a space and ``<0xNN>`` for a
-    single byte. Added tokens are plain text in both.
+    single byte. Added tokens are plain text in both, but for those of SentencePiece that are not ``special``: their
+    spaces are spelt as the others' are.
     """
     alphabet = byte_level_alphabet()
 
@@ -29,7 +32,8 @@ def token_bytes_table(pieces: Sequence[str | None], *, added: Mapping[str, int],
         if not piece:
             return b""
         if piece in added:
-            return piece.encode()
+            plain = byte_level or added[piece] in special
+            return (piece if plain else piece.replace("\u2581", " ")).encode()
         if byte_level:
             return b"".join(bytes([alphabet[c]]) if c in alphabet else c.encode() for c in piece)
         if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):

@@ -13,7 +13,8 @@ from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_tokenizer
 
-from app.engine.mlx.text.call_format import call_format
+from app.engine.mlx.text.call_format import answer_marks, call_format, thoughts
+from app.engine.mlx.text.call_turns import CallTurns, call_turns_of, called
 from app.engine.mlx.text.detokenizer import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.text.fim import fill_in_middle
 from app.engine.mlx.text.template import confine_templates
@@ -25,6 +26,12 @@ from app.errors import InvalidRequest
 PROBE = "probe_for_tools"
 PIECE = 1 << 14
 """Characters that are tokenised at once where tokens are only counted."""
+PARAMETERS = {"type": "object", "properties": {"it": {"type": "string", "description": "What."}}, "required": ["it"]}
+TOOL = {"type": "function", "function": {"name": PROBE, "description": PROBE, "parameters": PARAMETERS}}
+"""A function like any other: templates read what its schema says."""
+TOOL_VARIABLES = ("xml_tools",)
+"""Names by which templates read tools that do not read ``tools`` (SmolLM3)."""
+QUESTION = ({"role": "user", "content": "?"},)
 
 
 class MLXTokenizer:
@@ -41,11 +48,11 @@ class MLXTokenizer:
         self._special: frozenset[int] = frozenset(
             token for token, added in self._hf.added_tokens_decoder.items() if added.special
         ) | frozenset(self._hf.all_special_ids)
-        self.call_format = call_format(wrapper)
-        self.thinking: Marks | None = None
-        if wrapper.has_thinking:
-            start, end = wrapper.think_start, wrapper.think_end
-            self.thinking = Marks(start, end, self._mark(start), self._mark(end))
+        vocabulary = self._hf.get_vocab()
+        self.call_format = call_format(wrapper, vocabulary)
+        found = thoughts(wrapper, vocabulary)
+        self.thinking = None if found is None else Marks(*found, *(self._mark(mark) for mark in found))
+        self.answer_marks = answer_marks(wrapper, vocabulary)
 
     @classmethod
     def load(cls, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
@@ -69,6 +76,7 @@ class MLXTokenizer:
             template_takes_tools=self.template_takes_tools,
             thinking=self.thinking,
             call_format=self.call_format,
+            answer_marks=self.answer_marks,
             added={text: token for text, token in self._hf.get_added_vocab().items() if token < size},
         )
 
@@ -103,7 +111,12 @@ class MLXTokenizer:
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         """Messages, folded to what it takes, through the chat template, which runs in Jinja's sandbox."""
-        return self._render(folded(messages, self._turns), tools, variables or {}, continue_final=continue_final)
+        told = variables or {}
+        if tools and self._tool_variable is not None:
+            tools, told = None, {self._tool_variable: tools, **told}
+        calls = any(message["role"] == "tool" or message.get("tool_calls") for message in messages)
+        turns = called(messages, self._call_turns) if calls else messages
+        return self._render(folded(turns, self._turns), tools, told, continue_final=continue_final)
 
     def _render(
         self,
@@ -113,15 +126,14 @@ class MLXTokenizer:
         *,
         continue_final: bool = False,
     ) -> str:
+        options: dict[str, Any] = {
+            "tools": tools,
+            "add_generation_prompt": not continue_final,
+            "continue_final_message": continue_final,
+            **variables,
+        }
         try:
-            text: str = self._wrapper.apply_chat_template(
-                messages,
-                tokenize=False,
-                tools=tools,
-                add_generation_prompt=not continue_final,
-                continue_final_message=continue_final,
-                **variables,
-            )
+            text: str = self._template_owner.apply_chat_template(messages, tokenize=False, **options)
         except (TemplateError, ValueError, TypeError, KeyError, AttributeError, IndexError) as refusal:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {refusal}. Change the conversation or use "
@@ -176,20 +188,45 @@ class MLXTokenizer:
     @cached_property
     def template_takes_tools(self) -> bool:
         """Whether the chat template shows tools to the model, tried with one."""
+        return self._shows(TOOL, {}) or self._tool_variable is not None
+
+    @cached_property
+    def _tool_variable(self) -> str | None:
+        """The variable that the template reads tools from, where it is one of its own."""
+        if self._shows(TOOL, {}):
+            return None
+        return next((name for name in TOOL_VARIABLES if self._shows(None, {name: [TOOL]})), None)
+
+    def _shows(self, tool: dict[str, Any] | None, variables: dict[str, Any]) -> bool:
+        """Whether the template tells of the function that is probed with."""
         if not self.has_chat_template:
             return False
-        tool = {"type": "function", "function": {"name": PROBE, "description": PROBE, "parameters": {}}}
         try:
-            return PROBE in self.render_chat([{"role": "user", "content": "?"}], tools=[tool])
+            return PROBE in self._render(list(QUESTION), None if tool is None else [tool], variables)
         except InvalidRequest:
             return False
 
+    @property
+    def _template_owner(self) -> Any:
+        """What renders: the tokenizer itself, which is told of thinking only what a client says of it.
+
+        mlx-lm's wrapper always says something, which only its own templates, written in Python, need.
+        """
+        own = self._wrapper._chat_template is not None  # noqa: SLF001  mlx-lm says it nowhere else
+        own = own or self._wrapper._thinking_kwarg != "enable_thinking"  # noqa: SLF001
+        return self._wrapper if own else self._hf
+
     @cached_property
     def _turns(self) -> Turns:
-        return turns_of(lambda messages: self._render(messages, None, {}))
+        return turns_of(lambda messages: self._render(called(messages, self._call_turns), None, {}))
+
+    @cached_property
+    def _call_turns(self) -> CallTurns:
+        return call_turns_of(lambda messages: self._render(messages, None, {}))
 
     @cached_property
     def _bytes(self) -> list[bytes]:
         decoder = json.dumps(json.loads(self._hf.backend_tokenizer.to_str()).get("decoder")) if self._hf.is_fast else ""
         pieces = self._hf.convert_ids_to_tokens(list(range(self.vocab_size)))
-        return token_bytes_table(pieces, added=self._hf.get_added_vocab(), byte_level="ByteLevel" in decoder)
+        added, level = self._hf.get_added_vocab(), "ByteLevel" in decoder
+        return token_bytes_table(pieces, added=added, special=self._special, byte_level=level)

@@ -17,7 +17,7 @@ from app.errors import InvalidRequest
 Message = dict[str, Any]
 """A message as chat templates read it."""
 
-CALL = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": {}}}
+CALL = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": {"it": "x"}}}
 GAP = "\n\n"
 """Between two texts that become one turn."""
 
