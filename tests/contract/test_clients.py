@@ -64,9 +64,12 @@ def test_langchain(mlx, caller):
     check_guest(told["function_calling"])
     assert told["answer"] == "The answer is: 12 degrees in Paris"
     assert json.loads("".join(told["streamed"])) == {"city": "Paris"}
+    assert set(told["responses"].values()) == {"The answer is: 12 degrees in Paris"}
 
 
 def test_the_agents_sdk_runs_a_two_step_loop(caller):
     told = run("with_agents.py", caller, "org/tiny")
-    assert told["whole"] == told["streamed"] == "The answer is: 12 degrees in Paris"
-    assert told["called"] == ["Paris", "Paris"]
+    for kind in ("chat", "responses"):
+        assert told[kind]["whole"] == told[kind]["streamed"] == "The answer is: 12 degrees in Paris"
+        assert told[kind]["called"] == ["Paris", "Paris"]
+    assert told["responses"]["after"] == "The answer is: 12 degrees in Paris"
