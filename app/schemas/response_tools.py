@@ -49,7 +49,7 @@ class NamespaceTool(Struct, tag="namespace", tag_field="type"):
 Tool = FunctionTool | CustomTool | NamespaceTool
 
 
-class AllowedTool(Struct):
+class AllowedTool(Struct, omit_defaults=True):
     """One of the tools, by its name."""
 
     type: str
@@ -57,7 +57,7 @@ class AllowedTool(Struct):
     namespace: str | None = None
 
 
-class ToolChoice(Struct):
+class ToolChoice(Struct, omit_defaults=True):
     """A tool by its name, or (``allowed_tools``) some of them."""
 
     type: str

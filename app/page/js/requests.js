@@ -5,13 +5,20 @@ import { html } from "./html.js";
 const WORDS = {
   waiting: "waiting", running: "running", answered: "answered", refused: "refused", failed: "failed", left: "client left",
 };
-const NAMES = { "/v1/chat/completions": "chat", "/v1/completions": "completion" };
+const NAMES = {
+  "/v1/chat/completions": "chat",
+  "/v1/completions": "completion",
+  "/v1/messages": "messages",
+  "/v1/messages/count_tokens": "messages, counted",
+  "/v1/responses": "responses",
+  "/v1/responses/input_tokens": "responses, counted",
+};
 
 export function Requests({ requests }) {
   return html`<section class="card" aria-labelledby="requests-title">
     <h2 id="requests-title">Recent requests</h2>
     ${requests.length === 0
-      ? html`<p class="muted">None yet. What is asked and answered is not kept, only how it went.</p>`
+      ? html`<p class="muted">None yet. What is asked and answered is not listed, only how it went.</p>`
       : html`<div class="scroll"><table class="requests">
           <thead><tr><th>Time</th><th>Model</th><th>Outcome</th><th class="number" title="Of the prompt + of the answer">Tokens</th>
             <th class="number" title="Until the first token">First</th>
