@@ -33,7 +33,8 @@ SHARED = {
     "repetition_penalty": 2, "logit_bias": {"1": 1}, "seed": 3, "n": 2, "stop": "x", "stop_token_ids": [5],
     "ignore_eos": True, "min_tokens": 2, "max_tokens": 5, "response_format": {"type": "json_object"},
     "structured_outputs": {"regex": "a"}, "guided_json": {"type": "object"}, "guided_regex": "a",
-    "guided_choice": ["a"], "guided_grammar": 'start: "a"',
+    "guided_choice": ["a"], "guided_grammar": 'start: "a"', "json_schema": {"type": "object"}, "regex": "a",
+    "grammar": 'root ::= "a"', "ebnf": 'root ::= "a"', "format": "json", "repeat_penalty": 2, "n_predict": 5,
 }  # fmt: skip
 REQUESTS: dict[str, dict[str, Any]] = {
     "completion": SHARED | {"prompt": "other", "best_of": 2, "echo": True, "logprobs": 0, "suffix": "x"},
@@ -51,11 +52,13 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "function_call": {"name": "f"},
         "enable_thinking": False,
         "thinking_budget": 9,
+        "thinking_token_budget": 9,
+        "think": False,
         "continue_final_message": True,
         "chat_template_kwargs": {"a": 1},
     },
 }
-RESPONSE = (SHARED.keys() - {"n", "max_tokens", "response_format"}) | {
+RESPONSE = (SHARED.keys() - {"n", "max_tokens", "n_predict", "response_format"}) | {
     "input", "instructions", "max_output_tokens", "text", "reasoning", "include", "top_logprobs", "tools",
     "tool_choice", "parallel_tool_calls", "truncation", "enable_thinking", "thinking_budget", "chat_template_kwargs",
 }  # fmt: skip

@@ -142,7 +142,7 @@ def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[
         return Response(_parameter(error.extra[0]), status_code=400)
     if error.status_code >= 500:
         return Response(body_of(error, request_id(request.scope)), status_code=error.status_code)
-    return Response(_body(error.status_code, error.detail), status_code=error.status_code)
+    return Response(_body(error.status_code, error.detail), status_code=error.status_code, headers=error.headers)
 
 
 def _parameter(problem: Any) -> ErrorBody:

@@ -48,6 +48,7 @@ class ChatRequest(ConditionalFields, kw_only=True):
         | None
     ) = None
     max_tokens: Annotated[MaxTokens, Meta(description="The older name of max_completion_tokens.")] | None = None
+    n_predict: Annotated[MaxTokens, Meta(description="max_tokens by another name.")] | None = None
     logprobs: Annotated[bool, Meta(description="Send each token's log probability.")] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20, description="Alternatives per token; needs logprobs.")] | None = None
     reasoning_effort: (
@@ -57,6 +58,8 @@ class ChatRequest(ConditionalFields, kw_only=True):
     thinking_budget: (
         Annotated[int, Meta(ge=0, description="Tokens of thought, after which the thought is closed.")] | None
     ) = None
+    thinking_token_budget: Annotated[int, Meta(ge=0, description="thinking_budget by another name.")] | None = None
+    think: Annotated[bool | Effort, Meta(description="enable_thinking, or reasoning_effort as a word.")] | None = None
     tools: (
         Annotated[list[ToolDefinition], Meta(max_length=128, description="Functions that the model may call.")] | None
     ) = None

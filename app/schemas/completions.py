@@ -19,6 +19,7 @@ class CompletionRequest(GenerationFields, kw_only=True):
 
     prompt: PromptInput | None = None
     max_tokens: Annotated[MaxTokens, Meta(description="Tokens to generate at most; 16 by default.")] | None = None
+    n_predict: Annotated[MaxTokens, Meta(description="max_tokens by another name.")] | None = None
     suffix: Annotated[str, Meta(description="Text after the gap that is to be filled.")] | None = None
     echo: Annotated[bool, Meta(description="Repeat the prompt before the completion.")] | None = None
     logprobs: (

@@ -30,6 +30,9 @@ class SamplingFields(ModelField, kw_only=True):
         Annotated[float, Meta(ge=0.01, le=10, description="Divides (or multiplies, below 0) logits already seen.")]
         | None
     ) = None
+    repeat_penalty: Annotated[float, Meta(ge=0.01, le=10, description="repetition_penalty by another name.")] | None = (
+        None
+    )
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 

@@ -178,7 +178,7 @@ TELLING = {
     "min_p": 0.5,
     "frequency_penalty": 1,
     "presence_penalty": 1,
-    "repetition_penalty": 2,
+    "repetition_penalty": 2, "repeat_penalty": 2,
     "logit_bias": {"1": 1},
     "seed": 3,
 }  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from app.api.document import document
-from app.api.read import anthropic_fields, fields
+from app.api.read import anthropic_fields, fields, peers
 from app.main import create_app
 from app.settings import Settings
 
@@ -15,6 +15,7 @@ TABLES = {
     "chat": fields.CHAT,
     "responses": fields.RESPONSE,
     "messages": anthropic_fields.MESSAGES,
+    "peers": peers.PEERS,
 }
 
 
@@ -29,7 +30,13 @@ def table(rows: tuple[fields.Field, ...]) -> str:
     lines = ["| Field | | What it does |", "|---|---|---|"]
     for field in rows:
         harmless = " or ".join(f"`{msgspec.json.encode(value).decode()}`" for value in field.harmless)
-        lines.append(f"| `{field.name}` | {field.verdict}{f', but {harmless}' if harmless else ''} | {field.note} |")
+        verdict = f"{field.verdict}, but {harmless}" if harmless else field.verdict
+        note = field.note
+        if isinstance(field, peers.PeerField):
+            verdict += " or without a penalty" if harmless and field.penalty else ""
+            verdict += ", but without a penalty" if field.penalty and not harmless else ""
+            note = f"{note} ({field.of})"
+        lines.append(f"| `{field.name}` | {verdict} | {note} |")
     return "\n".join(lines)
 
 

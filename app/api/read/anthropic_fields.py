@@ -79,7 +79,7 @@ COUNT_TOKENS = (
         for field in SHARED
         if field.name in {"temperature", "top_p", "frequency_penalty", "presence_penalty", "logit_bias", "seed"}
     ),
-    *(field for field in EXTENSIONS if field.name in {"top_k", "min_p", "repetition_penalty"}),
+    *(field for field in EXTENSIONS if field.name in {"top_k", "min_p", "repetition_penalty", "repeat_penalty"}),
 )
 
 MESSAGES = (

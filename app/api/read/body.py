@@ -5,16 +5,22 @@ conversion untouched, so :class:`StrictRequest` decodes it to that struct itself
 """
 
 import re
+from asyncio import to_thread
 from itertools import accumulate
+from math import inf
 from typing import Any
 
 import msgspec
+import structlog
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
 from app.api.observe.journal import note_of
 from app.api.protect.access import caller_of
+from app.api.read import peers
+from app.api.read.coding import decoded
 from app.errors import InvalidRequest
+from app.schemas.common import GenerationFields
 
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000
@@ -36,20 +42,44 @@ class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON body is decoded to the handler's ``data`` type, without coercion."""
 
     async def body(self) -> bytes:
-        """Raises :class:`ClientGone` if the connection ends before the body does."""
+        """As it was before it was compressed. Raises :class:`ClientGone` if the connection ends before it does."""
         try:
-            return await super().body()
+            body = await super().body()
         except InternalServerException as error:
             raise ClientGone from error
+        coding = ", ".join(self.headers.getall("content-encoding", []))
+        if not coding:
+            return body
+        return await to_thread(decoded, body, coding, self.route_handler.resolve_request_max_body_size() or inf)
 
     async def json(self) -> Any:
         """The decoded body. Raises :class:`InvalidRequest` that names the field at fault."""
         field = self.route_handler.parsed_data_field
-        data = decode(await self.body(), Any if field is None else field.annotation)
+        body = await self.body()
+        data = decode(body, Any if field is None else field.annotation)
         note_of(self.scope).asked(data)
         if caller := caller_of(self.scope):
             caller.check(data)
+        if isinstance(data, msgspec.Struct):
+            look_at(unknown(body, data), data)
         return data
+
+
+def unknown(body: bytes, data: msgspec.Struct) -> dict[str, msgspec.Raw]:
+    """The fields of a body that its struct does not know."""
+    known = {field.encode_name for field in msgspec.structs.fields(data)}
+    sent: dict[str, msgspec.Raw] = _decoded(body, dict[str, msgspec.Raw])
+    return {name: value for name, value in sent.items() if name not in known}
+
+
+def look_at(strangers: dict[str, msgspec.Raw], data: msgspec.Struct) -> None:
+    """Fields that nobody knows are ignored; raises :class:`InvalidRequest` for another server's that ask for much."""
+    if not strangers:
+        return
+    if isinstance(data, GenerationFields):
+        peers.refuse(data, {name: _decoded(raw, Any) for name, raw in strangers.items() if name in peers.BY_NAME})
+    names = sorted(name[:64] for name in strangers)[:32]
+    structlog.get_logger("switchyard").debug("fields ignored", fields=names)
 
 
 def decode(body: bytes, type_: Any) -> Any:
@@ -60,6 +90,10 @@ def decode(body: bytes, type_: Any) -> Any:
         raise InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
     if body.count(b",") > MAX_VALUES and STRINGS.sub(b"", body).count(b",") > MAX_VALUES:
         raise InvalidRequest(f"The lists of the body have more than {MAX_VALUES} elements.")
+    return _decoded(body, type_)
+
+
+def _decoded(body: bytes | msgspec.Raw, type_: Any) -> Any:
     try:
         return msgspec.json.decode(body, type=type_, strict=True)
     except msgspec.ValidationError as error:
@@ -67,7 +101,7 @@ def decode(body: bytes, type_: Any) -> Any:
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not valid UTF-8.") from None
     except msgspec.DecodeError as error:
-        if LONE_SURROGATE.search(body):
+        if LONE_SURROGATE.search(bytes(body)):
             raise InvalidRequest("The body is not valid JSON text: it escapes an unpaired surrogate.") from None
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
 

@@ -11,7 +11,6 @@ from msgspec import Struct
 from app.errors import InvalidRequest
 
 Verdict = Literal["honoured", "accepted", "refused"]
-Json = bool | int | str | list[str] | dict[str, str]
 
 
 class Field(Struct, frozen=True):
@@ -20,7 +19,7 @@ class Field(Struct, frozen=True):
     name: str
     verdict: Verdict
     note: str
-    harmless: tuple[Json, ...] = ()
+    harmless: tuple[object, ...] = ()
 
 
 SHARED = (
@@ -32,7 +31,11 @@ SHARED = (
     Field("seed", "honoured", "The same seed gives the same text, whatever runs beside it."),
     Field("stop", "honoured", "A string or up to 64, empty ones ignored; never part of the text."),
     Field("stream", "honoured", "Server-sent events, a chunk per step."),
-    Field("stream_options", "honoured", "include_usage, with stream only; include_obfuscation may be false only."),
+    Field(
+        "stream_options",
+        "honoured",
+        "include_usage, with stream only; include_obfuscation and continuous_usage_stats may be false only.",
+    ),
     Field("temperature", "honoured", "0 to 2; 0 is greedy."),
     Field("top_p", "honoured", "0 to 1."),
     Field("user", "accepted", "No effect: answers do not depend on who asks."),
@@ -42,6 +45,7 @@ EXTENSIONS = (
     Field("top_k", "honoured", "Draw from the k likeliest tokens; 0 or -1 is off."),
     Field("min_p", "honoured", "Drop tokens below this share of the likeliest one's probability."),
     Field("repetition_penalty", "honoured", "0.01 to 10: divides the logits of tokens already seen, prompt included."),
+    Field("repeat_penalty", "honoured", "repetition_penalty by llama.cpp's and Ollama's name."),
     Field("stop_token_ids", "honoured", "Token ids that end a choice."),
     Field("ignore_eos", "honoured", "Go on although the model would end its answer."),
     Field("min_tokens", "honoured", "No end before that many tokens."),
@@ -60,6 +64,8 @@ COMPLETION_ONLY = (
     ),
     Field("suffix", "honoured", "Fill in the middle, for models that have tokens for it."),
 )
+
+LIMITS = (Field("n_predict", "honoured", "max_tokens by llama.cpp's name."),)
 
 COMPLETION_EXTENSIONS = (
     Field("response_format", "honoured", "As in chat completions: text, json_object or json_schema."),
@@ -110,6 +116,11 @@ STRUCTURE = (
     Field("guided_regex", "honoured", "The older name of structured_outputs.regex."),
     Field("guided_choice", "honoured", "The older name of structured_outputs.choice."),
     Field("guided_grammar", "honoured", "The older name of structured_outputs.grammar."),
+    Field("json_schema", "honoured", "structured_outputs.json by llama.cpp's and SGLang's name."),
+    Field("grammar", "honoured", "structured_outputs.grammar by llama.cpp's name: GBNF, or Lark."),
+    Field("ebnf", "honoured", "The same by SGLang's name."),
+    Field("regex", "honoured", "structured_outputs.regex by SGLang's name."),
+    Field("format", "honoured", "Ollama's: json, or a schema."),
 )
 
 THINKING = ("enable_thinking", "thinking_budget", "chat_template_kwargs")
@@ -117,6 +128,8 @@ THINKING = ("enable_thinking", "thinking_budget", "chat_template_kwargs")
 CHAT_EXTENSIONS = (
     Field("enable_thinking", "honoured", "Handed to the chat template."),
     Field("thinking_budget", "honoured", "Tokens of thought, after which the thought is closed."),
+    Field("thinking_token_budget", "honoured", "thinking_budget by vLLM's name."),
+    Field("think", "honoured", "Ollama's: enable_thinking, or reasoning_effort as a word."),
     Field("continue_final_message", "honoured", "Go on with the last message, an assistant's."),
     Field("add_generation_prompt", "honoured", "The opposite of continue_final_message; false alone is refused."),
     Field("chat_template_kwargs", "honoured", "Variables for the chat template, never the template itself."),
@@ -166,8 +179,8 @@ RESPONSE_ONLY = (
     Field("response_format", "refused", "Its name is text.format here."),
 )
 
-COMPLETION = SHARED + COMPLETION_ONLY + COMPLETION_EXTENSIONS + EXTENSIONS + STRUCTURE
-CHAT = SHARED + CHAT_ONLY + EXTENSIONS + STRUCTURE + CHAT_EXTENSIONS
+COMPLETION = SHARED + COMPLETION_ONLY + LIMITS + COMPLETION_EXTENSIONS + EXTENSIONS + STRUCTURE
+CHAT = SHARED + CHAT_ONLY + LIMITS + EXTENSIONS + STRUCTURE + CHAT_EXTENSIONS
 RESPONSE = (
     RESPONSE_ONLY
     + RESPONSE_SAMPLING
@@ -183,7 +196,11 @@ def refuse(request: Struct, table: tuple[Field, ...]) -> None:
     Fields of objects inside the request (their names are dotted) are refused by whoever reads these.
     """
     for field in table:
-        if field.verdict == "refused" and "." not in field.name:
-            value = getattr(request, field.name)
-            if value is not None and not any(type(it) is type(value) and it == value for it in field.harmless):
-                raise InvalidRequest(f"{field.name} is refused: {field.note}", param=field.name)
+        if field.verdict == "refused" and "." not in field.name and not harmless(field, getattr(request, field.name)):
+            raise InvalidRequest(f"{field.name} is refused: {field.note}", param=field.name)
+
+
+def harmless(field: Field, value: object) -> bool:
+    """Whether ``value`` asks for what is true anyway. 0 and 0.0 are the same number; true is none."""
+    kind = isinstance(value, bool)
+    return value is None or any(it == value and isinstance(it, bool) == kind for it in field.harmless)

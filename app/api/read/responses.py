@@ -139,7 +139,7 @@ def _limit(request: ResponseRequest, entry: ModelEntry) -> int:
 def _form(request: ResponseRequest) -> Grammar | None:
     asked = None if request.text is None else request.text.format
     if isinstance(asked, JSONObjectFormat):
-        return Grammar("json_object", param="text.format")
+        return structure.json_object(asked, "text.format")
     if isinstance(asked, SchemaFormat):
         return structure.schema(asked.schema, "text.format.schema", closed=asked.strict is True)
     return None

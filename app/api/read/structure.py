@@ -11,7 +11,7 @@ from app.schemas.structure import JSONObjectFormat, JSONSchema, JSONSchemaFormat
 
 def grammar(request: StructureFields, form: Grammar | None = None) -> Grammar | None:
     """The one that is asked for, ``form`` or another; None for free text. Raises :class:`InvalidRequest` for two."""
-    asked = [it for it in (form, _format(request), *_outputs(request), *_guided(request)) if it is not None]
+    asked = [it for it in (form, _format(request), *_outputs(request), *_named(request)) if it is not None]
     if len(asked) > 1:
         first, second = asked[0].param.split(".")[0], asked[1].param
         raise InvalidRequest(f"{second} and {first} exclude each other; leave one of them out.", param=second)
@@ -21,11 +21,13 @@ def grammar(request: StructureFields, form: Grammar | None = None) -> Grammar | 
 def _format(request: StructureFields) -> Grammar | None:
     asked = request.response_format
     if isinstance(asked, JSONObjectFormat):
-        return Grammar("json_object")
+        return json_object(asked, "response_format")
     if not isinstance(asked, JSONSchemaFormat):
         return None
+    if asked.schema is not None and asked.json_schema is None:
+        return schema(asked.schema, "response_format.schema")
     param = "response_format.json_schema.schema"
-    if asked.json_schema.schema is None:
+    if asked.json_schema is None or asked.json_schema.schema is None:
         raise InvalidRequest("response_format of type json_schema needs a schema.", param=param)
     return schema(asked.json_schema.schema, param, closed=asked.json_schema.strict is True)
 
@@ -41,6 +43,9 @@ def _outputs(request: StructureFields) -> list[Grammar]:
     if asked is None:
         return []
     name = "structured_outputs"
+    for refused in ("structural_tag", "whitespace_pattern", "disable_any_whitespace", "disable_additional_properties"):
+        if getattr(asked, refused) not in (None, False):
+            raise InvalidRequest(f"{name}.{refused} is refused: leave it out.", param=f"{name}.{refused}")
     found = [Grammar("json_object", param=f"{name}.json_object")] if asked.json_object else []
     found += [] if asked.json is None else [schema(asked.json, f"{name}.json")]
     found += [] if asked.regex is None else [Grammar("regex", asked.regex, param=f"{name}.regex")]
@@ -51,13 +56,25 @@ def _outputs(request: StructureFields) -> list[Grammar]:
     return found
 
 
-def _guided(request: StructureFields) -> list[Grammar]:
-    """By vLLM's older names."""
-    found = [] if request.guided_json is None else [schema(request.guided_json, "guided_json")]
-    found += [] if request.guided_regex is None else [Grammar("regex", request.guided_regex, param="guided_regex")]
+def _named(request: StructureFields) -> list[Grammar]:
+    """By the names of other servers; an empty grammar or format is none, as it is to them."""
+    schemas = {"guided_json": request.guided_json, "json_schema": request.json_schema}
+    found = [schema(asked, name) for name, asked in schemas.items() if asked is not None]
+    expressions = {"guided_regex": request.guided_regex, "regex": request.regex}
+    found += [Grammar("regex", asked, param=name) for name, asked in expressions.items() if asked is not None]
     found += [] if request.guided_choice is None else [_choice(request.guided_choice, "guided_choice")]
-    found += [] if request.guided_grammar is None else [Grammar("lark", request.guided_grammar, param="guided_grammar")]
+    grammars = {"guided_grammar": request.guided_grammar, "grammar": request.grammar, "ebnf": request.ebnf}
+    found += [Grammar("lark", asked, param=name) for name, asked in grammars.items() if asked]
+    if request.format == "json":
+        found.append(Grammar("json_object", param="format"))
+    elif request.format is not None and request.format != "":
+        found.append(schema(request.format, "format"))
     return found
+
+
+def json_object(asked: JSONObjectFormat, param: str) -> Grammar:
+    """Any JSON object, or one of its schema."""
+    return Grammar("json_object", param=param) if asked.schema is None else schema(asked.schema, f"{param}.schema")
 
 
 def schema(asked: JSONSchema | str, param: str, *, closed: bool = False) -> Grammar:

@@ -48,7 +48,7 @@ def completion(request: CompletionRequest, entry: ModelEntry, settings: Settings
         )
     _choices(best_of, settings, "n" if request.best_of is None else "best_of")
     _stream_options(request)
-    max_tokens = _first(request.max_tokens, entry.max_tokens, default=COMPLETION_TOKENS)
+    max_tokens = _first(request.max_tokens, request.n_predict, entry.max_tokens, default=COMPLETION_TOKENS)
     return CompletionJob(
         decoding=decoding(request, entry, max_tokens, n=n, best_of=best_of, logprobs=request.logprobs),
         prompts=prompts.normalise(request.prompt),
@@ -66,19 +66,21 @@ def chat(request: ChatRequest, entry: ModelEntry, settings: Settings) -> ChatJob
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs: true.", param="top_logprobs")
     alternatives = _first(request.top_logprobs, default=0) if request.logprobs else None
-    max_tokens = _first(request.max_completion_tokens, request.max_tokens, entry.max_tokens, default=UNBOUNDED)
+    limits = {name: getattr(request, name) for name in ("max_completion_tokens", "max_tokens", "n_predict")}
+    max_tokens = _first(*limits.values(), entry.max_tokens, default=UNBOUNDED)
     if max_tokens == 0:
-        param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+        param = next(name for name, value in limits.items() if value is not None)
         raise InvalidRequest(f"{param} must be at least 1, or -1 for as many as the context holds.", param=param)
+    think = request.think
+    effort = _either(request.reasoning_effort, think if isinstance(think, str) else None)
+    thinking = _either(request.enable_thinking, think if isinstance(think, bool) else None)
     return ChatJob(
         decoding=decoding(request, entry, max_tokens, n=n, best_of=n, logprobs=alternatives),
         messages=conversation.checked(request.messages),
         continue_final=conversation.continues(request),
-        variables=conversation.variables(
-            request.chat_template_kwargs, request.reasoning_effort, enable_thinking=request.enable_thinking
-        ),
+        variables=conversation.variables(request.chat_template_kwargs, effort, enable_thinking=thinking),
         tools=calling.tool_use(request, entry),
-        thinking_budget=request.thinking_budget,
+        thinking_budget=_either(request.thinking_budget, request.thinking_token_budget),
     )
 
 
@@ -128,7 +130,10 @@ def sampling(request: SamplingFields, entry: ModelEntry) -> Sampling:
         frequency_penalty=_first(request.frequency_penalty, default=unset.frequency_penalty),
         presence_penalty=_first(request.presence_penalty, default=unset.presence_penalty),
         repetition_penalty=_first(
-            request.repetition_penalty, entry.repetition_penalty, default=unset.repetition_penalty
+            request.repetition_penalty,
+            request.repeat_penalty,
+            entry.repetition_penalty,
+            default=unset.repetition_penalty,
         ),
         logit_bias=_logit_bias(_first(request.logit_bias, default={})),
         seed=request.seed,
@@ -161,11 +166,20 @@ def _stream_options(request: GenerationFields) -> None:
         return
     if not request.stream:
         raise InvalidRequest("stream_options is only allowed with stream: true.", param="stream_options")
+    if request.stream_options.continuous_usage_stats:
+        raise InvalidRequest(
+            "Token counts come in the last chunk; ask for include_usage alone.",
+            param="stream_options.continuous_usage_stats",
+        )
     if request.stream_options.include_obfuscation:
         raise InvalidRequest(
             "Chunks are not padded here; include_obfuscation may only be false.",
             param="stream_options.include_obfuscation",
         )
+
+
+def _either(value: T | None, other: T | None) -> T | None:
+    return other if value is None else value
 
 
 def _first(*values: T | None, default: T) -> T:
