@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from pathlib import Path
 from typing import Literal
 
 from msgspec import structs
@@ -10,6 +11,7 @@ from msgspec import structs
 from app.engine.base import EngineLoader, MemoryGauge, PendingLease
 from app.errors import Conflict, ModelNotFound, SwitchyardError
 from app.registry import drafts, report
+from app.registry.abilities import AbilityReader
 from app.registry.budget import NoPrefixCaches, PrefixCaches, budget_of
 from app.registry.catalog import Catalog
 from app.registry.dispatcher import Dispatcher
@@ -48,6 +50,8 @@ class ModelRegistry:
         self._caches: PrefixCaches = NoPrefixCaches() if caches is None else caches
         self.changes = shelf.changes
         self._started = int(time.time())
+        self._abilities = AbilityReader()
+        self._reading = asyncio.Lock()
         self._preloads: set[asyncio.Task[None]] = set()
         self._dispatcher = Dispatcher(
             lambda source: drafts.fetch(source, catalog, shelf),
@@ -121,16 +125,32 @@ class ModelRegistry:
         return await self._shelf.delete(source)
 
     async def list(self) -> tuple[ModelCard, ...]:
-        """Every known model, by id: embedded, local, configured, and hub models on disk that may be asked for."""
-        sources, _ = await self._known()
-        return tuple(report.card(source, self._catalog.aliases(source.id), self._started) for source in sources)
+        """Every name of a known model: embedded, local, configured, and hub models on disk that may be asked for.
+
+        By id, each with its aliases after it.
+        """
+        sources, on_disk = await self._known()
+        slots, ids = self._dispatcher.slots, {source.id for source in sources}
+        paths = report.directories(sources, on_disk, slots)
+        async with self._reading:
+            read = await asyncio.to_thread(self._abilities.all, paths)
+        return tuple(
+            card
+            for source in sources
+            for card in report.cards(
+                source,
+                tuple(alias for alias in self._catalog.aliases(source.id) if alias not in ids),
+                report.abilities_of(source, read, slots),
+                self._started,
+            )
+        )
 
     async def get(self, model: str) -> ModelCard:
         """One of :meth:`list`, by id or alias; raises :class:`app.errors.ModelNotFound`."""
-        name = self._catalog.name(model)
-        for card in await self.list():
-            if card.id == name:
-                return card
+        cards = {card.id: card for card in await self.list()}
+        for name in (model, self._catalog.name(model)):
+            if name in cards:
+                return cards[name]
         raise ModelNotFound(f"There is no model {model!r} on this machine. GET /v1/models lists those that there are.")
 
     async def status(self) -> tuple[ModelStatus, ...]:
@@ -145,7 +165,7 @@ class ModelRegistry:
             report.model_status(
                 source,
                 dispatcher.slots.get(id_),
-                on_disk=id_ in on_disk,
+                on_disk=id_ in on_disk or not isinstance(source, HubRepo),
                 queued=queued[id_],
                 aliases=self._catalog.aliases(id_),
                 downloads=downloads,
@@ -175,16 +195,16 @@ class ModelRegistry:
         """The id that a name stands for, whether there is such a model or not; None: the default one."""
         return self._catalog.name(model)
 
-    async def _known(self) -> tuple[tuple[Source, ...], set[str]]:
-        """Every known model by id, and the ids of those on disk."""
+    async def _known(self) -> tuple[tuple[Source, ...], dict[str, Path]]:
+        """Every known model by id, and the directories of the hub's that are on disk."""
         known = {source.id: source for source in await self._catalog.sources()}
-        on_disk = {id_ for id_, source in known.items() if not isinstance(source, HubRepo)}
+        on_disk: dict[str, Path] = {}
         for installed in await self._shelf.installed():
             source = report.hub_source(installed)
             if self._catalog.allows(source.repo):
                 id_ = self._catalog.written(source.id)
                 known.setdefault(id_, source)
-                on_disk.add(id_)
+                on_disk[id_] = installed.path
         return tuple(known[id_] for id_ in sorted(known)), on_disk
 
     async def _acquire(self, model: str | None, keep_alive: float | None) -> ModelLease:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from msgspec.structs import replace
 
 from app.engine.base import MemoryGauge
+from app.registry.abilities import EMBEDDED, Abilities
 from app.registry.budget import PrefixCaches
 from app.registry.dispatcher import Dispatcher
 from app.registry.hub import Installed, Progress
@@ -56,8 +58,11 @@ def being_pulled(known: Iterable[Source], downloads: Iterable[Progress]) -> dict
     }
 
 
-def card(source: Source, aliases: Iterable[str], started: int) -> ModelCard:
-    """What a listing says of a model; ``started`` stands in where no file tells an age."""
+def cards(source: Source, aliases: tuple[str, ...], abilities: Abilities, started: int) -> list[ModelCard]:
+    """What a listing says of a model and of each of its aliases; ``started`` stands in where no file tells an age."""
+    parent = source.base.id if isinstance(source, Adapted) else None
+    if source.entry.tool_prompt == "generic":
+        abilities = replace(abilities, tools=abilities.chat)
     match source:
         case LocalDirectory():
             created, owner = source.created, "local"
@@ -65,7 +70,41 @@ def card(source: Source, aliases: Iterable[str], started: int) -> ModelCard:
             created, owner = int(source.path.stat().st_mtime), "local"
         case Embedded() | HubRepo():
             created, owner = started, source.id.partition("/")[0]
-    return ModelCard(id=source.id, created=created, owned_by=owner, aliases=tuple(aliases))
+    own = ModelCard(
+        id=source.id,
+        created=created,
+        owned_by=owner,
+        root=source.id,
+        parent=parent,
+        aliases=aliases,
+        abilities=abilities,
+    )
+    return [own, *(replace(own, id=alias, aliases=()) for alias in aliases)]
+
+
+def directories(sources: Iterable[Source], installed: Mapping[str, Path], slots: Mapping[str, Slot]) -> dict[str, Path]:
+    """Where the files of models lie that are on disk; an adapter's are those of the model that it adapts."""
+    found: dict[str, Path] = {}
+    for source in sources:
+        model = source.base if isinstance(source, Adapted) else source
+        slot = slots.get(model.id)
+        if isinstance(model, LocalDirectory):
+            found[source.id] = model.path
+        elif slot is not None and slot.footprint is not None:
+            found[source.id] = slot.footprint.path
+        elif model.id in installed:
+            found[source.id] = installed[model.id]
+    return found
+
+
+def abilities_of(source: Source, read: Mapping[str, Abilities], slots: Mapping[str, Slot]) -> Abilities:
+    """What a model can do as far as its files say, or its engine where it is resident."""
+    model = source.base if isinstance(source, Adapted) else source
+    known = read.get(source.id, EMBEDDED if isinstance(model, Embedded) else Abilities())
+    slot = slots.get(source.id)
+    if slot is not None and slot.engine is not None:
+        known = replace(known, context_length=slot.engine.context_length)
+    return known
 
 
 def model_status(

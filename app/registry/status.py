@@ -5,18 +5,25 @@ from typing import Literal
 from msgspec import Struct
 
 from app.engine.work import Work
+from app.registry.abilities import Abilities
 
 State = Literal["absent", "downloading", "on_disk", "queued", "loading", "resident", "unloading"]
 Origin = Literal["embedded", "local", "hub"]
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):
-    """A model that may be asked for. ``created`` is in seconds since 1970."""
+    """A name that may be asked for. ``created`` is in seconds since 1970.
+
+    ``root`` is the id that an alias stands for, else ``id`` itself; ``parent`` the model that an adapter adapts.
+    """
 
     id: str
     created: int
     owned_by: str
+    root: str
+    parent: str | None = None
     aliases: tuple[str, ...] = ()
+    abilities: Abilities = Abilities()
 
 
 class Transfer(Struct, frozen=True):

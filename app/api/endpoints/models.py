@@ -15,7 +15,7 @@ from app.errors import InvalidRequest, ModelNotFound
 from app.registry import status
 from app.registry.registry import ModelRegistry
 from app.schemas.anthropic_answer import AnthropicModel, AnthropicModelList
-from app.schemas.models import ModelCard, ModelList
+from app.schemas.models import ModelCapabilities, ModelCard, ModelList
 
 ALL = ResponseSpec(
     ModelList,
@@ -36,7 +36,7 @@ class ModelsController(Controller):
     async def listed(self, request: Request[Any, Any, Any], registry: NamedDependency[ModelRegistry]) -> Response[Any]:
         """Every model on this machine and every configured one; any allowed hub repository may be asked for as well."""
         caller = caller_of(request.scope)
-        cards = [card for card in await registry.list() if caller is None or caller.allows(card.id)]
+        cards = [card for card in await registry.list() if caller is None or caller.allows(card.root)]
         if speaks_anthropic(request.scope):
             return Response(_page([_anthropic(card) for card in cards], request.query_params))
         return Response(ModelList(data=[_wire(card) for card in cards]))
@@ -54,7 +54,19 @@ class ModelsController(Controller):
 
 
 def _wire(card: status.ModelCard) -> ModelCard:
-    return ModelCard(id=card.id, created=card.created, owned_by=card.owned_by, aliases=card.aliases)
+    can = card.abilities
+    return ModelCard(
+        id=card.id,
+        created=card.created,
+        owned_by=card.owned_by,
+        root=card.root,
+        parent=card.parent,
+        aliases=card.aliases,
+        max_model_len=can.context_length,
+        context_length=can.context_length,
+        max_output_tokens=can.context_length,
+        capabilities=ModelCapabilities(chat=can.chat, tools=can.tools, reasoning=can.thinking),
+    )
 
 
 def _anthropic(card: status.ModelCard) -> AnthropicModel:

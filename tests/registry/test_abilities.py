@@ -1,0 +1,106 @@
+"""What a listing says of a model that is not loaded."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.registry.abilities import EMBEDDED, Abilities, AbilityReader, read
+from app.settings import ModelEntry
+from tests.registry.models import CONFIG, write_adapter, write_model
+from tests.registry.test_registry import opened
+
+QWEN = "{%- if tools %}<tools>{% endif %}{%- if enable_thinking is false %}<think>\n\n</think>{% endif %}"
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["chat_template", "template", "a"]), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"max_position_embeddings": 4096}, 4096),
+        ({"n_positions": 1024}, 1024),
+        ({"text_config": {"max_position_embeddings": 131072}}, 131072),
+        ({"max_position_embeddings": "many", "text_config": None}, None),
+        ({"max_position_embeddings": True}, None),
+        ({}, None),
+    ],
+)
+def test_the_context_is_what_config_json_says(tmp_path, config, length):
+    assert read(write_model(tmp_path / "m", config=config)).context_length == length
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("chat_template.jinja", QWEN),
+        ("chat_template.json", json.dumps({"chat_template": QWEN})),
+        ("tokenizer_config.json", json.dumps({"chat_template": QWEN})),
+        (
+            "tokenizer_config.json",
+            json.dumps(
+                {"chat_template": [{"name": "default", "template": "x"}, {"name": "tool_use", "template": QWEN}]}
+            ),
+        ),
+        ("additional_chat_templates/tool_use.jinja", QWEN),
+    ],
+)
+def test_tools_and_thoughts_are_what_a_template_shows_wherever_it_stands(tmp_path, name, contents):
+    path = write_model(tmp_path / "m")
+    assert read(path) == Abilities()
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_text(contents)
+    assert read(path) == Abilities(None, chat=True, tools=True, thinking=True)
+
+
+def test_a_plain_template_is_a_chat_without_tools_or_thoughts(tmp_path):
+    path = write_model(tmp_path / "m")
+    (path / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }} I think.{% endfor %}")
+    assert read(path) == Abilities(None, chat=True)
+
+
+@given(config=JSON, template=JSON)
+def test_whatever_stands_in_the_files_something_is_said(tmp_path_factory, config, template):
+    path = tmp_path_factory.mktemp("m")
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "tokenizer_config.json").write_text(json.dumps(template))
+    (path / "chat_template.json").write_bytes(b"\xff{")
+    assert read(path).context_length is None
+
+
+def test_files_are_read_again_only_when_the_configuration_has_changed(tmp_path):
+    path, reader = write_model(tmp_path / "m", config={"n_ctx": 7}), AbilityReader()
+    assert reader.all({"m": path})["m"].context_length == 7
+    (path / "chat_template.jinja").write_text(QWEN)
+    assert not reader.all({"m": path})["m"].chat
+    (path / "config.json").write_text('{"n_ctx": 8}')
+    assert reader.all({"m": path})["m"] == Abilities(8, chat=True, tools=True, thinking=True)
+    assert reader.all({"m": tmp_path / "nothing"})["m"] == Abilities()
+
+
+async def test_the_registry_tells_it_of_models_adapters_and_aliases(tmp_path):
+    write_model(tmp_path / "root" / "qwen", config=CONFIG | {"max_position_embeddings": 32768})
+    (tmp_path / "root" / "qwen" / "chat_template.jinja").write_text(QWEN)
+    write_adapter(tmp_path / "root" / "fine")
+    models = {"mine": ModelEntry(), "qwen:fine": ModelEntry(), "qwen": ModelEntry(aliases=("q",))}
+    async with opened(tmp_path, models=models) as (registry, _):
+        cards = {card.id: card for card in await registry.list()}
+        knows = Abilities(32768, chat=True, tools=True, thinking=True)
+        assert cards["qwen"].abilities == cards["q"].abilities == cards["qwen:fine"].abilities == knows
+        assert (cards["qwen"].parent, cards["q"].root, cards["qwen:fine"].parent) == (None, "qwen", "qwen")
+        assert cards["smollm2"].abilities == EMBEDDED
+        await registry.load("tiny-a")
+        assert (await registry.get("tiny-a")).abilities.context_length == 4096  # the engine's own
+
+
+async def test_a_generic_prompt_gives_tools_to_a_model_that_chats(tmp_path):
+    path = write_model(tmp_path / "root" / "plain")
+    (path / "chat_template.jinja").write_text("{{ messages }}")
+    async with opened(tmp_path, models={"plain": ModelEntry(tool_prompt="generic")}) as (registry, _):
+        assert (await registry.get("plain")).abilities == Abilities(None, chat=True, tools=True)
