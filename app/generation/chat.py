@@ -15,7 +15,9 @@ from app.schemas.messages import (
     DeveloperMessage,
     FunctionCall,
     FunctionMessage,
+    InputTextPart,
     Message,
+    OutputTextPart,
     RefusalPart,
     SystemMessage,
     TextPart,
@@ -98,7 +100,7 @@ def _text(content: Content | None) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     return "".join(
-        part.text if isinstance(part, TextPart) else part.refusal
+        part.refusal if isinstance(part, RefusalPart) else part.text
         for part in content
-        if isinstance(part, TextPart | RefusalPart)
+        if isinstance(part, TextPart | InputTextPart | OutputTextPart | RefusalPart)
     )

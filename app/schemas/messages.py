@@ -3,7 +3,7 @@
 Source of the shapes: OpenAI's chat completions reference (``ChatCompletionMessageParam``).
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -20,47 +20,58 @@ class RefusalPart(Struct, tag="refusal", tag_field="type"):
     refusal: str
 
 
-class ImageURL(Struct):
-    """Where an image is."""
+class InputTextPart(Struct, tag="input_text", tag_field="type"):
+    """A piece of text, as the Responses API calls it in conversations that come from there."""
 
-    url: str
-    detail: str | None = None
+    text: str
+
+
+class OutputTextPart(Struct, tag="output_text", tag_field="type"):
+    """A piece of an earlier answer's text, likewise."""
+
+    text: str
 
 
 class ImagePart(Struct, tag="image_url", tag_field="type"):
-    """An image; refused by text-only models."""
+    """An image. Parts that are no text are refused by text models, so that nothing else of them is looked at."""
 
-    image_url: ImageURL
+    image_url: Any = None
 
 
-class InputAudio(Struct):
-    """Audio bytes in base64."""
+class InputImagePart(Struct, tag="input_image", tag_field="type"):
+    """An image, as the Responses API calls it."""
 
-    data: str
-    format: str
+
+class ImageBlock(Struct, tag="image", tag_field="type"):
+    """An image, as Anthropic and templates call it."""
 
 
 class AudioPart(Struct, tag="input_audio", tag_field="type"):
-    """Audio; refused by text-only models."""
+    """Audio."""
 
-    input_audio: InputAudio
+    input_audio: Any = None
 
 
-class FileReference(Struct):
-    """A file by id or by its bytes."""
+class AudioURLPart(Struct, tag="audio_url", tag_field="type"):
+    """Audio by its place, as vLLM calls it."""
 
-    file_id: str | None = None
-    filename: str | None = None
-    file_data: str | None = None
+
+class VideoPart(Struct, tag="video_url", tag_field="type"):
+    """A film by its place, as vLLM calls it."""
 
 
 class FilePart(Struct, tag="file", tag_field="type"):
-    """A file; refused by text-only models."""
+    """A file by id or by its bytes."""
 
-    file: FileReference
+    file: Any = None
 
 
-Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart
+class InputFilePart(Struct, tag="input_file", tag_field="type"):
+    """A file, as the Responses API calls it."""
+
+
+ForeignPart = ImagePart | InputImagePart | ImageBlock | AudioPart | AudioURLPart | VideoPart | FilePart | InputFilePart
+Part = TextPart | RefusalPart | InputTextPart | OutputTextPart | ForeignPart
 Content = str | list[Part]
 
 

@@ -20,6 +20,15 @@ AUDIO = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
 FILE = {"type": "file", "file": {"file_id": "x"}}
 
 
+CALLING = {
+    "role": "assistant",
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+RESULT = {"role": "tool", "content": "a", "tool_call_id": "1"}
+FOREIGN = (
+    "image_url", "input_image", "image", "input_audio", "audio_url", "video_url", "file", "input_file",
+)  # fmt: skip
+
 UNSET = ModelEntry()
 
 
@@ -92,6 +101,31 @@ def test_top_k_minus_one_is_off_and_stop_may_be_a_string():
     assert job.decoding.sampling.top_k == 0
     assert job.decoding.stop == ("\n",)
     assert job.decoding.sampling.logit_bias == ((5, -100), (7, 1))
+
+
+def test_results_belong_to_calls_before_them_however_far():
+    assert len(chat(messages=[CALLING, USER, RESULT, RESULT]).messages) == 4
+
+
+@given(
+    kind=st.sampled_from(FOREIGN),
+    value=st.none() | st.text(max_size=3) | st.dictionaries(st.text(max_size=2), st.text(max_size=2), max_size=2),
+    role=st.sampled_from(["system", "developer", "user", "assistant", "tool"]),
+    before=st.integers(0, 2),
+)
+def test_whatever_is_no_text_is_refused_as_what_a_text_model_cannot_read(kind, value, role, before):
+    message = {"role": role, "content": [TEXT] * before + [{"type": kind, kind: value}]}
+    messages = [CALLING, message | ({"tool_call_id": "1"} if role == "tool" else {})]
+    with pytest.raises(InvalidRequest, match="this is a text model") as refused:
+        chat(messages=messages)
+    assert refused.value.param == f"messages.1.content.{before}"
+
+
+def test_texts_of_conversations_from_the_responses_api_are_texts():
+    parts = [{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b"}, TEXT]
+    assert [part.text for part in chat(messages=[{"role": "user", "content": parts}]).messages[0].content] == list(
+        "aba"
+    )
 
 
 @given(st.lists(st.text("ab\n", max_size=3), max_size=64))
@@ -173,6 +207,9 @@ def test_completions_refuse_by_name(fields, param):
         ({"messages": [USER, {"role": "user", "content": [TEXT, AUDIO]}]}, "messages.1.content.1"),
         ({"messages": [{"role": "user", "content": [FILE]}]}, "messages.0.content.0"),
         ({"messages": [{"role": "assistant", "content": "a", "audio": {"id": "x"}}]}, "messages.0.audio"),
+        ({"messages": [USER, {"role": "tool", "content": "a", "tool_call_id": "x"}]}, "messages.1.tool_call_id"),
+        ({"messages": [RESULT, CALLING]}, "messages.0.tool_call_id"),
+        ({"messages": [CALLING, RESULT, {**RESULT, "tool_call_id": "2"}]}, "messages.2.tool_call_id"),
         ({"store": True}, "store"),
         ({"store": 0}, "store"),
         ({"service_tier": "flex"}, "service_tier"),

@@ -4,7 +4,17 @@ from typing import Any
 
 from app.errors import InvalidRequest
 from app.schemas.chat import ChatRequest
-from app.schemas.messages import AssistantMessage, AudioPart, FilePart, ImagePart, Message
+from app.schemas.messages import (
+    AssistantMessage,
+    AudioPart,
+    AudioURLPart,
+    FilePart,
+    ForeignPart,
+    InputFilePart,
+    Message,
+    ToolMessage,
+    VideoPart,
+)
 
 TEMPLATE_OWN = frozenset(
     {
@@ -15,23 +25,38 @@ TEMPLATE_OWN = frozenset(
 )  # fmt: skip
 """Names that the rendering of a template gives a meaning of its own: no client may set them as a variable."""
 
-KINDS = {ImagePart: "Images", AudioPart: "Audio", FilePart: "Files"}
+KINDS = {AudioPart: "Audio", AudioURLPart: "Audio", VideoPart: "Film", FilePart: "Files", InputFilePart: "Files"}
 
 
 def checked(messages: list[Message]) -> tuple[Message, ...]:
-    """The messages, of which none holds what a text model cannot read. Raises :class:`InvalidRequest`."""
+    """The messages: none holds what a text model cannot read, and every result belongs to a call before it.
+
+    Raises :class:`InvalidRequest` that names the part or the message.
+    """
+    called: set[str] = set()
     for at, message in enumerate(messages):
-        if isinstance(message, AssistantMessage) and message.audio is not None:
+        _readable(message, f"messages.{at}")
+        if isinstance(message, AssistantMessage):
+            called.update(call.id for call in message.tool_calls or ())
+        elif isinstance(message, ToolMessage) and message.tool_call_id not in called:
             raise InvalidRequest(
-                "Audio answers cannot be referred to; this is a text model.", param=f"messages.{at}.audio"
+                f"messages.{at} is the result of a call '{message.tool_call_id[:64]}' that no assistant's message "
+                "before it has made. Send that message too, or leave the result out.",
+                param=f"messages.{at}.tool_call_id",
             )
-        for part_at, part in enumerate(message.content if isinstance(message.content, list) else []):
-            if isinstance(part, ImagePart | AudioPart | FilePart):
-                raise InvalidRequest(
-                    f"{KINDS[type(part)]} cannot be read by this model; send text.",
-                    param=f"messages.{at}.content.{part_at}",
-                )
     return tuple(messages)
+
+
+def _readable(message: Message, param: str) -> None:
+    if isinstance(message, AssistantMessage) and message.audio is not None:
+        raise InvalidRequest("Audio answers cannot be referred to; this is a text model.", param=f"{param}.audio")
+    for at, part in enumerate(message.content if isinstance(message.content, list) else []):
+        if isinstance(part, ForeignPart):
+            kind = KINDS.get(type(part), "Images")
+            raise InvalidRequest(
+                f"{kind} cannot be read: this is a text model. Leave the part out, or say in text what it holds.",
+                param=f"{param}.content.{at}",
+            )
 
 
 def continues(request: ChatRequest) -> bool:
