@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.npm import npm_package
+
 PAGES = Path(__file__).parents[2] / "docs" / "clients"
 ADDRESS = "http://127.0.0.1:8000"
 CLIENTS = os.environ.get("SWITCHYARD_CLIENTS", ".venv-clients/bin/python")
-QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_COLOR": "1"}
+QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_COLOR": "1", "HAYSTACK_TELEMETRY_ENABLED": "False"}
 
 
 def recipe(page, language, url):
@@ -54,6 +56,8 @@ def interpreter(module):
         ("llamaindex", "llama_index.llms.openai_like"),
         ("litellm", "litellm"),
         ("instructor", "instructor"),
+        ("pydantic-ai", "pydantic_ai.models.openai"),
+        ("haystack", "haystack"),
     ],
 )
 def test_python(page, module, real):
@@ -72,6 +76,15 @@ def test_node(real, tmp_path):
         pytest.skip("needs node, and a NODE_PATH with the package openai")
     (tmp_path / "node_modules").symlink_to(home)
     (tmp_path / "recipe.mjs").write_text(recipe("openai-node", "js", real.url))
+    assert "Paris" in output("node", str(tmp_path / "recipe.mjs"))
+
+
+def test_vercel_ai_sdk(real, tmp_path):
+    packages = npm_package("ai", "6.0.326"), npm_package("@ai-sdk/openai", "3.0.141")
+    (tmp_path / "node_modules" / "@ai-sdk").mkdir(parents=True)
+    (tmp_path / "node_modules" / "ai").symlink_to(packages[0])
+    (tmp_path / "node_modules" / "@ai-sdk" / "openai").symlink_to(packages[1])
+    (tmp_path / "recipe.mjs").write_text(recipe("vercel-ai-sdk", "js", real.url))
     assert "Paris" in output("node", str(tmp_path / "recipe.mjs"))
 
 
