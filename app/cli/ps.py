@@ -34,7 +34,7 @@ def picture(event: AdminEvent) -> str:
     """The whole state as lines of text."""
     models = () if event.models is UNSET else event.models
     rows = [_row(model) for model in models if model.state not in IDLE or model.queued]
-    parts = [table(("MODEL", "STATE", "MEMORY", "KV", "IN USE", "WAITING", "UNLOADED IN"), rows)]
+    parts = [table(("MODEL", "STATE", "MEMORY", "KV", "IN USE", "WAITING", "PID", "PROCESS", "LOST", "UNLOADED IN"), rows)]
     if not rows:
         parts = ["No model is in memory."]
     if event.memory is not UNSET:
@@ -53,6 +53,9 @@ def _row(model: AdminModel) -> tuple[str, ...]:
         size(model.kv_bytes),
         str(model.leases or "-"),
         str(model.queued or "-"),
+        str(model.pid or "-"),
+        size(model.process) if model.pid else "-",
+        str(model.losses or "-"),
         span(model.expires_in),
     )
 

@@ -178,6 +178,7 @@ class EngineProcess(asyncio.Protocol):
                 elif not self.device.done():
                     self.device.set_result(device)
             case told.Ready():
+                self._watchdog.started()
                 if not self.ready.done():
                     self.ready.set_result(None)
                 self._set_about()

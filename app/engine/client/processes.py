@@ -78,7 +78,7 @@ class ProcessLoader:
         process = self._take(await asyncio.to_thread(_places, path, options))
         process.name = name
         self._residents[process] = 0
-        self._share_later()
+        self._share()
         try:
             facts = await process.ask(lambda call: told.Load(call, path, name, options), ModelFacts)
         except BaseException:

@@ -4,6 +4,8 @@ import asyncio
 import signal
 from collections.abc import Callable, Sequence
 
+START_SECONDS = 120.0
+"""A process that is starting says nothing while its libraries are imported, from a cold disk for long."""
 SECOND_LOOK = 1.0
 """A process that seems to hang is looked at again after so many seconds: perhaps the service was the slow one."""
 OOM_EVENTS = "/sys/fs/cgroup/memory.events"
@@ -14,7 +16,8 @@ class Watchdog:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float, kill: Callable[[str], None]) -> None:
         self._loop = loop
-        self._timeout = timeout
+        self._timeout = timeout and max(timeout, START_SECONDS)
+        self._ready_timeout = timeout
         self._kill = kill
         self._heard = loop.time()
         self._alarm: asyncio.TimerHandle | None = None
@@ -22,6 +25,11 @@ class Watchdog:
     def heard(self) -> None:
         """The process has said something."""
         self._heard = self._loop.time()
+
+    def started(self) -> None:
+        """It is ready: from now on every step counts."""
+        self._timeout = self._ready_timeout
+        self.attend(working=False)
 
     def attend(self, *, working: bool) -> None:
         """It has work from now on, or has none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import re
+import resource
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import psutil
 from app.engine.facts import DeviceFacts, Limits
 
 CPU_CACHE = 128 << 20
+ROOM = 8 << 30
+"""Bytes beside MLX's arrays that a process on a Linux CPU may take before the system refuses it more."""
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says a container's limit: cgroup v2, then v1."""
 
@@ -48,6 +51,9 @@ def limit(limits: Limits) -> None:
     mx.set_memory_limit(limits.memory)
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     mx.set_cache_limit(min(limits.pool, CPU_CACHE) if on_cpu else limits.pool)
+    if on_cpu and sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (limits.memory + ROOM, hard))
 
 
 def out_of_memory(failure: BaseException) -> bool:

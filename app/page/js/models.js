@@ -106,6 +106,8 @@ function Details({ model, at }) {
   const parts = [
     model.nbytes > 0 && `${bytes(model.nbytes)} weights`,
     model.kv_bytes > 0 && `${bytes(model.kv_bytes)} KV`,
+    model.pid && `process ${model.pid}: ${bytes(model.process)}`,
+    model.losses > 0 && `ended ${count(model.losses, "time")} unasked`,
     model.leases > 0 && `in use by ${count(model.leases, "request")}`,
     model.queued > 0 && `${model.queued} waiting`,
     model.idle_seconds !== null && `idle for ${clock(model.idle_seconds + elapsed)}`,
