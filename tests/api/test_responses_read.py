@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.api.read import responses as reader
 from app.api.read.response_items import Placed, said
@@ -300,3 +302,49 @@ def test_what_cannot_be_is_refused_by_name(fields, param):
     with pytest.raises(InvalidRequest) as refused:
         read(**fields)
     assert refused.value.param == param
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=3)
+    | st.sampled_from(["input_text", "x", "user", "auto"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["type", "text", "name"]), inner),
+    max_leaves=4,
+)
+KINDS = st.sampled_from(
+    ["message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "item_reference", "nothing"]
+)
+FIELDS = (
+    "role",
+    "content",
+    "summary",
+    "encrypted_content",
+    "call_id",
+    "name",
+    "arguments",
+    "output",
+    "input",
+    "namespace",
+)
+ITEMS = st.fixed_dictionaries({}, optional={"type": KINDS | VALUES, **dict.fromkeys(FIELDS, VALUES)})
+TOOL_KINDS = st.sampled_from(["function", "custom", "namespace", "web_search"])
+TOOL_FIELDS = ("name", "parameters", "strict", "description", "format", "tools")
+TOOLS = st.fixed_dictionaries({}, optional={"type": TOOL_KINDS | VALUES, **dict.fromkeys(TOOL_FIELDS, VALUES)})
+
+
+@given(st.lists(ITEMS, max_size=3), st.lists(TOOLS, max_size=2), VALUES)
+def test_whatever_items_tools_and_choices_are_made_of_is_read_or_refused_by_name(items, tools, choice):
+    for fields in ({"input": items}, {"tools": tools}, {"tools": [F, *tools], "tool_choice": choice}):
+        try:
+            request = msgspec.convert({"input": "x", **fields}, ResponseRequest)
+        except msgspec.ValidationError:
+            continue
+        sent = request.input if isinstance(request.input, list) else reader._sent(request)
+        refused = None
+        try:
+            reader.read(request, [Placed(it, f"input.{at}") for at, it in enumerate(sent)], SEAL, UNSET)
+        except InvalidRequest as failure:
+            refused = failure.param
+        assert refused is None or refused.partition(".")[0] in fields
