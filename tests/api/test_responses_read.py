@@ -272,6 +272,7 @@ def test_log_probabilities(fields, alternatives):
             "input.0.output.0",
         ),
         ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, "input.0.call_id"),
+        ({"input": [{"type": "function_call_output", "call_id": "1", "output": "x"}]}, "input.0.call_id"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"tools": [WEB]}, "tools"),
         ({"tools": [WEB], "tool_choice": "required"}, "tools"),

@@ -98,6 +98,7 @@ class _Turns:
         self.messages: list[Message] = []
         self.skipped: list[str] = []
         self._seal = seal
+        self._called: set[str] = set()
         self._thoughts: list[str] = []
         self._turn: AssistantMessage | None = None
 
@@ -118,7 +119,7 @@ class _Turns:
                 self._call(item.call_id, flat(item.name, item.namespace), arguments)
             case wire.InputOutput():
                 self._end()
-                self.messages.append(ToolMessage(_content(item.output, f"{param}.output"), item.call_id))
+                self.messages.append(self._result(item, param))
             case _:
                 assert_never(item)
 
@@ -129,11 +130,22 @@ class _Turns:
             self._turn.content = content
 
     def _call(self, call_id: str, name: str, arguments: str) -> None:
+        self._called.add(call_id)
         if self._turn is None or self._thoughts:
             self._begin()
         if self._turn is not None:
             call = ToolCall(call_id, FunctionCall(name, arguments))
             self._turn.tool_calls = [*(self._turn.tool_calls or []), call]
+
+    def _result(self, item: wire.InputOutput, param: str) -> ToolMessage:
+        content = _content(item.output, f"{param}.output")
+        if item.call_id not in self._called:
+            raise InvalidRequest(
+                f"{param} is the output of a call '{item.call_id[:64]}' that no item before it has made. Send that "
+                "item too, or previous_response_id, or leave the output out.",
+                param=f"{param}.call_id",
+            )
+        return ToolMessage(content, item.call_id)
 
     def _think(self, item: wire.InputReasoning, param: str) -> None:
         sealed = item.encrypted_content
