@@ -55,7 +55,7 @@ class Tokenizer(Protocol):
         """The prompt whose continuation stands between both, in the model's own format; None if it has none."""
 
     async def decode(self, ids: tuple[int, ...]) -> str:
-        """The text of ``ids``, without special tokens."""
+        """The text of ``ids``, special tokens spelt as they are written."""
 
     async def render_chat(
         self,

@@ -35,16 +35,27 @@ def ends(text: TextFacts, job: CompletionJob) -> frozenset[int]:
 
 
 async def echoes(tokenizer: Tokenizer, job: CompletionJob) -> tuple[str, ...]:
-    """Each prompt as text, for a job that gives it back; nothing for any other."""
+    """Each prompt as text, for a job that gives it back; nothing for any other.
+
+    Token ids are told as the text that has them: special tokens as they are written, without the one at the beginning
+    that the tokenizer puts there by itself.
+    """
     if not job.echo:
         return ()
-    return tuple([it if isinstance(it, str) else await tokenizer.decode(it) for it in job.prompts])
+    if all(isinstance(it, str) for it in job.prompts):
+        own: tuple[int, ...] = ()
+    else:
+        own = tuple(token for token in await tokenizer.encode("") if token == tokenizer.facts.bos_id)[:1]
+    return tuple([it if isinstance(it, str) else await tokenizer.decode(_without(own, it)) for it in job.prompts])
 
 
-def echo(job: CompletionJob, text: str, prefilled: Prefilled) -> Text:
+def echo(text: str, prefilled: Prefilled) -> Text:
     """The prompt, ``text``, as it is given back before the completion; its tokens are scored if that was asked for."""
-    scored = [describe(score) for score in prefilled.scores]
-    return text, _along(text, scored) if isinstance(job.prompts[prefilled.sequence], str) else tuple(scored)
+    return text, _along(text, [describe(score) for score in prefilled.scores])
+
+
+def _without(own: Prompt, ids: Prompt) -> Prompt:
+    return ids[len(own) :] if own and ids[: len(own)] == own else ids
 
 
 def _along(text: str, tokens: list[TokenLogprob]) -> tuple[TokenLogprob, ...]:
@@ -58,8 +69,10 @@ def _along(text: str, tokens: list[TokenLogprob]) -> tuple[TokenLogprob, ...]:
     aligned = []
     for token in tokens:
         placed = token
-        if not token.shown and text.startswith(token.text, at):
-            placed = replace(token, shown=True)
+        unfinished = 1 if decoder.getstate()[0] else 0  # a part of a character stands there as U+FFFD
+        if not token.shown and text.startswith(token.text, at + unfinished):
+            placed, at = replace(token, shown=True), at + unfinished
+            decoder.reset()
         elif token.shown and at == 0 and token.bytes.startswith(b" ") and not text.startswith(" "):
             placed = replace(token, text=token.text[1:], bytes=token.bytes[1:])
         if placed.shown:

@@ -148,7 +148,7 @@ async def _events(
 def _prompt_events(job: Job, echoes: tuple[str, ...], sequence: Sequence, prefilled: Prefilled) -> list[Event]:
     """What is known once a prompt is computed: its echo, and the end of choices that generate nothing."""
     events: list[Event] = []
-    echo = completion.echo(job, echoes[prefilled.sequence], prefilled) if _echoes(job) else None
+    echo = completion.echo(echoes[prefilled.sequence], prefilled) if _echoes(job) else None
     for row in range(sequence.rows):
         index = prefilled.sequence * sequence.rows + row
         if echo is not None:

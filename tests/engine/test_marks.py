@@ -72,3 +72,9 @@ def test_special_tokens_are_text_only_where_they_are_kept(tokenizer):
     assert said() == "é is x<tool_call>y"
     assert said(keep=frozenset({special})) == "é is [TOOL_CALLS]x<tool_call>y"
     assert made.added_id("no such token") is None
+
+
+def test_ids_are_decoded_with_special_tokens_as_they_are_written(tokenizer):
+    made = tokenizer(QWEN, **{"<|vision|>": True, "<note>": False})
+    text = "<|im_start|>user\nhello<note> there<|vision|><|im_end|>"
+    assert made.decode(tuple(made.encode(text, special_tokens=False))) == text

@@ -137,9 +137,17 @@ async def test_special_tokens_of_an_echo_are_shown_where_they_were_written():
     shown = [(entry.text, entry.shown) for entry in events[1].logprobs]
     assert shown == [("<s>", False), ("a", True), ("</s>", True), ("b", True)]
     as_ids = completion((BOS, 97, EOS, 98), echo=True, max_tokens=0, logprobs=0)
-    events, _ = await run(as_ids, ScriptedEngine(tokenizer=Reading()))
-    assert events[1].text == "ab"
-    assert [entry.shown for entry in events[1].logprobs] == [False, True, False, True]
+    assert (await run(as_ids, ScriptedEngine(tokenizer=Reading())))[0][1] == events[1]
+
+
+@given(st.lists(st.sampled_from([BOS, EOS, 97, 98, 195, 169, 32]), max_size=8))
+async def test_token_ids_are_echoed_as_the_text_that_has_them(ids):
+    job = completion(tuple(ids), echo=True, max_tokens=0, logprobs=0)
+    events, _ = await run(job, ScriptedEngine())
+    own = ids[1:] if ids[:1] == [BOS] else ids
+    assert events[1].text == await ByteTokenizer().decode(tuple(own))
+    shown = [entry for entry in events[1].logprobs if entry.shown]
+    assert b"".join(entry.bytes for entry in shown).decode(errors="replace") == events[1].text
 
 
 async def test_the_space_that_a_tokenizer_puts_before_a_text_is_not_in_its_echo():

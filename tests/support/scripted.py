@@ -98,7 +98,8 @@ class ByteTokenizer:
         return None
 
     async def decode(self, ids: tuple[int, ...]) -> str:
-        return bytes(it for it in ids if it < BOS).decode(errors="replace")
+        specials = {BOS: b"<s>", EOS: b"</s>"}
+        return b"".join(bytes([it]) if it < BOS else specials[it] for it in ids).decode(errors="replace")
 
     async def render_chat(
         self,

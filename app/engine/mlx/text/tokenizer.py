@@ -93,8 +93,8 @@ class MLXTokenizer:
         return count
 
     def decode(self, ids: tuple[int, ...]) -> str:
-        """The text of ``ids``, without special tokens."""
-        detokenizer = self.detokenizer()
+        """The text of ``ids``, special tokens spelt as they are written."""
+        detokenizer = self.detokenizer(keep=self._special)
         return "".join(detokenizer.push(token) for token in ids) + detokenizer.finish()
 
     def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
