@@ -34,7 +34,8 @@ def picture(event: AdminEvent) -> str:
     """The whole state as lines of text."""
     models = () if event.models is UNSET else event.models
     rows = [_row(model) for model in models if model.state not in IDLE or model.queued]
-    parts = [table(("MODEL", "STATE", "MEMORY", "KV", "IN USE", "WAITING", "PID", "PROCESS", "LOST", "UNLOADED IN"), rows)]
+    head = ("MODEL", "STATE", "MEMORY", "KV", "IN USE", "WAITING", "PID", "PROCESS", "LOST", "UNLOADED IN")
+    parts = [table(head, rows)]
     if not rows:
         parts = ["No model is in memory."]
     if event.memory is not UNSET:
