@@ -1,8 +1,10 @@
 """The chat dialect: a conversation through the model's own template."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from app.engine.text import Tokenizer
 from app.errors import InvalidRequest
@@ -21,6 +23,7 @@ from app.schemas.messages import (
     RefusalPart,
     SystemMessage,
     TextPart,
+    ToolCall,
     ToolMessage,
     UserMessage,
 )
@@ -40,7 +43,24 @@ async def rendered(tokenizer: Tokenizer, job: ChatJob) -> str:
             param="model",
             code="no_chat_template",
         )
-    messages = [_template_message(message) for message in job.messages]
+    try:
+        return await _rendered(tokenizer, job, [_template_message(message) for message in job.messages])
+    except InvalidRequest:
+        odd = [call for call in _calls(job.messages) if not isinstance(_arguments(call.function), dict)]
+        if not odd:
+            raise
+    wrapped = tuple(_wrapped(message) for message in job.messages)
+    try:
+        return await _rendered(tokenizer, job, [_template_message(message) for message in wrapped])
+    except InvalidRequest as refused:
+        raise InvalidRequest(
+            f"The arguments of the call '{odd[0].id[:64]}' of {odd[0].function.name[:64]} are no JSON object, and the "
+            f"model's chat template does not take them. Send '{{}}' in their place. ({refused.message})",
+            param=job.field,
+        ) from None
+
+
+async def _rendered(tokenizer: Tokenizer, job: ChatJob, messages: list[TemplateMessage]) -> str:
     tools: list[dict[str, Any]] | None = None
     if job.tools is not None and own_format(tokenizer.facts, job.tools.prompt) is None:
         messages = generic.told(messages, job.tools.tools)
@@ -87,12 +107,46 @@ def _assistant(message: AssistantMessage) -> TemplateMessage:
     }
 
 
+def _calls(messages: Iterable[Message]) -> list[ToolCall]:
+    """The calls of a conversation, those in the older form too."""
+    found: list[ToolCall] = []
+    for message in messages:
+        if isinstance(message, AssistantMessage):
+            found += message.tool_calls or ()
+            found += [] if message.function_call is None else [ToolCall(OLDER_ID, message.function_call)]
+    return found
+
+
 def _function(call: FunctionCall) -> dict[str, Any]:
+    return {"name": call.name, "arguments": _arguments(call)}
+
+
+def _arguments(call: FunctionCall) -> Any:
+    """What the text says if it is JSON; else the text, as weak models write it and other services keep it."""
     try:
-        arguments = msgspec.json.decode(call.arguments or "{}")
-    except msgspec.DecodeError:
-        arguments = call.arguments
-    return {"name": call.name, "arguments": arguments}
+        return msgspec.json.decode(call.arguments.strip() or "{}")
+    except (msgspec.DecodeError, RecursionError):
+        return call.arguments
+
+
+def _wrapped(message: Message) -> Message:
+    """The message with arguments that are no object put into one, for templates that go through their items."""
+    if not isinstance(message, AssistantMessage):
+        return message
+    calls = (
+        None
+        if message.tool_calls is None
+        else [replace(it, function=_object(it.function)) for it in message.tool_calls]
+    )
+    older = None if message.function_call is None else _object(message.function_call)
+    return replace(message, tool_calls=calls, function_call=older)
+
+
+def _object(call: FunctionCall) -> FunctionCall:
+    arguments = _arguments(call)
+    if isinstance(arguments, dict):
+        return call
+    return FunctionCall(call.name, msgspec.json.encode({"arguments": arguments}).decode())
 
 
 def _text(content: Content | None) -> str:

@@ -1,5 +1,6 @@
 """The strategy on a scripted engine: dialects, limits, echo, ranking, and giving back what was taken."""
 
+import json
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
@@ -255,6 +256,68 @@ async def test_a_limit_is_an_upper_bound_and_only_a_prompt_can_be_too_long(promp
     made = left if limit is None else min(limit, left)
     assert [event.reason for event in events if isinstance(event, Finished)] == ["length"]
     assert events[-1].usage.completion_tokens == made
+
+
+class Picky(ByteTokenizer):
+    """A template that goes through the items of arguments, as many do; ``refuses`` those with anything."""
+
+    refuses = False
+
+    async def render_chat(self, messages, **options):
+        for message in messages:
+            for call in message.get("tool_calls", ()):
+                arguments = call["function"]["arguments"]
+                if not isinstance(arguments, dict) or (self.refuses and arguments):
+                    raise InvalidRequest("The chat template refuses these messages.", param="messages")
+                message["content"] += "".join(f"<{name}>{value}" for name, value in arguments.items())
+        return await super().render_chat(messages, **options)
+
+
+def called(arguments, *, older=False):
+    function = FunctionCall("f", arguments)
+    calls = {"function_call": function} if older else {"tool_calls": [ToolCall("c1", function)]}
+    return chat(AssistantMessage(None, **calls), UserMessage("And?"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(arguments=st.text(max_size=30) | JSON.map(json.dumps) | st.text(alphabet="{}[]\"':,a 1", max_size=20), older=...)
+async def test_no_arguments_of_an_earlier_call_block_a_conversation(arguments: str, older: bool):
+    for tokenizer in (Picky(), ByteTokenizer()):
+        engine = ScriptedEngine(says("ok"), tokenizer=tokenizer)
+        events, _ = await run(called(arguments, older=older), engine)
+        assert texts(events) == {0: "ok"}
+
+
+async def test_arguments_that_are_no_object_reach_a_template_as_they_are_if_it_takes_them():
+    seen = []
+
+    class Seeing(ByteTokenizer):
+        async def render_chat(self, messages, **options):
+            seen.append(messages[0]["tool_calls"][0]["function"]["arguments"])
+            return await super().render_chat(messages, **options)
+
+    for written, told in [("{'a': 1}", "{'a': 1}"), ('{"a": 1}', {"a": 1}), ("[1]", [1]), ("", {}), (" ", {})]:
+        await run(called(written), ScriptedEngine(tokenizer=Seeing()))
+        assert seen.pop() == told
+    engine = ScriptedEngine(tokenizer=Picky())
+    await run(called("{'a': 1}"), engine)
+    assert b"<arguments>{'a': 1}" in bytes(token for token in engine.submitted[0].prompt if token < BOS)
+
+
+async def test_arguments_that_no_template_takes_are_refused_by_the_name_of_their_call():
+    tokenizer = Picky()
+    tokenizer.refuses = True
+    with pytest.raises(InvalidRequest, match="call 'c1' of f are no JSON object") as refused:
+        await run(called("not JSON"), ScriptedEngine(tokenizer=tokenizer))
+    assert refused.value.param == "messages"
+    with pytest.raises(InvalidRequest, match="The chat template refuses"):
+        await run(called('{"a": 1}'), ScriptedEngine(tokenizer=tokenizer))
 
 
 async def test_a_model_without_a_template_points_to_completions():
