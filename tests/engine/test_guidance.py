@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from app.engine.mlx.draw import device as draw_device
-from app.engine.mlx.draw import host as draw_host
+from app.engine.mlx.draw import step as draw_host
 from app.engine.mlx.guide import guidance
 from tests.engine.test_sampling import row
 

@@ -6,7 +6,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from app.engine.mlx.draw import compiled, proposal
+from app.engine.mlx.draw import proposal
+from app.engine.mlx.draw import proposal as compiled
 from app.engine.mlx.draw.proposal import BLOCK, proposals_for
 from app.schemas.sampling import Sampling
 from tests.engine.test_sampling import SHAPES, reference
@@ -106,6 +107,6 @@ def test_numpy_draws_where_nothing_can_be_compiled(failure, monkeypatch, caplog)
     monkeypatch.setattr(compiled.sys, "platform", "linux")
     monkeypatch.setattr(compiled, "which", lambda name: None if failure == "no compiler" else f"/usr/bin/{name}")
     monkeypatch.setattr(compiled.subprocess, "run", run)
-    with caplog.at_level(logging.INFO, "app.engine.mlx.draw.compiled"):
+    with caplog.at_level(logging.INFO, "app.engine.mlx.draw.proposal"):
         assert compiled.proposer.__wrapped__() is proposal.propose
     assert "drawn with numpy" in caplog.text

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from app.engine.base import Sequence
-from app.engine.mlx.batch.stream import MLXTokenStream
-from app.engine.mlx.draw import compiled, proposal
+from app.engine.mlx.batch.delivery import MLXTokenStream
 from app.engine.mlx.draw import device as draw_device
-from app.engine.mlx.draw import host as draw_host
+from app.engine.mlx.draw import proposal
+from app.engine.mlx.draw import proposal as compiled
+from app.engine.mlx.draw import step as draw_host
 from app.engine.mlx.draw.logits import LogitsProcessor
 from app.engine.mlx.draw.step import DeviceStep, HostStep
 from app.engine.mlx.rows import Row

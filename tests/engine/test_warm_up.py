@@ -6,8 +6,8 @@ import mlx.core as mx
 import pytest
 
 from app.engine.base import Token
+from app.engine.mlx.batch.delivery import MLXTokenStream
 from app.engine.mlx.batch.engine import MLXEngine
-from app.engine.mlx.batch.stream import MLXTokenStream
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load import loader as loading
 from app.engine.mlx.load.loader import MLXLoader

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from app.engine.base import Sequence, Token
-from app.engine.mlx.batch.stream import MLXTokenStream
+from app.engine.mlx.batch.delivery import MLXTokenStream
 from app.engine.mlx.batch.thread import MLXThread, Watcher
 from app.engine.mlx.cache.prefix import PrefixPool
-from app.engine.mlx.draw import host as draw_host
+from app.engine.mlx.draw import step as draw_host
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.prefill.prefill import Prefill
 from app.engine.mlx.rows import Row

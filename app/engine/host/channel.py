@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+from app.engine.base import Prefilled, Token
+from app.engine.facts import Failure
 from app.engine.framing import Frames, framed, to_engine
 from app.engine.messages import FromEngine, ToEngine
+from app.engine.mlx.batch.delivery import RowStream
+from app.errors import SwitchyardError
 
 
 class Channel(asyncio.Protocol):
@@ -49,3 +53,28 @@ class Channel(asyncio.Protocol):
         """Write a message; event loop only."""
         if self._transport is not None:
             self._transport.write(framed(message))
+
+
+class Outbox(Protocol):
+    """Who gathers what all streams have made."""
+
+    def put(self, number: int, items: list[Prefilled | Token], failure: Failure | None = None) -> None:
+        """More of stream ``number``; with ``failure`` the last."""
+
+
+class HostStream(RowStream):
+    """Told to the service under its ``number``."""
+
+    def __init__(self, number: int, outbox: Outbox) -> None:
+        super().__init__()
+        self._number = number
+        self._outbox = outbox
+
+    def take(self, items: list[Prefilled | Token]) -> None:
+        """With everything else that the step made."""
+        self._outbox.put(self._number, items)
+
+    def fail(self, failure: SwitchyardError) -> None:
+        """The stream has ended."""
+        self.running.clear()
+        self._outbox.put(self._number, [], Failure.of(failure))

@@ -15,9 +15,8 @@ from app.engine import messages as told
 from app.engine.base import Prefilled, Token
 from app.engine.facts import Failure, Limits
 from app.engine.framing import packed
-from app.engine.host.channel import Channel
+from app.engine.host.channel import Channel, HostStream
 from app.engine.host.imports import import_models
-from app.engine.host.stream import HostStream
 from app.engine.messages import FromEngine, Part, Question, State, Step, ToEngine
 from app.engine.mlx.batch.thread import MLXThread, Watcher
 from app.engine.mlx.memory import device
@@ -84,7 +83,7 @@ class Host(Watcher):
         self.channel.send(told.Dying(reason))
 
     def put(self, number: int, items: list[Prefilled | Token], failure: Failure | None = None) -> None:
-        """See :class:`app.engine.host.stream.Outbox`."""
+        """See :class:`app.engine.host.channel.Outbox`."""
         stream = self._streams.get(number)
         if stream is None:
             return

@@ -9,7 +9,7 @@ from app.engine.base import Sequence
 from app.errors import SwitchyardError
 
 if TYPE_CHECKING:
-    from app.engine.mlx.batch.stream import RowStream
+    from app.engine.mlx.batch.delivery import RowStream
     from app.engine.mlx.guide.guide import Guide
     from app.engine.mlx.text.spelling import RowSpelling, SequenceSpelling
 

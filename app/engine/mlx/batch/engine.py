@@ -7,7 +7,7 @@ from functools import partial
 from app.engine.base import Sequence
 from app.engine.grammar import Grammar
 from app.engine.mlx.batch.batch import ModelBatch
-from app.engine.mlx.batch.stream import MLXTokenStream, RowStream
+from app.engine.mlx.batch.delivery import MLXTokenStream, RowStream
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.guide.compiler import GrammarCompiler
 from app.engine.mlx.guide.guide import Guide

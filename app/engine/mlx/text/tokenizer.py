@@ -15,8 +15,8 @@ from mlx_lm.utils import load_tokenizer
 
 from app.engine.mlx.text.call_format import answer_marks, call_format, thoughts
 from app.engine.mlx.text.call_turns import CallTurns, call_turns_of, called
-from app.engine.mlx.text.detokenizer import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.text.fim import fill_in_middle
+from app.engine.mlx.text.spelling import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.text.template import confine_templates
 from app.engine.mlx.text.token_bytes import token_bytes_table
 from app.engine.mlx.text.turns import Turns, folded, turns_of
