@@ -15,11 +15,12 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class Reach(Struct, frozen=True):
-    """The settings, and the service. ``asked`` says that a person named it, so that nothing else will do."""
+    """The settings, the service and its key. ``asked`` says that a person named it, so that nothing else will do."""
 
     settings: Settings
     client: Client
     asked: bool
+    key: str | None = None
 
     def served(self) -> bool:
         """Whether the service shall do the work: it is there, or it was asked for by name."""
@@ -46,6 +47,7 @@ def reach(url: str | None, config: str | None) -> Reach:
         settings,
         Client(url or base_url(settings.host, settings.port, secure=settings.tls_certificate is not None), key),
         url is not None,
+        key,
     )
 
 

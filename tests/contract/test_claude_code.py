@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -150,6 +151,30 @@ def test_a_prompt_that_is_too_long_is_one_for_it_too(claude, tmp_path):
     with scripted_caller(tmp_path / "models", context_length=1000) as url:
         code, said = claude(url.removesuffix("/v1"), "Say hello.")
     assert (code, said[:18]) == (1, "Prompt is too long")
+
+
+def test_it_is_launched_without_a_file_of_its_own_being_touched(program, agent, tmp_path):
+    _, url = agent
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "claude").write_text(f'#!/bin/sh\nexec {" ".join(map(str, program))} "$@"\n')
+    (tmp_path / "bin" / "claude").chmod(0o755)
+    (tmp_path / "home" / ".claude").mkdir(parents=True)
+    settings = tmp_path / "home" / ".claude" / "settings.json"
+    settings.write_text("{}")
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "launch", "claude", "--model", "org/tiny", "-p", "Say hello."],
+        env={
+            "HOME": str(tmp_path / "home"),
+            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+            "SWITCHYARD_URL": url,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "Hello from here."), done.stderr
+    assert settings.read_text() == "{}"
 
 
 def test_the_page_about_it_sets_what_these_tests_set(program):

@@ -1,0 +1,69 @@
+"""``switchyard launch``."""
+
+import os
+import shlex
+import shutil
+from typing import NoReturn
+
+import rich_click as click
+
+from app.cli.agents import Launch, Service, agents
+from app.cli.exits import Exit, leave
+from app.cli.reach import Reach, known_models, reach, reaching
+
+PLACEHOLDER = "YOUR_KEY"
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--model", metavar="MODEL", shell_complete=known_models, help="Default: the default model.")
+@click.option("--print", "shown", is_flag=True, help="Print the command instead of running it; keys are not shown.")
+@reaching
+@click.argument("client", type=click.Choice(sorted(agents())))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def launch(
+    client: str, *, arguments: tuple[str, ...], model: str | None, shown: bool, url: str | None, config: str | None
+) -> None:
+    """Start a coding agent on a model of this service.
+
+    It is told of the service by flags and variables alone: none of your files is changed. Other arguments are handed to
+    it, and so is all that comes after --.
+    """
+    agent, found = agents()[client], reach(url, config)
+    name = found.settings.default_model if model is None else model
+    context = _context(found, name)
+    if shown:
+        key = "none" if found.key is None else PLACEHOLDER
+        click.echo(_spelt(agent.told(Service(found.client.url, key, name, context)), arguments))
+        return
+    program = shutil.which(agent.program)
+    if program is None:
+        leave(Exit.NO_CLIENT, f"{agent.program} is not installed; get it with: {agent.install}")
+    if not found.client.there():
+        leave(Exit.NO_SERVER, f"nothing answers at {found.client.url}; start the service, or name it with --url")
+    key = "none" if found.key is None else found.key
+    _become(program, agent.told(Service(found.client.url, key, name, context)), arguments)
+
+
+def _become(program: str, launch: Launch, arguments: tuple[str, ...]) -> NoReturn:
+    """Go on as the client, so that the terminal and its signals are its own."""
+    environment = {name: value for name, value in os.environ.items() if name not in launch.without}
+    os.execve(program, [*launch.command, *arguments], environment | launch.variables)  # noqa: S606  what was asked for
+
+
+def _spelt(launch: Launch, arguments: tuple[str, ...]) -> str:
+    """As a shell would run it."""
+    removed = [word for name in launch.without for word in ("-u", name)]
+    given = [f"{name}={shlex.quote(value)}" for name, value in launch.variables.items()]
+    return " \\\n  ".join([" ".join(["env", *removed]), *given, shlex.join([*launch.command, *arguments])])
+
+
+def _context(found: Reach, model: str) -> int | None:
+    """The tokens that the model holds, where its files are on this machine."""
+    from app.cli import disk  # noqa: PLC0415  it knows the hub, which takes long to import
+    from app.errors import SwitchyardError  # noqa: PLC0415
+
+    try:
+        facts = disk.facts(found.settings, model)
+    except SwitchyardError:
+        return None
+    return None if facts is None else facts.context_length
