@@ -13,6 +13,7 @@ from app.api.endpoints.messages import MessagesController
 from app.api.endpoints.models import ModelsController
 from app.api.endpoints.page import PageController
 from app.api.endpoints.responses import ResponsesController
+from app.api.endpoints.tokenize import TokenizeController
 from app.api.observe.metrics import MetricsController
 from app.api.protect.guards import own_pages_only
 from app.settings.keys import Scope
@@ -21,9 +22,11 @@ from app.settings.keys import Scope
 def routes(guard: Callable[[Scope], Guard]) -> list[ControllerRouterHandler]:
     """All endpoints; ``guard`` makes the one that asks for a key with a scope."""
     dialects = [CompletionsController, ChatController, ResponsesController, MessagesController]
-    v1 = Router("/v1", route_handlers=[*dialects, ModelsController], guards=[guard("infer")])
+    infer = guard("infer")
+    v1 = Router("/v1", route_handlers=[*dialects, TokenizeController, ModelsController], guards=[infer])
+    bare = Router("/", route_handlers=[TokenizeController], guards=[infer])
     admin = Router(
         "/admin", route_handlers=[AdminController, AdminModelsController], guards=[guard("admin"), own_pages_only]
     )
     metrics = Router("/metrics", route_handlers=[MetricsController], guards=[guard("metrics")])
-    return [v1, admin, metrics, HealthController, PageController]
+    return [v1, bare, admin, metrics, HealthController, PageController]

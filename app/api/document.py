@@ -25,6 +25,7 @@ from app.schemas.response_events import ResponseStreamEvent
 from app.schemas.response_items import InputItem, ItemReference
 from app.schemas.response_tools import Tool
 from app.schemas.responses import InputTokens, ResponseDeleted, ResponseItemList, ResponseObject, ResponseRequest
+from app.schemas.tokenize import Detokenized, DetokenizeRequest, Rendered, TemplateRequest, TokenizeRequest, Tokens
 
 ITEMS = (*get_args(InputItem), ItemReference)
 """What the input of a response is made of; its structs are told apart by hand, so they are no union."""
@@ -62,6 +63,12 @@ WIRE = (
     ResponseObject,
     ResponseRequest,
     anthropic_answer.TokenCount,
+    Detokenized,
+    DetokenizeRequest,
+    Rendered,
+    TemplateRequest,
+    TokenizeRequest,
+    Tokens,
 )
 EVENTS = "ResponseStreamEvent"
 REFERENCE = "#/components/schemas/{name}"

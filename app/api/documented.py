@@ -23,15 +23,15 @@ ANTHROPIC_FAILURES = {
 }
 
 
-def responses(answer: type[Struct]) -> dict[int, ResponseSpec]:
+def responses(answer: type[Struct], *, streamed: bool = True) -> dict[int, ResponseSpec]:
     """``answer`` with status 200, and every failure in its one shape."""
-    whole = ResponseSpec(
-        answer,
-        generate_examples=False,
-        description="The answer. With `stream: true` the same as `text/event-stream`: "
-        'one `data:` line per chunk, then `data: [DONE]`; or `data: {"error": ...}` and no `[DONE]`.',
-    )
-    return {200: whole, **failures(*FAILURES)}
+    told = "The answer."
+    if streamed:
+        told += (
+            " With `stream: true` the same as `text/event-stream`: one `data:` line per chunk, then `data: [DONE]`; "
+            'or `data: {"error": ...}` and no `[DONE]`.'
+        )
+    return {200: ResponseSpec(answer, generate_examples=False, description=told), **failures(*FAILURES)}
 
 
 def anthropic_responses(answer: type[Struct], *, streamed: bool = True) -> dict[int, ResponseSpec]:

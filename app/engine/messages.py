@@ -97,6 +97,13 @@ class Decode(Question, frozen=True, array_like=True, tag="decode"):
     ids: tuple[int, ...]
 
 
+class Spell(Question, frozen=True, array_like=True, tag="spell"):
+    """The bytes of each token; list[bytes]."""
+
+    engine: int
+    ids: tuple[int, ...]
+
+
 class RenderChat(Question, frozen=True, array_like=True, tag="render"):
     """Messages through the chat template; str. ``conversation`` is the JSON of :class:`Conversation`'s fields."""
 
@@ -150,6 +157,7 @@ Questions = (
     | Count
     | FillInMiddle
     | Decode
+    | Spell
     | RenderChat
     | Prepare
 )

@@ -57,6 +57,9 @@ class Tokenizer(Protocol):
     async def decode(self, ids: tuple[int, ...]) -> str:
         """The text of ``ids``, special tokens spelt as they are written."""
 
+    async def spell(self, ids: tuple[int, ...]) -> list[bytes]:
+        """The bytes that each of ``ids`` stands for, special ones as they are written."""
+
     async def render_chat(
         self,
         messages: list[dict[str, Any]],

@@ -101,6 +101,9 @@ class ByteTokenizer:
         specials = {BOS: b"<s>", EOS: b"</s>"}
         return b"".join(bytes([it]) if it < BOS else specials[it] for it in ids).decode(errors="replace")
 
+    async def spell(self, ids: tuple[int, ...]) -> list[bytes]:
+        return [spelling(token) for token in ids]
+
     async def render_chat(
         self,
         messages: list[dict[str, Any]],

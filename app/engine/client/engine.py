@@ -44,6 +44,10 @@ class ProcessTokenizer:
         """Ids to text."""
         return await self._process.ask(lambda call: told.Decode(call, self._engine, ids), str)
 
+    async def spell(self, ids: tuple[int, ...]) -> list[bytes]:
+        """The bytes of each token."""
+        return await self._process.ask(lambda call: told.Spell(call, self._engine, ids), list[bytes])
+
     async def render_chat(
         self,
         messages: list[dict[str, Any]],

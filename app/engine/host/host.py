@@ -191,6 +191,9 @@ def _text(models: Models, question: Question) -> object:
             return models.engine(number).tokenizer.fill_in_middle(prefix, suffix) or []
         case told.Decode(_, number, ids):
             return models.engine(number).tokenizer.decode(ids)
+        case told.Spell(_, number, ids):
+            tokenizer = models.engine(number).tokenizer
+            return [tokenizer.token_bytes(token) for token in ids]
         case told.RenderChat(_, number, conversation):
             return models.engine(number).tokenizer.render_chat(**json.loads(conversation))
     raise TypeError(question)
