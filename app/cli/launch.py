@@ -3,13 +3,17 @@
 import os
 import shlex
 import shutil
+from contextlib import suppress
 from typing import NoReturn
+from urllib.parse import quote
 
 import rich_click as click
 
 from app.cli.agents import Launch, Service, agents
+from app.cli.client import Away, Refused
 from app.cli.exits import Exit, leave
 from app.cli.reach import Reach, known_models, reach, reaching
+from app.schemas.models import ModelCard
 
 PLACEHOLDER = "YOUR_KEY"
 
@@ -58,10 +62,14 @@ def _spelt(launch: Launch, arguments: tuple[str, ...]) -> str:
 
 
 def _context(found: Reach, model: str) -> int | None:
-    """The tokens that the model holds, where its files are on this machine."""
+    """The tokens that the model holds, as the service says, or else its files on this machine."""
     from app.cli import disk  # noqa: PLC0415  it knows the hub, which takes long to import
     from app.errors import SwitchyardError  # noqa: PLC0415
 
+    with suppress(Away, Refused):
+        told = found.client.ask("GET", f"/v1/models/{quote(model, safe='/')}", ModelCard).context_length
+        if told is not None:
+            return told
     try:
         facts = disk.facts(found.settings, model)
     except SwitchyardError:

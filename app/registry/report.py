@@ -14,6 +14,7 @@ from app.registry.abilities import EMBEDDED, Abilities
 from app.registry.budget import PrefixCaches
 from app.registry.dispatcher import Dispatcher
 from app.registry.hub import Installed, Progress
+from app.registry.patterns import is_pattern
 from app.registry.slot import Phase, Slot
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 from app.registry.status import Figures, MemoryStatus, ModelCard, ModelStatus, Origin, State, Transfer
@@ -59,7 +60,7 @@ def being_pulled(known: Iterable[Source], downloads: Iterable[Progress]) -> dict
 
 
 def cards(source: Source, aliases: tuple[str, ...], abilities: Abilities, started: int) -> list[ModelCard]:
-    """What a listing says of a model and of each of its aliases; ``started`` stands in where no file tells an age."""
+    """What a listing says of a model and its aliases but patterns; ``started`` stands in where no file tells an age."""
     parent = source.base.id if isinstance(source, Adapted) else None
     if source.entry.tool_prompt == "generic":
         abilities = replace(abilities, tools=abilities.chat)
@@ -79,7 +80,7 @@ def cards(source: Source, aliases: tuple[str, ...], abilities: Abilities, starte
         aliases=aliases,
         abilities=abilities,
     )
-    return [own, *(replace(own, id=alias, aliases=()) for alias in aliases)]
+    return [own, *(replace(own, id=alias, aliases=()) for alias in aliases if not is_pattern(alias))]
 
 
 def directories(sources: Iterable[Source], installed: Mapping[str, Path], slots: Mapping[str, Slot]) -> dict[str, Path]:

@@ -173,6 +173,8 @@ class AnthropicModel(Struct, frozen=True, kw_only=True, tag="model", tag_field="
     display_name: str
     created_at: datetime
     lifecycle: Literal["active"] = "active"
+    max_input_tokens: int | None
+    max_tokens: int | None
 
 
 class AnthropicModelList(Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.api.read.anthropic import conversation_job, messages_job, shows_thinking
@@ -59,6 +59,7 @@ def test_a_call_and_its_result_are_turns_of_their_own_in_their_order():
                 {"type": "text", "text": "I "},
                 {"type": "text", "text": "look."},
                 {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "x", "n": [1, 2.5]}},
+                *({"type": "tool_use", "id": f"toolu_{number}", "name": "look", "input": {}} for number in (2, 3)),
             ],
         },
         {
@@ -74,10 +75,13 @@ def test_a_call_and_its_result_are_turns_of_their_own_in_their_order():
             ],
         },
     )  # fmt: skip
-    call = ToolCall(id="toolu_1", function=FunctionCall("look", '{"at":"x","n":[1,2.5]}'))
+    calls = [
+        ToolCall(id=f"toolu_{number}", function=FunctionCall("look", arguments))
+        for number, arguments in ((1, '{"at":"x","n":[1,2.5]}'), (2, "{}"), (3, "{}"))
+    ]
     assert told.messages == (
         UserMessage("Hi"),
-        AssistantMessage("I look.", reasoning_content="Hm.", tool_calls=[call]),
+        AssistantMessage("I look.", reasoning_content="Hm.", tool_calls=calls),
         ToolMessage("seen", "toolu_1"),
         ToolMessage("Error: no\n\nfile", "toolu_2"),
         ToolMessage("", "toolu_3"),
@@ -109,6 +113,15 @@ def test_what_changes_in_every_request_is_left_out_of_the_prompt(text):
     assert told[0] == told[1] == (SystemMessage("You are helpful."), UserMessage("Hi"))
     assert job(system=text + "\nBe kind.").messages[0] == SystemMessage("Be kind.")
     assert job(system=text).messages == (UserMessage("Hi"),)
+
+
+def test_a_result_without_its_call_is_refused_unless_tokens_are_only_counted():
+    result = {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "tool_result", "tool_use_id": "a"}]}
+    call = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "look", "input": {}}]}
+    assert refused(USER, result, call) == "messages.1.content.1.tool_use_id"
+    assert job(USER, call, result).messages[-2:] == (UserMessage("x"), ToolMessage("", "a"))
+    counted = msgspec.convert({"messages": [result]}, CountTokensRequest)
+    assert conversation_job(counted, ModelEntry(), SEAL).messages == (UserMessage("x"), ToolMessage("", "a"))
 
 
 def test_turns_of_one_role_are_one():
@@ -210,8 +223,9 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
     ],
 )
 def test_what_no_text_model_reads_is_refused_where_it_stands(block, place):
+    call = {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "look", "input": {}}]}
     turn = {"role": "user", "content": [{"type": "text", "text": "See:"}, block]}
-    assert refused(USER, turn) == f"messages.1.content.1{place}"
+    assert refused(call, turn) == f"messages.1.content.1{place}"
 
 
 texts = st.text("ab \n", max_size=6)
@@ -238,6 +252,7 @@ turns = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(turns, turns)
 def test_a_conversation_that_goes_on_begins_with_the_same_messages(before, after):
     """But for the last of them, which the same role may go on with."""
@@ -250,6 +265,7 @@ def test_a_conversation_that_goes_on_begins_with_the_same_messages(before, after
     assert told[1][: len(told[0])] == told[0]
 
 
+@settings(deadline=None)
 @given(turns)
 def test_every_text_of_a_conversation_is_told(before):
     request = msgspec.convert({"messages": [*before, USER]}, CountTokensRequest)

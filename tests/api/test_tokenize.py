@@ -60,6 +60,12 @@ async def test_a_conversation_is_rendered_before_it_is_tokens(ask):
     assert counted == {"input_tokens": told["count"]}
 
 
+async def test_tools_are_part_of_it(ask):
+    with_tools = await ask("/apply-template", {"messages": HI, "tools": [TOOL]})
+    assert "look" in with_tools["prompt"]
+    assert (await ask("/tokenize", {"messages": HI, "tools": [TOOL]}))["count"] == len(with_tools["prompt"].encode())
+
+
 async def test_an_answer_may_be_continued(ask):
     messages = [*HI, {"role": "assistant", "content": "So"}]
     told = await ask("/apply-template", {"messages": messages, "continue_final_message": True})
@@ -89,7 +95,6 @@ def test_a_piece_is_its_text_or_else_its_bytes(piece):
         ("/tokenize", {"content": "a", "parse_special": False}, "parse_special"),
         ("/tokenize", {"prompt": 3}, "prompt"),
         ("/tokenize", {"messages": HI, "chat_template": "{{ 1 }}"}, "chat_template"),
-        ("/tokenize", {"messages": HI, "tools": [TOOL]}, "tools"),
         ("/apply-template", {}, "messages"),
         ("/apply-template", {"messages": []}, "messages"),
         ("/apply-template", {"messages": HI, "chat_template_kwargs": {"tools": 1}}, "chat_template_kwargs.tools"),

@@ -72,9 +72,12 @@ def test_a_system_prompt_and_every_kind_of_turn(ask):
     assert answer.stop_reason in {"end_turn", "max_tokens"}
 
 
-def test_a_prompt_may_only_be_computed(ask):
-    answer = ask(max_tokens=0)
+def test_a_prompt_may_only_be_computed_and_is_in_the_cache_then(ask, server):
+    asked = {"role": "user", "content": "Word by word. " * 40}
+    answer = ask(asked, max_tokens=0)
     assert (answer.content, answer.stop_reason, answer.usage.output_tokens) == ([], "max_tokens", 0)
+    if server.says is None:
+        assert ask(asked).usage.cache_read_input_tokens > 0.9 * answer.usage.input_tokens
 
 
 def test_tokens_are_counted_as_the_answers_usage_counts_them(ask, server):
@@ -177,6 +180,7 @@ def test_models_are_listed_and_looked_at_as_anthropic_does(server):
         one = client.models.retrieve(server.model)
         assert (one.id, one.type, one.display_name) == (server.model, "model", server.model)
         assert one.created_at.tzinfo is not None
+        assert server.says is not None or (one.max_input_tokens or 0) > 0
         for fields in ({"limit": 0}, {"after_id": "nothing"}, {"extra_query": {"limit": "x"}}):
             with pytest.raises(anthropic.BadRequestError):
                 client.models.list(**fields)

@@ -114,11 +114,12 @@ def test_every_kind_of_block_is_read_or_refused_where_it_stands(block):
     outcomes, places = set(), set()
     for role in ("user", "assistant"):
         turn = {"role": role, "content": [told, {"type": "text", "text": "x"}]}
-        body = msgspec.json.encode({**ASK, "messages": [turn, *ASK["messages"]]})
+        call = {"role": "assistant", "content": [{**told, "type": "tool_use"}]}
+        body = msgspec.json.encode({**ASK, "messages": [call, turn, *ASK["messages"]]})
         try:
             messages_job(decode(body, MessagesRequest), ModelEntry(), Seal())
         except InvalidRequest as refused:
-            places.add((refused.param or "").startswith("messages.0.content.0"))
+            places.add((refused.param or "").startswith("messages.1.content.0"))
         else:
             outcomes.add("read")
     assert places <= {True}
@@ -151,7 +152,10 @@ TELLING = {
         ]
     },
     "messages.tool_result.is_error": {
-        "messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "is_error": True}]}]
+        "messages": [
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "is_error": True}]},
+        ]
     },
     "system": "Be brief.",
     "tools": [TOOL],

@@ -70,7 +70,10 @@ def _wire(card: status.ModelCard) -> ModelCard:
 
 
 def _anthropic(card: status.ModelCard) -> AnthropicModel:
-    return AnthropicModel(id=card.id, display_name=card.id, created_at=datetime.fromtimestamp(card.created, UTC))
+    created, context = datetime.fromtimestamp(card.created, UTC), card.abilities.context_length
+    return AnthropicModel(
+        id=card.id, display_name=card.id, created_at=created, max_input_tokens=context, max_tokens=context
+    )
 
 
 def _page(models: list[AnthropicModel], asked: Any) -> AnthropicModelList:

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from app.api.anthropic_errors import NO_THREADS
-from app.api.read import anthropic_fields, calling, fields, structure, translate
+from app.api.read import anthropic_fields, fields, structure, translate
+from app.api.read.anthropic_tools import tool_use
 from app.api.seal import Seal
 from app.engine.grammar import Grammar
 from app.errors import InvalidRequest
-from app.generation.job import ChatJob, Decoding, ToolUse
-from app.generation.tools.toolbox import Tool
+from app.generation.job import ChatJob, Decoding
 from app.schemas import anthropic as wire
 from app.schemas.messages import (
     AssistantMessage,
@@ -46,6 +46,7 @@ def messages_job(request: wire.MessagesRequest, entry: ModelEntry, seal: Seal) -
         raise InvalidRequest(
             "thread is refused: Conversations are not stored; send all of one.", param="thread", code=NO_THREADS
         )
+    _check_results(request.messages)
     job = conversation_job(request, entry, seal)
     decoding = msgspec.structs.replace(
         job.decoding,
@@ -67,7 +68,7 @@ def conversation_job(request: wire.CountTokensRequest, entry: ModelEntry, seal: 
         messages=tuple(messages),
         continue_final=_prefilled(messages, len(request.messages) - 1),
         variables=_variables(request),
-        tools=_tool_use(request, entry),
+        tools=tool_use(request, entry),
         thinking_budget=request.thinking.budget_tokens if isinstance(request.thinking, wire.ThinkingEnabled) else None,
     )
 
@@ -126,6 +127,22 @@ def _user(turn: wire.UserTurn, place: str) -> list[Message]:
         else:
             told.append(UserMessage(_readable(block, f"{place}.{at}")))
     return told
+
+
+def _check_results(turns: list[wire.Turn]) -> None:
+    """Every result belongs to a call before it. Where tokens are only counted, parts of conversations are sent."""
+    called: set[str] = set()
+    for turn_at, turn in enumerate(turns):
+        for at, block in enumerate([] if isinstance(turn.content, str) else turn.content):
+            if isinstance(block, wire.ToolUseBlock):
+                called.add(block.id)
+            elif isinstance(block, wire.ToolResultBlock) and block.tool_use_id not in called:
+                place = f"messages.{turn_at}.content.{at}"
+                raise InvalidRequest(
+                    f"{place} is the result of a call '{block.tool_use_id[:64]}' that no turn before it has made. Send "
+                    "that turn too, or leave the result out.",
+                    param=f"{place}.tool_use_id",
+                )
 
 
 def _result(block: wire.ToolResultBlock, place: str) -> str:
@@ -198,44 +215,3 @@ def _grammar(request: wire.CountTokensRequest) -> Grammar | None:
     if form is None:
         return None
     return structure.schema(form.schema, f"{name}.schema", closed=True)
-
-
-def _tool_use(request: wire.CountTokensRequest, entry: ModelEntry) -> ToolUse | None:
-    tools = tuple(_tool(definition, f"tools.{at}") for at, definition in enumerate(request.tools or ()))
-    choice = request.tool_choice
-    names = [tool.name for tool in tools]
-    for at, name in enumerate(names):
-        if name in names[:at]:
-            raise InvalidRequest(f"Two tools have the name '{name}'.", param=f"tools.{at}")
-    if isinstance(choice, wire.NamedChoice) and choice.name not in names:
-        raise InvalidRequest(f"tool_choice names '{choice.name}', which is none of the tools.", param="tool_choice")
-    if isinstance(choice, wire.AnyChoice) and not tools:
-        raise InvalidRequest("tool_choice needs tools.", param="tool_choice")
-    if not tools or isinstance(choice, wire.NoChoice):
-        return None
-    named = choice.name if isinstance(choice, wire.NamedChoice) else None
-    return ToolUse(
-        tools=tools,
-        required=isinstance(choice, wire.AnyChoice),
-        named=named,
-        parallel=named is None and (choice is None or choice.disable_parallel_tool_use is not True),
-        prompt=entry.tool_prompt,
-    )
-
-
-def _tool(definition: wire.MessagesTool, place: str) -> Tool:
-    if definition.type not in (None, "custom"):
-        raise InvalidRequest(
-            f"The tool '{definition.name}' of type '{definition.type}' is Anthropic's own and unknown here; leave it "
-            "out, or define it with an input_schema.",
-            param=f"{place}.type",
-        )
-    if definition.defer_loading:
-        raise InvalidRequest("Tools are never deferred here; leave defer_loading out.", param=f"{place}.defer_loading")
-    return calling.function(
-        definition.name,
-        definition.input_schema,
-        definition.description,
-        strict=definition.strict,
-        param=f"{place}.input_schema",
-    )
