@@ -5,7 +5,8 @@ from app.generation.events import Alternative, FinishReason, TokenLogprob
 from app.generation.outbox import ChoiceEvent, Outbox
 from app.generation.reasoning import ReasoningMachine
 from app.generation.stop import StopMachine
-from app.generation.tools.machine import Content, ToolMachine
+from app.generation.tools.harmony import Channels
+from app.generation.tools.machine import Content, Piece, Thought, ToolMachine
 
 
 class Choice:
@@ -22,7 +23,7 @@ class Choice:
         stops: tuple[str, ...],
         *,
         reasoning: ReasoningMachine | None = None,
-        tools: ToolMachine | None = None,
+        tools: ToolMachine | Channels | None = None,
         tells_end: bool = False,
     ) -> None:
         self.index = index
@@ -61,19 +62,24 @@ class Choice:
                 self._score(token)
             self._take(token)
             if token.finish is not None and not self._stop.stopped:
-                self._finish()
+                self._finish(token.finish)
             self.finished = self._reason(token)
         return self._out.collect(whole=self.finished is not None and not self._stop.stopped)
 
     def _take(self, token: Token) -> None:
-        thought = self._reasoning is not None and self._reasoning.thinking
+        thought = self._thinking
         self._route(token.text)
         if token.finish == "stop":
             return
         if thought:
             self.reasoning_tokens += 1
-        elif self._reasoning is not None and self._reasoning.thinking:
+        elif self._thinking and not self.reasoning_tokens:
             self.reasoning_tokens = self.tokens  # all that has come makes the opening mark
+
+    @property
+    def _thinking(self) -> bool:
+        machines = (self._reasoning, self._tools)
+        return any(machine is not None and machine.thinking for machine in machines)
 
     def _score(self, token: Token) -> None:
         if token.logprob is not None:
@@ -88,13 +94,13 @@ class Choice:
         self._out.think(thought)
         self._answer(answer)
 
-    def _finish(self) -> None:
+    def _finish(self, reason: FinishReason) -> None:
         if self._reasoning is not None:
             thought, answer = self._reasoning.finish()
             self._out.think(thought)
             self._answer(answer)
         if self._tools is not None:
-            self._pieces(self._tools, "", over=True)
+            self._pieces(self._tools.finish(reason))
         if not self._stop.stopped:
             self._out.say(self._stop.finish())
 
@@ -102,17 +108,19 @@ class Choice:
         if not text or self._stop.stopped:
             return
         if self._tools is not None:
-            self._pieces(self._tools, text)
+            self._pieces(self._tools.push(text))
         else:
             self._content(text, self._answered)
             self._answered += len(text)
 
-    def _pieces(self, tools: ToolMachine, text: str, *, over: bool = False) -> None:
-        for piece in tools.finish() if over else tools.push(text):
+    def _pieces(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
             if self._stop.stopped:
                 return
             if isinstance(piece, Content):
                 self._content(piece.text, piece.at)
+            elif isinstance(piece, Thought):
+                self._out.think(piece.text)
             else:
                 self._out.call(piece)
 

@@ -87,11 +87,11 @@ class CallForm:
             section = rules.repeated(sections, '"\\n"?')
         if self._forced:
             return Grammar("lark", rules.grammar(section), param="tools")
-        other = FREE if answer is None else _answer(rules, answer)
+        other = FREE if answer is None else answer_rule(rules, answer)
         return Grammar("lark", rules.grammar(f"{section} | {other}"), param="tools" if answer is None else answer.param)
 
 
-def _answer(rules: Rules, answer: Grammar) -> str:
+def answer_rule(rules: Rules, answer: Grammar) -> str:
     """The answer's own grammar as a rule."""
     match answer.kind:
         case "json_object":

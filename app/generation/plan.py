@@ -7,8 +7,10 @@ from app.engine.grammar import Thoughts
 from app.engine.text import Marks, TextFacts
 from app.generation import forms
 from app.generation.choice import Choice
+from app.generation.harmony_form import HarmonyForm
 from app.generation.job import ChatJob, CompletionJob, Job, ToolUse
 from app.generation.reasoning import ReasoningMachine
+from app.generation.tools import harmony
 from app.generation.tools.format import Format, Framed
 from app.generation.tools.machine import ToolMachine
 from app.generation.tools.rules import MARKER
@@ -36,11 +38,13 @@ class Plan:
         self.unenforced: tuple[str, ...] = ()
         """Functions whose calls follow no schema."""
         self._frame: tuple[str, ...] = ()
+        self._channels = isinstance(job, ChatJob) and text.call_format == harmony.NAME
+        self._prompt = prompt
         if isinstance(job, ChatJob):
             self._frame = text.answer_marks
             self._marks = text.thinking
             self._budget = job.thinking_budget
-            if self._marks is not None:
+            if self._marks is not None and not self._channels:
                 self._open = prompt.rstrip().endswith(self._marks.start)
                 self._over = prompt.rstrip().endswith(self._marks.end)
             if job.tools is not None:
@@ -55,12 +59,14 @@ class Plan:
         marks = self._marks
         if marks is None or self._over or (self.grammar is None and self._budget is None):
             return None
+        if self._channels and self._budget is None:  # its grammar has a place for thoughts
+            return None
         return Thoughts(marks.end_ids, () if self._open else marks.start_ids, self._open, self._budget)
 
     @property
     def keep(self) -> frozenset[int]:
         """Special tokens that are text here: the marks by which thoughts and calls are found."""
-        marks = list(self._frame)
+        marks = [*self._frame, *(harmony.Harmony.section.strays if self._channels else ())]
         if self._marks is not None and not self._over:
             marks += [self._marks.start, self._marks.end]
         if self._format is not None:
@@ -73,7 +79,12 @@ class Plan:
 
         Functions that are not strict and cannot be held to their schemas are ``unenforced``.
         """
-        if self._use is not None and self._format is not None:
+        if self._channels and (self._use is not None or self.grammar is not None):
+            use = ToolUse(tools=()) if self._use is None else self._use
+            opened = harmony.opened(self._prompt) is not None
+            channels = HarmonyForm(harmony.Harmony(), use, self.grammar, self._text.added_id, opened=opened)
+            self.grammar, self.unenforced = await channels.compiled(engine.prepare)
+        elif self._use is not None and self._format is not None:
             form = forms.CallForm(self._format, self._use, self.grammar, self._text.added_id)
             self.grammar, self.unenforced = await form.compiled(engine.prepare)
         elif self.grammar is not None:
@@ -81,9 +92,12 @@ class Plan:
 
     def choice(self, index: int) -> Choice:
         """What reads choice ``index``."""
-        reasoning = tools = None
-        if self._marks is not None and not self._over:
+        reasoning: ReasoningMachine | None = None
+        tools: ToolMachine | harmony.Channels | None = None
+        if self._channels:
+            tools = harmony.Channels(self._toolbox, index, self._prompt)
+        elif self._marks is not None and not self._over:
             reasoning = ReasoningMachine(self._marks, open=self._open)
-        if self._format is not None or self._frame:
+        if tools is None and (self._format is not None or self._frame):
             tools = ToolMachine(Framed(self._format, self._frame), self._toolbox, index)
         return Choice(index, self._stops, reasoning=reasoning, tools=tools, tells_end=self._tells_end)

@@ -73,7 +73,8 @@ def tokenizer(tmp_path):
             NONE,
             (
                 '<assistant>Now.\n<tool_call>\n{"name": "f", "arguments": {"é": 1}}\n</tool_call>\n<tool_call>\n'
-                '{"name": "g", "arguments": {}}\n</tool_call>\n<tool>of g\n<tool>of f\n'
+                '{"name": "g", "arguments": {}}\n</tool_call>\n<user><tool_response>\nof g\n</tool_response>\n'
+                "<user><tool_response>\nof f\n</tool_response>\n"
             ),
         ),
     ],
@@ -133,3 +134,26 @@ def test_thinking_is_asked_for_only_by_the_client(tokenizer):
 def test_families_are_known_by_words_of_their_templates_and_by_their_tokens(tokenizer, words, marks, known):
     made = tokenizer("{# " + words + " #}" + MANY, *marks)
     assert (made.call_format, made.thinking is not None, len(made.answer_marks)) == known
+
+
+def test_a_template_that_reads_descriptions_is_given_some(tokenizer):
+    told = "{% for t in tools or [] %}{{ '// ' + t.function.description }}{{ t.function.name }}{% endfor %}"
+    template = told + MANY
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    assert tokenizer(template).render_chat(CONVERSATION[:1], tools=[tool]).startswith("// look<user>")
+
+
+def test_content_and_calls_are_told_apart_where_a_template_shows_one_of_them(tokenizer):
+    template = LOOP + "<{{ m.role }}>{% if m.tool_calls %}" + CALLS + "{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    text = tokenizer(template).render_chat(CONVERSATION[:3])
+    assert text == '<user>Both?<assistant>Now.<assistant>[call_a-1 f {"é": 1}][call_b-2 g {}]<tool>of g'
+
+
+def test_gpt_oss_reads_thoughts_and_ends_with_its_calls(tokenizer):
+    template = LOOP + "<{{ m.role }}>{{ m.thinking or '' }}|{{ m.content or '' }}|{{ 'content' in m }}\n{% endfor %}"
+    made = tokenizer(template + "{{ reasoning_effort }}", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>")
+    assert made.call_format == "harmony"
+    assert {made.added_id("<|call|>"), made.added_id("<|return|>")} <= made.eos_ids
+    said = {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}
+    text = made.render_chat([CONVERSATION[0], said], variables={"reasoning_effort": "minimal"})
+    assert text == "<user>|Both?|True\n<assistant>Hm.|Yes.|True\nlow"

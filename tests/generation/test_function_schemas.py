@@ -36,10 +36,11 @@ SLOW = settings(max_examples=25, deadline=None, suppress_health_check=list(Healt
 class Walker:
     """Random words of grammars, spelt with a small tokenizer in which some marks are single tokens."""
 
-    def __init__(self):
+    def __init__(self, special=()):
+        self.single = [*SINGLE, *special]
         self.tokenizer = Tokenizer.from_file(str(tiny() / "tokenizer.json"))
         self.tokenizer.add_tokens(
-            [AddedToken(mark, special=mark != "<tool_call>", normalized=False) for mark in SINGLE]
+            [AddedToken(mark, special=mark != "<tool_call>", normalized=False) for mark in self.single]
         )
         size = self.tokenizer.get_vocab_size()
         self.compiler = GrammarCompiler(self.tokenizer.to_str, vocabulary=size, eos_ids=frozenset({EOS}))
@@ -47,7 +48,7 @@ class Walker:
         self.closers = [self.tokenizer.encode(mark, add_special_tokens=False).ids[-1] for mark in '"}],']
 
     def added_id(self, text):
-        return self.tokenizer.token_to_id(text) if text in SINGLE else None
+        return self.tokenizer.token_to_id(text) if text in self.single else None
 
     async def compiled(self, name, tools, **use):
         asked = ToolUse(tools=tuple(tool.held() for tool in tools), required=True, **use)

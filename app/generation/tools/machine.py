@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from app.generation.events import FinishReason
 from app.generation.tools.format import CallEvent, Calls, Format
 from app.generation.tools.source import SPACE, Ended, Malformed, Source, Steps
 from app.generation.tools.toolbox import Toolbox
@@ -16,7 +17,13 @@ class Content(Struct, frozen=True):
     at: int
 
 
-Piece = Content | CallEvent
+class Thought(Struct, frozen=True):
+    """Text that the model only thinks."""
+
+    text: str
+
+
+Piece = Content | Thought | CallEvent
 
 
 class ToolMachine:
@@ -36,6 +43,7 @@ class ToolMachine:
         self._after_call = False
         self._steps = self._run()
         self._over = False
+        self._cut = False
 
     @property
     def called(self) -> bool:
@@ -47,8 +55,14 @@ class ToolMachine:
         self._source.feed(text)
         return self._advance()
 
-    def finish(self) -> list[Piece]:
-        """What is held back, at the end of the stream."""
+    @property
+    def thinking(self) -> bool:
+        """Never: thoughts are taken out before."""
+        return False
+
+    def finish(self, reason: FinishReason | None = None) -> list[Piece]:
+        """What is held back, at the end of the stream; the beginning of a call that ``length`` cut off is dropped."""
+        self._cut = reason == "length"
         self._source.close()
         return self._advance()
 
@@ -94,7 +108,9 @@ class ToolMachine:
         count = self._calls.count
         try:
             yield from self._format.read(self._source, self._calls, self._tools)
-        except Malformed:
+        except Malformed as fault:
+            if isinstance(fault, Ended) and self._cut and self._format.section.start:
+                return
             if self._calls.count == count:
                 self._release_space()
                 self._source.rewind(before)

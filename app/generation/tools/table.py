@@ -8,6 +8,7 @@ from app.generation.tools.bracketed import Apertus, CommandR7B
 from app.generation.tools.deepseek import DeepSeek
 from app.generation.tools.format import Format
 from app.generation.tools.gemma import Gemma
+from app.generation.tools.harmony import NAME, Harmony
 from app.generation.tools.json_tools import JSONTools
 from app.generation.tools.kimi_k2 import KimiK2
 from app.generation.tools.kimi_k3 import KimiK3
@@ -52,7 +53,9 @@ def own_format(text: TextFacts, prompt: ToolPrompt | None) -> Format | None:
     ``prompt`` is what the model's settings say: raises :class:`app.errors.InvalidRequest` for models that are to have
     no tools but those their template knows.
     """
-    known = None if text.call_format is None else formats().get(text.call_format)
+    known: Format | None = None if text.call_format is None else formats().get(text.call_format)
+    if text.call_format == NAME and text.template_takes_tools:
+        return Harmony()
     if prompt == "generic":
         return None
     if known is not None and text.template_takes_tools:

@@ -8,7 +8,6 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 TEMPLATES = (
     (('{"name": function name, "parameters":',), "llama3_json"),
-    (("<|channel|>", "to=functions."), "harmony"),
     (("<|START_ACTION|>",), "command_r7b"),
     (("<seed:tool_call>",), "seed_oss"),
     (("<｜tool▁sep｜>", "```json"), "deepseek_r1"),
@@ -19,6 +18,9 @@ TEMPLATES = (
 """Formats that mlx-lm has no name for, or does not look for, by words of their templates."""
 VOCABULARIES = (("<|START_ACTION|>", "command_r7b"), ("<|tools_prefix|>", "apertus"))
 """The same by a token, for templates that do not name it."""
+HARMONY = ("<|channel|>", "<|constrain|>", "<|call|>")
+"""Tokens of gpt-oss's format, ``harmony``; answers end with the last of them too."""
+CHANNEL_THOUGHTS = ("<|channel|>analysis<|message|>", "<|end|>")
 THOUGHTS = (
     ("[THINK]", "[/THINK]"),
     ("<seed:think>", "</seed:think>"),
@@ -32,6 +34,8 @@ ANSWERS = ("<|START_RESPONSE|>", "<|END_RESPONSE|>")
 
 def call_format(wrapper: TokenizerWrapper, vocabulary: Container[str]) -> str | None:
     """mlx-lm's name for the format (its ``tool_parsers``) or one of ``TEMPLATES``; None if it is not known."""
+    if all(token in vocabulary for token in HARMONY):
+        return "harmony"
     named: str | None = wrapper.init_kwargs.get("tool_parser_type")
     if named is not None:
         return named
@@ -47,6 +51,8 @@ def call_format(wrapper: TokenizerWrapper, vocabulary: Container[str]) -> str | 
 
 def thoughts(wrapper: TokenizerWrapper, vocabulary: Container[str]) -> tuple[str, str] | None:
     """The marks around thoughts."""
+    if all(token in vocabulary for token in HARMONY):
+        return CHANNEL_THOUGHTS
     if wrapper.has_thinking:
         return wrapper.think_start, wrapper.think_end
     return next((marks for marks in THOUGHTS if marks[0] in vocabulary and marks[1] in vocabulary), None)

@@ -1,4 +1,4 @@
-"""How a chat template takes calls of functions in the conversation, and conversations written so that it takes them.
+"""How a chat template takes functions and their calls, and conversations written so that it takes them.
 
 Some templates want arguments as objects, others as JSON text (DeepSeek); some take one call a message (Llama 3);
 Mistral's want ids of nine letters and digits; some show no calls at all (SmolLM3).
@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any, Literal
 
 from msgspec import Struct, structs
@@ -16,36 +17,55 @@ from app.engine.mlx.text.turns import Message
 from app.errors import InvalidRequest
 
 SHORT = re.compile(r"[A-Za-z0-9]{9}")
+SHORT_ID = "probe0001"
 LONG_ID = "call_0123456789abcdef01234567"
+PROBE = "probe_for_tools"
+PARAMETERS = {"type": "object", "properties": {"it": {"type": "string", "description": "What."}}, "required": ["it"]}
+TOOL = {"type": "function", "function": {"name": PROBE, "description": PROBE, "parameters": PARAMETERS}}
+"""A function like any other: templates read what its schema says."""
+BARE_TOOL = {"type": "function", "function": {"name": PROBE, "parameters": {"type": "object"}}}
+"""One of which little is said."""
+TOOL_VARIABLES = ("xml_tools",)
+"""Names by which templates read tools that do not read ``tools`` (SmolLM3)."""
+QUESTION = ({"role": "user", "content": "?"},)
 NAMES = ("probe_calls_one", "probe_calls_two")
 
 
 class CallTurns(Struct, frozen=True):
-    """``calls`` a message; whether arguments are ``text`` and ids ``short``."""
+    """``calls`` a message; whether arguments are ``text`` and ids ``short``.
+
+    A message of calls whose content is empty is told without content where that is taken (``bare``), and one with
+    content ``apart`` from its calls where both together are not.
+    """
 
     calls: Literal["many", "one", "none"] = "many"
     text: bool = False
     short: bool = False
+    bare: bool = False
+    apart: bool = False
 
 
 def call_turns_of(render: Callable[[list[Message]], str]) -> CallTurns:
     """Found by trying: the template takes what it neither refuses nor loses."""
 
-    def takes(turns: CallTurns, *ids: str) -> bool:
+    def takes(turns: CallTurns, *ids: str, said: str = "") -> bool:
         try:
-            text = render(called(list(_conversation(*ids)), turns))
+            text = render(called(list(_conversation(said, *ids)), turns))
         except InvalidRequest:
             return False
-        return all(name in text for name in NAMES[: len(ids)])
+        places = [text.find(it) for it in (said, *NAMES[: len(ids)]) if it]
+        return -1 not in places and places == sorted(places) and "None" not in text
 
-    for text in (False, True):
-        turns = CallTurns(text=text)
-        if not takes(turns, "probe0001"):
+    for text, bare in product((False, True), (True, False)):
+        turns = CallTurns(text=text, bare=bare)
+        if not takes(turns, SHORT_ID):
             continue
         if not takes(turns, LONG_ID):
             turns = structs.replace(turns, short=True)
-        return turns if takes(turns, "probe0001", "probe0002") else structs.replace(turns, calls="one")
-    return CallTurns(calls="none") if takes(CallTurns(calls="none"), "probe0001") else CallTurns()
+        if not takes(turns, SHORT_ID, said="probe of content"):
+            turns = structs.replace(turns, apart=True)
+        return turns if takes(turns, SHORT_ID, "probe0002") else structs.replace(turns, calls="one")
+    return CallTurns(calls="none")
 
 
 def called(messages: list[Message], turns: CallTurns) -> list[Message]:
@@ -59,12 +79,17 @@ def called(messages: list[Message], turns: CallTurns) -> list[Message]:
         if not calls:
             made.append(_result(message, turns) if message["role"] == "tool" else message)
             continue
+        if turns.apart and message.get("content"):
+            made.append(
+                {key: value for key, value in message.items() if key not in ("tool_calls", "reasoning_content")}
+            )
+            message = {**message, "content": ""}
         results: list[Message] = []
         while at < len(messages) and messages[at]["role"] == "tool":
             results.append(messages[at])
             at += 1
         if turns.calls == "none":
-            made += [_told(message), *results]
+            made += [_told(message), *(_result(it, turns) for it in results)]
         elif turns.calls == "one" and len(calls) > 1:
             made += [_spelt(it, turns) for it in _one_by_one(message, results)]
         else:
@@ -76,7 +101,8 @@ def _one_by_one(message: Message, results: list[Message]) -> Iterator[Message]:
     """Each call with its result behind it; what was said and thought stands before the first."""
     calls, left = message["tool_calls"], list(results)
     for number, call in enumerate(calls):
-        yield {**({**message} if number == 0 else {"role": "assistant", "content": ""}), "tool_calls": [call]}
+        first = message if number == 0 else {"role": "assistant", "content": ""}
+        yield {**first, "tool_calls": [call]}
         mine = [it for it in left if it.get("tool_call_id") == call["id"]] or (left[:1] if len(left) == 1 else [])
         yield from mine[:1]
         left = [it for it in left if it is not (mine[0] if mine else None)]
@@ -87,7 +113,8 @@ def _spelt(message: Message, turns: CallTurns) -> Message:
     calls = message.get("tool_calls")
     if calls is None:
         return _result(message, turns)
-    return {**message, "tool_calls": [_call(call, turns) for call in calls]}
+    bare = {"content": None} if turns.bare and not message.get("content") else {}
+    return {**message, **bare, "tool_calls": [_call(call, turns) for call in calls]}
 
 
 def _call(call: dict[str, Any], turns: CallTurns) -> dict[str, Any]:
@@ -98,6 +125,8 @@ def _call(call: dict[str, Any], turns: CallTurns) -> dict[str, Any]:
 
 
 def _result(message: Message, turns: CallTurns) -> Message:
+    if turns.calls == "none":
+        return {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
     call_id = message.get("tool_call_id")
     return message if call_id is None else {**message, "tool_call_id": _id(call_id, turns)}
 
@@ -125,11 +154,19 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _conversation(*ids: str) -> Iterator[Message]:
+def _conversation(said: str, *ids: str) -> Iterator[Message]:
     calls = [
         {"id": it, "type": "function", "function": {"name": name, "arguments": {"it": "x"}}}
         for name, it in zip(NAMES, ids, strict=False)
     ]
     yield {"role": "user", "content": "probe of calls"}
-    yield {"role": "assistant", "content": "", "tool_calls": calls}
+    yield {"role": "assistant", "content": said, "tool_calls": calls}
     yield from ({"role": "tool", "content": f"result {it}", "tool_call_id": it} for it in ids)
+
+
+def complete(tool: dict[str, Any]) -> dict[str, Any]:
+    """The function with everything that a template may read of it."""
+    function = tool["function"]
+    described = {"name": function["name"], "description": ""}
+    parameters = {"type": "object", "properties": {}, **function["parameters"]}
+    return {**tool, "function": {**described, **function, "parameters": parameters}}

@@ -14,8 +14,19 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_tokenizer
 
 from app.engine.mlx.text.call_format import answer_marks, call_format, thoughts
-from app.engine.mlx.text.call_turns import CallTurns, call_turns_of, called
+from app.engine.mlx.text.call_turns import (
+    BARE_TOOL,
+    PROBE,
+    QUESTION,
+    TOOL,
+    TOOL_VARIABLES,
+    CallTurns,
+    call_turns_of,
+    called,
+    complete,
+)
 from app.engine.mlx.text.fim import fill_in_middle
+from app.engine.mlx.text.harmony import HARMONY_ENDS, harmony_messages, harmony_variables
 from app.engine.mlx.text.spelling import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.text.template import confine_templates
 from app.engine.mlx.text.token_bytes import token_bytes_table
@@ -23,15 +34,8 @@ from app.engine.mlx.text.turns import Turns, folded, turns_of
 from app.engine.text import Marks, TextFacts
 from app.errors import InvalidRequest
 
-PROBE = "probe_for_tools"
 PIECE = 1 << 14
 """Characters that are tokenised at once where tokens are only counted."""
-PARAMETERS = {"type": "object", "properties": {"it": {"type": "string", "description": "What."}}, "required": ["it"]}
-TOOL = {"type": "function", "function": {"name": PROBE, "description": PROBE, "parameters": PARAMETERS}}
-"""A function like any other: templates read what its schema says."""
-TOOL_VARIABLES = ("xml_tools",)
-"""Names by which templates read tools that do not read ``tools`` (SmolLM3)."""
-QUESTION = ({"role": "user", "content": "?"},)
 
 
 class MLXTokenizer:
@@ -53,6 +57,8 @@ class MLXTokenizer:
         found = thoughts(wrapper, vocabulary)
         self.thinking = None if found is None else Marks(*found, *(self._mark(mark) for mark in found))
         self.answer_marks = answer_marks(wrapper, vocabulary)
+        if self.call_format == "harmony":
+            self.eos_ids |= {vocabulary[token] for token in HARMONY_ENDS if token in vocabulary}
 
     @classmethod
     def load(cls, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
@@ -112,11 +118,16 @@ class MLXTokenizer:
     ) -> str:
         """Messages, folded to what it takes, through the chat template, which runs in Jinja's sandbox."""
         told = variables or {}
+        if tools and self._wants_all:
+            tools = [complete(tool) for tool in tools]
         if tools and self._tool_variable is not None:
             tools, told = None, {self._tool_variable: tools, **told}
         calls = any(message["role"] == "tool" or message.get("tool_calls") for message in messages)
         turns = called(messages, self._call_turns) if calls else messages
-        return self._render(folded(turns, self._turns), tools, told, continue_final=continue_final)
+        turns = folded(turns, self._turns)
+        if self.call_format == "harmony":
+            turns, told = harmony_messages(turns), harmony_variables(told)
+        return self._render(turns, tools, told, continue_final=continue_final)
 
     def _render(
         self,
@@ -197,6 +208,11 @@ class MLXTokenizer:
             return None
         return next((name for name in TOOL_VARIABLES if self._shows(None, {name: [TOOL]})), None)
 
+    @cached_property
+    def _wants_all(self) -> bool:
+        """Whether the template refuses functions without a description or without parameters."""
+        return not self._shows(BARE_TOOL, {})
+
     def _shows(self, tool: dict[str, Any] | None, variables: dict[str, Any]) -> bool:
         """Whether the template tells of the function that is probed with."""
         if not self.has_chat_template:
@@ -222,7 +238,8 @@ class MLXTokenizer:
 
     @cached_property
     def _call_turns(self) -> CallTurns:
-        return call_turns_of(lambda messages: self._render(messages, None, {}))
+        tools = [TOOL] if self._shows(TOOL, {}) else None
+        return call_turns_of(lambda messages: self._render(messages, tools, {}))
 
     @cached_property
     def _bytes(self) -> list[bytes]:
