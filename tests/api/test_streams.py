@@ -206,6 +206,32 @@ async def test_tagged_events_are_named_and_silence_is_filled_with_those_of_the_s
     assert [msgspec.json.decode(frame.partition(b"data: ")[2])["number"] for frame in frames[:-1]] == list(range(5))
 
 
+async def test_an_event_that_comes_while_a_silence_is_filled_has_its_turn_afterwards():
+    begun, release, written, numbers = asyncio.Event(), asyncio.Event(), [], iter(range(100))
+
+    async def items():
+        await begun.wait()
+        asyncio.get_running_loop().call_later(0.05, release.set)
+        for _ in range(3):
+            yield None
+
+    async def write(message):
+        if message.get("body"):
+            number = msgspec.json.decode(message["body"].partition(b"data: ")[2])["number"]
+            if number == 0:  # a reader that is slow with what fills the silence
+                begun.set()
+                await release.wait()
+            written.append(number)
+
+    def tell(_=None):
+        return [Named(next(numbers))]
+
+    filled = sse.Source(items(), tell, tell, silence=tell, ending=b"")
+    await play(sse.ASGIEventStream(filled, keep_alive=0.01), write)
+    assert written == sorted(written)
+    assert len(written) >= 4
+
+
 def source(items):
     return sse.Source(items, lambda item: [item], lambda error: ErrorBody(ErrorDetail(str(error), "server_error")))
 

@@ -4,7 +4,7 @@ An event whose struct is tagged has the tag's name in an ``event:`` line. Source
 section on server-sent events, and OpenAI's ``data: [DONE]`` ending.
 """
 
-from asyncio import Lock
+from asyncio import Event
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, Generic, Protocol, TypeVar
@@ -107,7 +107,9 @@ class ASGIEventStream(ASGIResponse):
         self._keep_alive = keep_alive
         self._encoder = Encoder()
         self._quiet = True
-        self._sending = Lock()
+        self._writing = False
+        self._filling: Event | None = None
+        """While a silence is being filled; what is written then has its turn afterwards."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and close the source."""
@@ -124,22 +126,23 @@ class ASGIEventStream(ASGIResponse):
 
     async def _write(self, send: Send) -> None:
         """After a failure there is no ending: the end of the stream must not look whole."""
-        await self._hand_over(send, self._frames(self._source.opening()))
-        more = True
-        while more:
+        frames, more = self._frames(self._source.opening()), True
+        while True:
+            if self._filling is not None:
+                await self._filling.wait()
+            self._quiet = False
+            if frames or not more:
+                self._writing = True
+                await send({"type": "http.response.body", "body": frames, "more_body": more})
+                self._writing = False
+            if not more:
+                return
             try:
                 frames = self._frames(self._source.render(await anext(self._source.items)))
             except StopAsyncIteration:
                 frames, more = self._source.ending, False
             except Exception as error:  # noqa: BLE001  after the first byte every failure is a frame
                 frames, more = self._frames([self._source.failure(error)]), False
-            async with self._sending:
-                await self._hand_over(send, frames, more=more)
-
-    async def _hand_over(self, send: Send, frames: bytes, *, more: bool = True) -> None:
-        self._quiet = False
-        if frames or not more:
-            await send({"type": "http.response.body", "body": frames, "more_body": more})
 
     def _frames(self, values: Iterable[Struct]) -> bytes:
         """Each value as one event; all of them or, if one cannot be encoded, none."""
@@ -157,12 +160,9 @@ class ASGIEventStream(ASGIResponse):
         while True:
             self._quiet = True
             await sleep(self._keep_alive)
-            if self._quiet and not self._sending.locked():
-                async with self._sending:
-                    await send(
-                        {
-                            "type": "http.response.body",
-                            "body": self._frames(self._source.silence()) or KEEP_ALIVE,
-                            "more_body": True,
-                        }
-                    )
+            if self._quiet and not self._writing:
+                self._filling = Event()
+                filling = self._frames(self._source.silence()) or KEEP_ALIVE
+                await send({"type": "http.response.body", "body": filling, "more_body": True})
+                self._filling.set()
+                self._filling = None
