@@ -4,6 +4,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from app.engine.kind import Pooling
+
 KV_GROUPS = (64, 32)
 """Values of one head that may share a scale and a bias in a quantised KV cache, the wanted number first."""
 
@@ -21,11 +23,13 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     """``quantize`` is in bits per weight, ``kv_bits`` in bits per value of the KV cache; None leaves things be.
 
     ``draft`` proposes tokens for speculative decoding and belongs to the engine from the load on; None: nobody does.
+    ``pooling`` makes an embedder of a model whose files do not say that it is one.
     """
 
     quantize: int | None = None
     kv_bits: int | None = None
     draft: DraftOptions | None = None
+    pooling: Pooling | None = None
 
 
 AS_IT_IS = LoadOptions()

@@ -9,20 +9,23 @@ import logging
 from collections.abc import Coroutine
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 from mlx_lm.utils import load_config
 from msgspec.structs import replace
 
+from app.engine.kind import Kind
 from app.engine.mlx.batch.batch import ModelBatch
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.draw.step import prepare
+from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.guide.compiler import GrammarCompiler
 from app.engine.mlx.load.adapter import adapt
+from app.engine.mlx.load.encoder import load_encoder
 from app.engine.mlx.load.quantise import quantised
 from app.engine.mlx.load.warm_up import warm_up
 from app.engine.mlx.load.weights import KVBitsRefused, load_in_steps, warm_pages
@@ -42,6 +45,7 @@ before its graph is built; its time is bounded by :mod:`app.engine.mlx.prefill.p
 DEFAULT_CONTEXT = 4096
 """For configurations that do not say how long their context is."""
 
+E = TypeVar("E", MLXEngine, MLXEncoder)
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +74,10 @@ class MLXLoader:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
         return await self._ready(self._load(path, name, _usable(options, name)), name, path)
 
+    async def encoder(self, path: Path, kind: Kind, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEncoder:
+        """The same for a model that makes vectors or scores."""
+        return await self._ready(self._encoder(path, kind, name, options), name, path)
+
     async def adapt(self, base: MLXEngine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """An engine of its own over the base's arrays."""
         return await self._ready(self._adapt(base, path, name, _usable(options, name)), name, path)
@@ -86,6 +94,11 @@ class MLXLoader:
         loaded, tokenizer = weights.result(), reading.result()
         length, fingerprint = _context_length(config), _fingerprint(path, config, options)
         return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))
+
+    async def _encoder(self, path: Path, kind: Kind, name: str, options: LoadOptions) -> MLXEncoder:
+        config = await asyncio.to_thread(load_config, path)
+        mark = _fingerprint(path, config, options)
+        return await load_encoder(self._thread, path, config, options, name=name, kind=kind, fingerprint=mark)
 
     async def _adapt(self, base: MLXEngine, path: Path, name: str, options: LoadOptions) -> MLXEngine:
         config = json.loads(await asyncio.to_thread((path / "adapter_config.json").read_text))
@@ -115,7 +128,7 @@ class MLXLoader:
             raise DraftRefused(f"draft_model = '{draft.name}' cannot be loaded: {why}") from failure
         return Draft(draft.name, loaded, vocabulary, _context_length(config))
 
-    async def _ready(self, loading: Coroutine[None, None, MLXEngine], name: str, path: Path) -> MLXEngine:
+    async def _ready(self, loading: Coroutine[None, None, E], name: str, path: Path) -> E:
         """What was loaded, warmed up; whatever goes wrong, told with the model's name and without its place."""
         try:
             engine = await loading
@@ -138,7 +151,7 @@ class MLXLoader:
             raise ModelUnusable(
                 f"The model '{name}' cannot be loaded: {_reason(failure, path)}. {advice}.", param="model"
             ) from failure
-        if mx.cuda.is_available():
+        if mx.cuda.is_available() and isinstance(engine, MLXEngine):
             await _warmed_up(engine)
         await self._thread.call(settle)
         return engine
@@ -220,7 +233,7 @@ def _fingerprint(path: Path, config: dict[str, Any], options: LoadOptions) -> st
 
     A draft counts: passes over several tokens round differently, so where two tokens are as likely it may tip scales.
     """
-    made: list[Any] = [version("mlx"), version("mlx-lm"), str(mx.default_device()), options.kv_bits]
+    made: list[Any] = [version("mlx"), version("mlx-lm"), str(mx.default_device()), options.kv_bits, options.pooling]
     if options.draft is not None:
         made += [options.draft.name, _files(options.draft.path), options.draft.quantize, options.draft.kv_bits]
     told = json.dumps([_files(path), config, *made], default=str)

@@ -1,0 +1,1 @@
+"""Models that make vectors of texts, or scores of pairs of them: encoders, pooling, rerankers."""
