@@ -15,8 +15,10 @@ from app.api.errors import exception_handlers
 from app.api.middleware_stack import Front
 from app.api.observe.feed import Feed
 from app.api.observe.journal import Journal
+from app.api.observe.service_state import Vitals
 from app.api.read.body import StrictRequest
 from app.api.seal import Seal
+from app.awake import awake
 from app.engine.options import Batching
 from app.errors import Unavailable
 from app.generation.strategy import GenerationStrategy
@@ -48,7 +50,7 @@ def create_app(
     async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
         nonlocal resident
         configure_logging(settings.log_level, settings.log_format)
-        async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack, awake(lambda: settings.stay_awake and is_busy(front.vitals, resident)):
             stack.callback(front.close)
             stack.push_async_callback(store.close)
             if registry is None:
@@ -77,6 +79,11 @@ def create_app(
     front.stand_before(app)
     app.state.live, app.state.front = live, front
     return app
+
+
+def is_busy(vitals: Vitals, registry: ModelRegistry | None) -> bool:
+    """Whether there is work for which the machine has to stay awake: answers, downloads, loads at the start."""
+    return vitals.running > 0 or (registry is not None and (registry.fetching or registry.preloading))
 
 
 def _always(value: object) -> Provide:

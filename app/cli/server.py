@@ -101,7 +101,7 @@ def run(app: Any, socks: list[socket.socket], settings: Settings, hooks: Hooks) 
     protocol: Any = partial(LimitedProtocol, Limits.of(settings))  # called as the class would be
     config = uvicorn.Config(
         app,
-        loop="uvloop",
+        loop="app.cli.awake_loop:AwakeLoop" if sys.platform == "darwin" else "uvloop",
         http=protocol,
         ws="none",
         lifespan="on",

@@ -187,6 +187,11 @@ class ModelRegistry:
         return report.health(self._dispatcher)
 
     @property
+    def fetching(self) -> bool:
+        """Whether models are being downloaded."""
+        return bool(self._shelf.downloads())
+
+    @property
     def preloading(self) -> bool:
         """Whether models that are marked ``preload`` are still on their way."""
         return bool(self._preloads)

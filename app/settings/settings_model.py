@@ -185,6 +185,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stop_grace: Annotated[
         Seconds, Meta(description="Seconds that running answers may take to finish once the service is told to stop.")
     ] = 10.0
+    stay_awake: Annotated[
+        bool, Meta(description="On a Mac, keep the machine from falling asleep while it answers or downloads.")
+    ] = True
     api_keys: Annotated[
         tuple[Name, ...],
         Meta(

@@ -1,0 +1,68 @@
+"""A Mac that works does not fall asleep: while there is work, macOS's own ``caffeinate`` holds it awake.
+
+A closed lid and an empty battery still send it to sleep; what that does to deadlines is :mod:`app.cli.awake_loop`'s.
+"""
+
+import asyncio
+import os
+import platform
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+CAFFEINATE = "/usr/bin/caffeinate"
+EVERY = 5.0
+"""Seconds between two looks; no Mac falls asleep after less than a minute."""
+
+
+@asynccontextmanager
+async def awake(
+    busy: Callable[[], bool], *, program: str = CAFFEINATE, every: float = EVERY
+) -> AsyncGenerator[None, None]:
+    """Keep the machine awake whenever ``busy()`` is true, for as long as the context is entered; on macOS only."""
+    if platform.system() != "Darwin":
+        yield
+        return
+    keeper = _Keeper(program)
+    task = asyncio.get_running_loop().create_task(_look(keeper, busy, every))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await keeper.let_go()
+
+
+async def _look(keeper: "_Keeper", busy: Callable[[], bool], every: float) -> None:
+    while True:
+        try:
+            await (keeper.hold() if busy() else keeper.let_go())
+        except OSError as failure:
+            structlog.get_logger("switchyard").warning("this machine may fall asleep", reason=str(failure))
+            return
+        await asyncio.sleep(every)
+
+
+class _Keeper:
+    """The program, while it runs. It ends by itself when this process does."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._running: Process | None = None
+
+    async def hold(self) -> None:
+        if self._running is None or self._running.returncode is not None:
+            words = ("-i", "-w", str(os.getpid()))  # no sleep for idleness, as long as that process lives
+            self._running = await asyncio.create_subprocess_exec(
+                self._program, *words, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
+            )
+
+    async def let_go(self) -> None:
+        if self._running is not None:
+            with suppress(ProcessLookupError):
+                self._running.terminate()
+            await self._running.wait()
+            self._running = None
