@@ -310,8 +310,28 @@ def test_shellcheck_has_nothing_to_say():
     if shutil.which("shellcheck") is None:
         pytest.skip("needs shellcheck")
     done = subprocess.run(
-        [str(shutil.which("shellcheck")), ROOT / "docker-free-run.sh", ROOT / ".ci" / "run"],
+        [str(shutil.which("shellcheck")), ROOT / "docker-free-run.sh", ROOT / ".ci" / "run", ROOT / ".ci" / "mac"],
         capture_output=True,
         text=True,
     )
     assert done.stdout == ""
+
+
+class TestWorkflows:
+    """What the workflows call is there."""
+
+    TEXT = "\n".join(path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+
+    def test_every_step_on_a_mac_is_a_function_and_every_function_a_step(self):
+        made = set(re.findall(r"^(\w+)\(\) {", (ROOT / ".ci" / "mac").read_text(), re.MULTILINE))
+        called = {name for line in re.findall(r"run: /bin/bash \.ci/mac (.+)", self.TEXT) for name in line.split()}
+        assert made - called == {"say", "ready", "gone", "answers"}
+        assert called <= made
+
+    @pytest.mark.parametrize("bash", bashes())
+    def test_the_macs_script_is_read_by_every_bash(self, bash):
+        assert subprocess.run([bash, "-n", ROOT / ".ci" / "mac"]).returncode == 0
+
+    def test_what_is_run_exists(self):
+        for path in re.findall(r"(?:run: |/bin/bash )(\.?[\w./-]+/[\w./-]+)", self.TEXT):
+            assert (ROOT / path).exists(), path

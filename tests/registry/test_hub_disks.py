@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,29 @@ async def test_a_disk_that_cannot_be_written_is_found_before_anything_large_is_a
         await hub.download(REPO).wait()
     assert failure.value.code == "cache_unwritable"
     assert server.count(WEIGHTS) == server.count("config.json") == 0
+
+
+@pytest.fixture
+def named_disk():
+    """A directory on the disk that ``SWITCHYARD_TEST_DISK`` names, say one with exFAT."""
+    disk = os.environ.get("SWITCHYARD_TEST_DISK")
+    if not disk:
+        pytest.skip("SWITCHYARD_TEST_DISK names no disk to try")
+    with tempfile.TemporaryDirectory(dir=disk) as directory:
+        yield Path(directory)
+
+
+async def test_a_real_disk_holds_a_model(named_disk, server, files):
+    hub = Hub(cache_dir=named_disk, endpoint=server.url, policy=IMPATIENT)
+    server.faults[WEIGHTS] = Faults(cut_after=100_000, times=2)
+    path = await hub.download(REPO).wait()
+    assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert await hub.local(REPO) == path
+    assert await hub.local("ORG/Model") == path
+    assert await hub.download(REPO, refresh=True).wait() == path
+    assert server.sent[WEIGHTS] == len(files[WEIGHTS])
+    assert await hub.delete(REPO) >= len(files[WEIGHTS])
+    await hub.close()
 
 
 class TestClaims:
