@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from functools import lru_cache
 from threading import Event, Lock
 
 import msgspec
@@ -44,15 +45,23 @@ class StoredFile(msgspec.Struct):
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+        return _digest("sha256", b"", self.data)
 
     @property
     def blob_id(self) -> str:
-        return hashlib.sha1(b"blob %d\0" % len(self.data) + self.data, usedforsecurity=False).hexdigest()
+        return _digest("sha1", b"blob %d\0" % len(self.data), self.data)
 
     @property
     def etag(self) -> str:
         return self.sha256 if self.large else self.blob_id
+
+
+@lru_cache(maxsize=64)
+def _digest(kind: str, head: bytes, data: bytes) -> str:
+    """Asked for with every answer, of files that may be large; bytes keep their own hash."""
+    digest = hashlib.new(kind, head, usedforsecurity=False)
+    digest.update(data)
+    return digest.hexdigest()
 
 
 class Store:

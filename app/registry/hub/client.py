@@ -85,12 +85,12 @@ class HubClient:
             await asyncio.sleep(wait)
 
     @asynccontextmanager
-    async def read(self, info: RepoInfo, file: RepoFile, start: int) -> AsyncIterator[Body]:
-        """Open a file at ``start`` bytes; failures while it is read are translated too."""
+    async def read(self, info: RepoInfo, file: RepoFile, start: int, end: int | None = None) -> AsyncIterator[Body]:
+        """Open a file at ``start`` bytes, up to ``end``; failures while it is read are translated too."""
         url = hf_hub_url(info.repo, file.name, revision=info.commit, endpoint=self._endpoint)
         headers = await self._headers() | {"Accept-Encoding": "identity"}
-        if start > 0:
-            headers["Range"] = f"bytes={start}-"
+        if start > 0 or end is not None:
+            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         timeout = httpx2.Timeout(self._policy.stall_timeout, pool=None)
         try:
             async with self._session.stream("GET", url, headers=headers, timeout=timeout) as response:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import msgspec
 
-from app.errors import ModelUnusable, SwitchyardError, Unavailable
+from app.errors import ModelUnusable, Unavailable
 from app.registry.hub.cache import Cache
 from app.registry.hub.download import Download, Reporter
 from app.registry.hub.files import RepoFile, RepoInfo
+from app.registry.hub.partial import held
 from app.registry.hub.place import Place
 from app.registry.hub.policy import Policy
+from app.registry.hub.ranged import first_of
 from app.registry.hub.source import Source
 from app.registry.hub.transfer import Transfer
 from app.registry.hub.weights import tensor_bytes
@@ -51,6 +53,7 @@ class Fetch:
     async def _transfer(self, info: RepoInfo, place: Place, files: list[RepoFile], reporter: Reporter) -> None:
         """Fetch files side by side, each content once; the first failure ends the others."""
         slots = asyncio.Semaphore(self._policy.parallel_files)
+        connections = asyncio.Semaphore(self._policy.parallel_ranges)
 
         async def one(files: list[RepoFile]) -> None:
             def report(done: int) -> None:
@@ -58,7 +61,9 @@ class Fetch:
                     reporter.of(file)(done)
 
             async with slots:
-                transfer = Transfer(self._source(), info, files[0], policy=self._policy, report=report)
+                transfer = Transfer(
+                    self._source(), info, files[0], policy=self._policy, connections=connections, report=report
+                )
                 await transfer.run(await asyncio.to_thread(place.path, files[0]), locks=place.locks)
 
         alike = await asyncio.to_thread(place.alike, files)
@@ -67,7 +72,7 @@ class Fetch:
                 for same in alike:
                     group.create_task(one(same))
         except BaseExceptionGroup as failures:
-            raise _first(failures) from None
+            raise first_of(failures) from None
 
     def _require_disk(self, info: RepoInfo) -> Place:
         self._cache.root.mkdir(parents=True, exist_ok=True)
@@ -76,8 +81,7 @@ class Fetch:
         missing = 0
         for path, file in ((place.path(alike[0]), alike[0]) for alike in place.alike(list(info.files))):
             if not path.exists():
-                partial = path.with_name(f"{path.name}.incomplete")
-                missing += max(0, file.size - (partial.stat().st_size if partial.exists() else 0))
+                missing += max(0, file.size - held(path))
         free = shutil.disk_usage(self._cache.root).free
         if missing > 0 and missing + self._policy.disk_reserve > free:
             raise Unavailable(
@@ -104,17 +108,3 @@ class Fetch:
             if file.is_weights:
                 tensor_bytes(place.path(file), name=file.name)
         return place.publish(revision)
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What to tell: a failure with a name before any other."""
-    flat: list[BaseException] = []
-    stack: list[BaseException] = [failures]
-    while stack:
-        error = stack.pop()
-        if isinstance(error, BaseExceptionGroup):
-            stack.extend(error.exceptions)
-        else:
-            flat.append(error)
-    named = [error for error in flat if isinstance(error, SwitchyardError)]
-    return (named + flat)[0]

@@ -25,8 +25,10 @@ class Source(Protocol):
     async def info(self, repo: str, revision: str) -> RepoInfo:
         """Resolve a revision (branch, tag or commit) and list the needed files, or refuse the repo."""
 
-    def read(self, info: RepoInfo, file: RepoFile, start: int) -> AbstractAsyncContextManager[Body]:
-        """Open a file at ``start`` bytes."""
+    def read(
+        self, info: RepoInfo, file: RepoFile, start: int, end: int | None = None
+    ) -> AbstractAsyncContextManager[Body]:
+        """Open a file at ``start`` bytes, up to ``end`` (None: all of it); a hub may send more."""
 
     async def aclose(self) -> None:
         """Close every connection."""

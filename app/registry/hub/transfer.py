@@ -2,24 +2,35 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from app.errors import ModelUnusable, Unavailable
 from app.registry.hub.files import RepoFile, RepoInfo
 from app.registry.hub.partial import Partial, drop_unless, hold
-from app.registry.hub.policy import Policy
+from app.registry.hub.policy import Patience, Policy
+from app.registry.hub.ranged import NoRanges, RangedFill
 from app.registry.hub.source import Source
 
 
 class Transfer:
     """Makes a place hold the contents that the hub names for ``file``, whatever is there already.
 
-    ``report`` is told the bytes on disk.
+    ``connections`` bounds what runs side by side in the whole download; ``report`` is told the bytes on disk.
     """
 
     def __init__(
-        self, source: Source, info: RepoInfo, file: RepoFile, *, policy: Policy, report: Callable[[int], None]
+        self,
+        source: Source,
+        info: RepoInfo,
+        file: RepoFile,
+        *,
+        policy: Policy,
+        connections: asyncio.Semaphore,
+        report: Callable[[int], None],
     ) -> None:
+        self._connections = connections
+        self._ranged = RangedFill(source, info, file, policy=policy, connections=connections, report=report)
         self._source = source
         self._info = info
         self._file = file
@@ -56,18 +67,19 @@ class Transfer:
     async def _fill(self, partial: Partial) -> None:
         """Go on until the file has its full size, through any number of cuts that each bring something."""
         partial.cut(self._file.size)
-        failures, furthest = 0, partial.size
+        self._report(partial.spans.total)
+        if self._file.size - partial.spans.total > self._policy.range_bytes:
+            with suppress(NoRanges):
+                await self._ranged.run(partial)
+        partial.cut(partial.size)
+        patience = Patience(self._policy, partial.size)
         while partial.size < self._file.size:
             self._report(partial.size)
             try:
-                await self._receive(partial)
+                async with self._connections:
+                    await self._receive(partial)
             except Unavailable as error:
-                failures = 1 if partial.size > furthest else failures + 1
-                furthest = max(furthest, partial.size)
-                wait = self._policy.delay(failures, error.retry_after)
-                if failures >= self._policy.attempts or wait > self._policy.backoff_limit:
-                    raise self._policy.advise(error) from error.__cause__
-                await asyncio.sleep(wait)
+                await asyncio.sleep(patience.wait(error, partial.size))
         self._report(self._file.size)
 
     async def _receive(self, partial: Partial) -> None:
