@@ -1,7 +1,7 @@
 """One large file from a hub on the loopback that gives each connection little: how long, and in how much memory.
 
-Run from the project's directory: ``python -m benchmarks.download [BYTES [BYTES_PER_SECOND]]``; on eight connections and on
-one, 2 GB at 12 MB/s if nothing is said. Anonymous memory is the client's; the system's cache of files is not.
+Run from the project's directory: ``python -m benchmarks.download [BYTES [BYTES_PER_SECOND]]``, on eight connections and
+on one; 2 GB at 12 MB/s if nothing is said. Anonymous memory is the client's; the system's cache of files is not.
 """
 
 import json
