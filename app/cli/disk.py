@@ -7,17 +7,20 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from app.engine.sampling_defaults import sampling_defaults
 from app.schemas.admin import AdminModel, Source
+from app.schemas.sampling import SamplingDefaults
 from app.settings import Settings
 
 
 class Facts(Struct, frozen=True, omit_defaults=True):
-    """What a model's own config.json says of it, and the bytes of its weights."""
+    """What a model's own files say of it, how it is sampled among it, and the bytes of its weights."""
 
     architecture: str | None = None
     context_length: int | None = None
     quantization: str | None = None
     weight_bytes: int = 0
+    sampling: SamplingDefaults = SamplingDefaults()
 
 
 class _Config(Struct):
@@ -55,7 +58,7 @@ def read_facts(path: Path) -> Facts:
         return Facts()
     quantization = config.quantization or {}
     bits = f"{quantization['bits']} bits" if "bits" in quantization else config.torch_dtype
-    return Facts(config.model_type, config.max_position_embeddings, bits, weights)
+    return Facts(config.model_type, config.max_position_embeddings, bits, weights, sampling_defaults(path))
 
 
 async def _models(settings: Settings) -> tuple[AdminModel, ...]:

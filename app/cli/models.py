@@ -9,6 +9,8 @@ from app.cli.exits import Exit, leave
 from app.cli.reach import json_option, model_argument, reach, reaching
 from app.cli.words import STATES, size, span, table
 from app.schemas.admin import AdminModel, AdminModels, Deleted
+from app.schemas.sampling import SamplingDefaults
+from app.settings import ModelEntry
 
 
 @click.command(name="list")
@@ -66,9 +68,18 @@ def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> N
         ("unloaded in", span(state.expires_in)),
         ("architecture", facts.architecture or "-"),
         ("context", f"{facts.context_length} tokens" if facts.context_length else "-"),
+        ("sampling", _sampling(facts.sampling, found.settings.models.get(state.id, ModelEntry()))),
         ("weights", " of ".join(it for it in (size(facts.weight_bytes), facts.quantization) if it)),
     ]
     click.echo("\n".join(f"{name:<14}{value}" for name, value in rows))
+
+
+def _sampling(theirs: SamplingDefaults, entry: ModelEntry) -> str:
+    """What holds for chats that do not say otherwise: the settings', else the model's own."""
+    names = SamplingDefaults.__struct_fields__
+    said = {name: it for name in names for it in (getattr(entry, name), getattr(theirs, name)) if it is not None}
+    said |= {name: getattr(entry, name) for name in names if getattr(entry, name) is not None}
+    return ", ".join(f"{name} {value:g}" for name, value in said.items()) or "-"
 
 
 def _act(model: str, action: str, url: str | None, config: str | None, *, as_json: bool) -> None:

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from app.schemas.sampling import SamplingDefaults
+
 
 class Marks(Struct, frozen=True):
     """The texts between which a model family puts something, and their token ids; ``end`` may be empty."""
@@ -22,7 +24,7 @@ class TextFacts(Struct, frozen=True, kw_only=True):
     and what the model has rows for. ``thinking`` are the marks around the family's thoughts, ``call_format`` names its
     way to write tool calls; each is None if the family has none or it is not known. ``added`` are the tokens, special
     or not, that stand outside the ordinary vocabulary, by their spelling. ``answer_marks`` stand around answers and are
-    no part of them.
+    no part of them. ``sampling`` is how the model's authors draw its answers.
     """
 
     vocab_size: int
@@ -34,6 +36,7 @@ class TextFacts(Struct, frozen=True, kw_only=True):
     call_format: str | None = None
     added: dict[str, int] = {}
     answer_marks: tuple[str, ...] = ()
+    sampling: SamplingDefaults = SamplingDefaults()
 
     def added_id(self, text: str) -> int | None:
         """The id of the added token that is spelt so; None if it is ordinary text."""

@@ -18,7 +18,8 @@ class Decoding(Struct, frozen=True, kw_only=True):
     ``max_tokens`` is an upper bound; None means: as many as the model's context holds. ``n`` choices are
     answered for each prompt, the best of ``best_of`` by mean log probability.
     ``logprobs`` is the number of alternatives (None: no logprobs). ``stop`` strings end a choice and never
-    appear in it. ``grammar`` holds the answer, but for thoughts and tool calls.
+    appear in it. ``grammar`` holds the answer, but for thoughts and tool calls. ``left_open`` names the fields of
+    ``sampling`` that neither request nor settings say anything of: in a chat the model's own defaults hold for them.
     """
 
     sampling: Sampling
@@ -31,6 +32,7 @@ class Decoding(Struct, frozen=True, kw_only=True):
     best_of: int = 1
     logprobs: int | None = None
     grammar: Grammar | None = None
+    left_open: frozenset[str] = frozenset()
 
     @property
     def ranked(self) -> bool:

@@ -5,6 +5,8 @@ from contextlib import aclosing
 from time import perf_counter
 from typing import TypeGuard, assert_never
 
+from msgspec import structs
+
 from app.engine.base import Engine, PendingLease, Prefilled, Sequence, Token, TokenStream
 from app.generation import chat, completion, limits
 from app.generation.events import Completed, Delta, Event, Events, Finished, Started, Timings
@@ -15,6 +17,7 @@ from app.generation.ranking import best
 from app.generation.reservation import Reservation
 from app.generation.tally import Tally
 from app.generation.truncation import fitting
+from app.schemas.sampling import Sampling
 
 
 class GenerationStrategy:
@@ -89,7 +92,7 @@ def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], p
     return tuple(
         Sequence(
             prompt=prompt,
-            sampling=decoding.sampling,
+            sampling=_sampling(engine, job),
             max_tokens=limits.max_tokens(engine, decoding, prompt, field=field),
             stop_ids=(frozenset() if decoding.ignore_eos else ends) | frozenset(decoding.stop_token_ids),
             min_tokens=decoding.min_tokens,
@@ -102,6 +105,15 @@ def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], p
         )
         for prompt in prompts
     )
+
+
+def _sampling(engine: Engine, job: Job) -> Sampling:
+    """In a chat, what nobody has said anything of is as the model's authors have it."""
+    if isinstance(job, CompletionJob):
+        return job.decoding.sampling
+    theirs = structs.asdict(engine.tokenizer.facts.sampling)
+    told = {name: value for name, value in theirs.items() if value is not None and name in job.decoding.left_open}
+    return structs.replace(job.decoding.sampling, **told)
 
 
 async def _events(

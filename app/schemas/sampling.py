@@ -57,3 +57,13 @@ class Sampling(Struct, frozen=True):
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
+
+
+class SamplingDefaults(Struct, frozen=True, omit_defaults=True):
+    """What a model says of how chats with it are sampled; None where it says nothing. Fields of :class:`Sampling`."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None

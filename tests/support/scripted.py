@@ -26,6 +26,7 @@ from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.text import Marks, TextFacts, Tokenizer
 from app.engine.work import Work
 from app.errors import EngineFailed, EngineLost, InvalidRequest, SwitchyardError
+from app.schemas.sampling import SamplingDefaults
 
 BOS, EOS = 256, 257
 
@@ -72,6 +73,7 @@ class ByteTokenizer:
         call_format: str | None = None,
         added: dict[str, int] | None = None,
         answer_marks: tuple[str, ...] = (),
+        sampling: SamplingDefaults | None = None,
     ) -> None:
         if thinking is not None:
             ids = [tuple(mark.encode()) for mark in (thinking.start, thinking.end)]
@@ -86,6 +88,7 @@ class ByteTokenizer:
             call_format=call_format,
             added={} if added is None else added,
             answer_marks=answer_marks,
+            sampling=SamplingDefaults() if sampling is None else sampling,
         )
 
     async def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:

@@ -64,7 +64,12 @@ def conversation_job(request: wire.CountTokensRequest, entry: ModelEntry, seal: 
     )
     messages = [*_system(request.system), *_conversation(request.messages, seal)]
     return ChatJob(
-        decoding=Decoding(sampling=translate.sampling(request, entry), max_tokens=None, grammar=_grammar(request)),
+        decoding=Decoding(
+            sampling=translate.sampling(request, entry),
+            max_tokens=None,
+            grammar=_grammar(request),
+            left_open=translate.left_open(request, entry),
+        ),
         messages=tuple(messages),
         continue_final=_prefilled(messages, len(request.messages) - 1),
         variables=_variables(request),

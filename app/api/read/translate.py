@@ -14,7 +14,7 @@ from app.generation.job import ChatJob, CompletionJob, Decoding
 from app.schemas.chat import ChatRequest
 from app.schemas.common import GenerationFields
 from app.schemas.completions import CompletionRequest
-from app.schemas.sampling import Sampling, SamplingFields
+from app.schemas.sampling import Sampling, SamplingDefaults, SamplingFields
 from app.settings import ModelEntry, Settings
 
 COMPLETION_TOKENS = 16
@@ -115,7 +115,16 @@ def decoding(
         best_of=best_of,
         logprobs=logprobs,
         grammar=structure.grammar(request, form),
+        left_open=left_open(request, entry),
     )
+
+
+def left_open(request: SamplingFields, entry: ModelEntry) -> frozenset[str]:
+    """The fields of sampling that neither the request nor the model's entry says anything of."""
+    said = {name for name in SamplingDefaults.__struct_fields__ if getattr(request, name) is not None}
+    said |= {name for name in SamplingDefaults.__struct_fields__ if getattr(entry, name) is not None}
+    said |= set() if request.repeat_penalty is None else {"repetition_penalty"}
+    return frozenset(SamplingDefaults.__struct_fields__) - said
 
 
 def sampling(request: SamplingFields, entry: ModelEntry) -> Sampling:

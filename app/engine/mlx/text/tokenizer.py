@@ -13,26 +13,18 @@ from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_tokenizer
 
+from app.engine.mlx.text import call_turns as taken
 from app.engine.mlx.text.call_format import answer_marks, call_format, thoughts
-from app.engine.mlx.text.call_turns import (
-    BARE_TOOL,
-    PROBE,
-    QUESTION,
-    TOOL,
-    TOOL_VARIABLES,
-    CallTurns,
-    call_turns_of,
-    called,
-    complete,
-)
 from app.engine.mlx.text.fim import fill_in_middle
 from app.engine.mlx.text.harmony import HARMONY_ENDS, harmony_messages, harmony_variables
 from app.engine.mlx.text.spelling import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.text.template import confine_templates
 from app.engine.mlx.text.token_bytes import token_bytes_table
 from app.engine.mlx.text.turns import Turns, folded, turns_of
+from app.engine.sampling_defaults import sampling_defaults
 from app.engine.text import Marks, TextFacts
 from app.errors import InvalidRequest
+from app.schemas.sampling import SamplingDefaults
 
 PIECE = 1 << 14
 """Characters that are tokenised at once where tokens are only counted."""
@@ -41,8 +33,9 @@ PIECE = 1 << 14
 class MLXTokenizer:
     """Wraps the Hugging Face tokenizer of a model directory. Pure: any thread may use it."""
 
-    def __init__(self, wrapper: TokenizerWrapper) -> None:
+    def __init__(self, wrapper: TokenizerWrapper, sampling: SamplingDefaults | None = None) -> None:
         self._wrapper = wrapper
+        self.sampling = SamplingDefaults() if sampling is None else sampling
         self._hf = wrapper._tokenizer  # noqa: SLF001  mlx-lm's wrapper forwards only what it does not define
         self.vocab_size = 1 + max(self._hf.get_vocab().values(), default=-1)
         """One more than the highest id; between them there may be ids that no token has."""
@@ -64,7 +57,7 @@ class MLXTokenizer:
     def load(cls, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
         """Read it from a model directory; no code from there is run, and its template only in a confined process."""
         confine_templates()
-        return cls(load_tokenizer(path, eos_token_ids=eos_token_ids))
+        return cls(load_tokenizer(path, eos_token_ids=eos_token_ids), sampling_defaults(path))
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Text to ids; ``special_tokens`` adds what the tokenizer adds by itself (usually a leading BOS)."""
@@ -83,6 +76,7 @@ class MLXTokenizer:
             thinking=self.thinking,
             call_format=self.call_format,
             answer_marks=self.answer_marks,
+            sampling=self.sampling,
             added={text: token for text, token in self._hf.get_added_vocab().items() if token < size},
         )
 
@@ -119,11 +113,11 @@ class MLXTokenizer:
         """Messages, folded to what it takes, through the chat template, which runs in Jinja's sandbox."""
         told = variables or {}
         if tools and self._wants_all:
-            tools = [complete(tool) for tool in tools]
+            tools = [taken.complete(tool) for tool in tools]
         if tools and self._tool_variable is not None:
             tools, told = None, {self._tool_variable: tools, **told}
         calls = any(message["role"] == "tool" or message.get("tool_calls") for message in messages)
-        turns = called(messages, self._call_turns) if calls else messages
+        turns = taken.called(messages, self._call_turns) if calls else messages
         turns = folded(turns, self._turns)
         if self.call_format == "harmony":
             turns, told = harmony_messages(turns), harmony_variables(told)
@@ -199,26 +193,26 @@ class MLXTokenizer:
     @cached_property
     def template_takes_tools(self) -> bool:
         """Whether the chat template shows tools to the model, tried with one."""
-        return self._shows(TOOL, {}) or self._tool_variable is not None
+        return self._shows(taken.TOOL, {}) or self._tool_variable is not None
 
     @cached_property
     def _tool_variable(self) -> str | None:
         """The variable that the template reads tools from, where it is one of its own."""
-        if self._shows(TOOL, {}):
+        if self._shows(taken.TOOL, {}):
             return None
-        return next((name for name in TOOL_VARIABLES if self._shows(None, {name: [TOOL]})), None)
+        return next((name for name in taken.TOOL_VARIABLES if self._shows(None, {name: [taken.TOOL]})), None)
 
     @cached_property
     def _wants_all(self) -> bool:
         """Whether the template refuses functions without a description or without parameters."""
-        return not self._shows(BARE_TOOL, {})
+        return not self._shows(taken.BARE_TOOL, {})
 
     def _shows(self, tool: dict[str, Any] | None, variables: dict[str, Any]) -> bool:
         """Whether the template tells of the function that is probed with."""
         if not self.has_chat_template:
             return False
         try:
-            return PROBE in self._render(list(QUESTION), None if tool is None else [tool], variables)
+            return taken.PROBE in self._render(list(taken.QUESTION), None if tool is None else [tool], variables)
         except InvalidRequest:
             return False
 
@@ -234,12 +228,12 @@ class MLXTokenizer:
 
     @cached_property
     def _turns(self) -> Turns:
-        return turns_of(lambda messages: self._render(called(messages, self._call_turns), None, {}))
+        return turns_of(lambda messages: self._render(taken.called(messages, self._call_turns), None, {}))
 
     @cached_property
-    def _call_turns(self) -> CallTurns:
-        tools = [TOOL] if self._shows(TOOL, {}) else None
-        return call_turns_of(lambda messages: self._render(messages, tools, {}))
+    def _call_turns(self) -> taken.CallTurns:
+        tools = [taken.TOOL] if self._shows(taken.TOOL, {}) else None
+        return taken.call_turns_of(lambda messages: self._render(messages, tools, {}))
 
     @cached_property
     def _bytes(self) -> list[bytes]:
