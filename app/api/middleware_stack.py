@@ -6,7 +6,7 @@ from litestar import Litestar
 
 from app.api.observe.journal import Journal, journaled
 from app.api.observe.metrics import Metrics
-from app.api.observe.observed import Told, observed
+from app.api.observe.record import Told, observed
 from app.api.observe.service_state import Vitals
 from app.api.observe.tracing import Tracer, tracer
 from app.api.protect.access import Access

@@ -31,3 +31,27 @@ def check_vocabulary(engine: Engine, decoding: Decoding) -> None:
     for param, token in named:
         if not 0 <= token < size:
             raise InvalidRequest(f"Token id {token} is outside the vocabulary of {size} tokens.", param=param)
+
+
+PIECE = 1 << 14
+"""Characters tokenised at once; a shorter text is not looked at here."""
+
+
+async def check_length(engine: Engine, prompts: tuple[str | tuple[int, ...], ...], param: str) -> None:
+    """Raises :class:`InvalidRequest` for a prompt that cannot fit into the model's context by any means."""
+    limit = engine.context_length
+    for prompt in prompts:
+        if isinstance(prompt, tuple):
+            tokens = len(prompt)
+        elif len(prompt) <= PIECE:
+            continue
+        else:
+            tokens = await engine.tokenizer.count(prompt, 2 * limit + PIECE)
+            tokens = tokens if tokens > 2 * limit + PIECE else 0
+        if tokens > limit:
+            raise InvalidRequest(
+                f"This model's context holds {limit} tokens; the prompt has more than {min(tokens, 2 * limit)}. "
+                "Shorten it.",
+                param=param,
+                code="context_length_exceeded",
+            )

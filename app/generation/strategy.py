@@ -11,7 +11,7 @@ from app.engine.base import Engine, PendingLease, Prefilled, Sequence, Token, To
 from app.generation import chat, completion, limits
 from app.generation.events import Completed, Delta, Event, Events, Finished, Started, Timings
 from app.generation.job import ChatJob, CompletionJob, Job
-from app.generation.length import check_length
+from app.generation.limits import check_length
 from app.generation.plan import Plan
 from app.generation.ranking import best
 from app.generation.reservation import Reservation

@@ -11,7 +11,7 @@ from app.engine.base import Engine
 from app.errors import InvalidRequest
 from app.generation import chat
 from app.generation.job import ChatJob
-from app.generation.length import check_length
+from app.generation.limits import check_length
 from app.schemas.messages import DeveloperMessage, FunctionMessage, SystemMessage, ToolMessage
 
 STEP = 8

@@ -18,7 +18,7 @@ from app.registry.changes import Changes
 from app.registry.lease import ModelLease
 from app.registry.lifecycle import Fetch, Lifecycle
 from app.registry.losses import Losses
-from app.registry.memory_claims import claims, idle_adapters
+from app.registry.memory_claims import claims, has_room, idle_adapters
 from app.registry.queue import Queue
 from app.registry.residency import Resident, Turns
 from app.registry.schedule import Schedule, schedule
@@ -50,16 +50,11 @@ class Dispatcher:
         self._drained: frozenset[str] = frozenset()
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
-        self._budget = budget
+        self.budget = budget
         self.counts = self._lifecycle.counts
         self.queue = queue
         self.losses = Losses()
         self.slots: dict[str, Slot] = {}
-
-    @property
-    def budget(self) -> Budget:
-        """What models may have."""
-        return self._budget()
 
     async def acquire(self, source: Source, keep_alive: float) -> ModelLease:
         """A lease, at once if the model is resident and it is its turn; see :class:`Queue` for what else may be."""
@@ -67,8 +62,7 @@ class Dispatcher:
         slot = self.slots.get(source.id)
         if slot is None or slot.engine is None:
             self.losses.check(source.id, _now())
-        if slot is None:
-            slot = self.slots[source.id] = Slot(source, keep_alive)
+            slot = self.slots.setdefault(source.id, Slot(source, keep_alive))
         if self._grants(slot):
             return self._grant(slot, keep_alive)
         waiter = self.queue.join(slot.model, keep_alive=keep_alive)
@@ -83,6 +77,9 @@ class Dispatcher:
     async def admit(self, lease: ModelLease, nbytes: int) -> None:
         """Reserve bytes for a lease, at once if nobody who goes before needs them."""
         self._check_open()
+        if not len(self.queue) and has_room(self.slots, nbytes, self.budget(), self._gauge):
+            lease.kv += nbytes
+            return
         waiter = self.queue.join(lease.model, lease=lease, nbytes=nbytes)
         self._turn()
         await self.queue.hold(waiter, lambda: refusals.waits_for_memory(lease.model), self._turn)
@@ -141,10 +138,10 @@ class Dispatcher:
             return self._set_alarm(inf)
         asked, residents, now = claims(self.queue, self.slots), self.residents(), _now()
         booked = sum(resident.nbytes for resident in residents)
-        stray = self.budget.stray(self._gauge.active(), booked)
-        if self._trimmer.works_on(booked + stray + sum(claim.nbytes for claim in asked) - self.budget.limit):
+        stray = self.budget().stray(self._gauge.active(), booked)
+        if self._trimmer.works_on(booked + stray + sum(claim.nbytes for claim in asked) - self.budget().limit):
             return None
-        decided = schedule(residents, asked, self.budget.limit, now=now, turns=self._turns, stray=stray)
+        decided = schedule(residents, asked, self.budget().limit, now=now, turns=self._turns, stray=stray)
         self._carry_out(decided)
         reclaim = now + RECLAIM_SECONDS if stray and len(decided.start) < len(asked) else inf
         return self._set_alarm(min(reclaim, decided.until))
@@ -153,7 +150,7 @@ class Dispatcher:
         self._drained = decided.drain
         for claim, refusal in decided.refuse:
             for waiter in self.queue.of(claim.model) if claim.holds is None else [self.queue[claim.ticket]]:
-                self.queue.fail(waiter, refusals.too_large(claim, refusal, self.budget))
+                self.queue.fail(waiter, refusals.too_large(claim, refusal, self.budget()))
         if decided.yields is not None:
             self.queue.fail(self.queue[decided.yields.ticket], refusals.no_memory_now(decided.yields.model))
         for model in decided.evict:
@@ -212,7 +209,7 @@ class Dispatcher:
     def _changed(self, slot: Slot) -> None:
         if slot.engine is not None:
             slot.engine.when_lost(partial(self._lost, slot, slot.engine))
-        over = sum(resident.nbytes for resident in self.residents()) > self.budget.limit
+        over = sum(resident.nbytes for resident in self.residents()) > self.budget().limit
         if slot.phase == "resident" and (over or self._closed):  # larger than estimated: it comes back as a true claim
             self._lifecycle.evict(slot)
         self._serve()  # before the policy can take it for idle

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from app.engine.base import MemoryGauge
+from app.registry.budget import Budget
 from app.registry.queue import Waiter
 from app.registry.residency import Claim
 from app.registry.slot import Slot
@@ -24,3 +26,9 @@ def claims(waiters: Iterable[Waiter], slots: Mapping[str, Slot]) -> list[Claim]:
 def idle_adapters(slots: Mapping[str, Slot], bases: Collection[str]) -> list[Slot]:
     """Adapters that hold one of ``bases`` though nobody uses them: else their leases would never end."""
     return [slot for slot in slots.values() if slot.base is not None and slot.base.model in bases and not slot.leases]
+
+
+def has_room(slots: Mapping[str, Slot], nbytes: int, budget: Budget, gauge: MemoryGauge) -> bool:
+    """Whether that many more bytes fit as things are."""
+    booked = sum(slot.booked for slot in slots.values())
+    return booked + budget.stray(gauge.active(), booked) + nbytes <= budget.limit

@@ -161,7 +161,7 @@ def queued_by_model(dispatcher: Dispatcher) -> Counter[str]:
 
 def memory_status(dispatcher: Dispatcher, gauge: MemoryGauge, caches: PrefixCaches) -> MemoryStatus:
     """The budget now."""
-    residents, budget, active = dispatcher.residents(), dispatcher.budget, gauge.active()
+    residents, budget, active = dispatcher.residents(), dispatcher.budget(), gauge.active()
     return MemoryStatus(
         machine=gauge.total(),
         budget=budget.total,

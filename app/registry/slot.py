@@ -45,6 +45,11 @@ class Slot:
         return sum(lease.kv for lease in self.leases)
 
     @property
+    def booked(self) -> int:
+        """Bytes that it has: weights, and what its leases have reserved."""
+        return self.weights + self.kv
+
+    @property
     def needed(self) -> int:
         """Bytes that must be free before it is loaded; 0 until the footprint is known."""
         if self.footprint is None:

@@ -12,8 +12,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.api.observe.metrics import MODELS, Metrics
-from app.api.observe.observed import observed
-from app.api.observe.record import Record
+from app.api.observe.record import Record, observed
 from app.api.observe.tracing import tracer
 from app.engine.work import Work
 from app.errors import EngineFailed

@@ -6,7 +6,7 @@ import pytest
 
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.errors import InvalidRequest
-from app.generation.length import PIECE, check_length
+from app.generation.limits import PIECE, check_length
 from tests.support.scripted import ScriptedEngine
 from tests.support.tiny import tiny
 

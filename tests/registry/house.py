@@ -85,7 +85,7 @@ class House:
             for resident in residents
             if resident.stage == "leaving"
         )
-        assert sum(resident.nbytes for resident in residents) <= self.dispatcher.budget.limit + excess
+        assert sum(resident.nbytes for resident in residents) <= self.dispatcher.budget().limit + excess
         assert self.memory.active() <= sum(resident.weights for resident in residents)
         for slot in self.dispatcher.slots.values():
             assert not slot.leases or slot.engine is not None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from app.errors import EngineFailed, EngineLost, ModelUnusable, QueueFull, Unavailable
+from app.registry.losses import REST
 from tests.registry.house import House
 from tests.support.virtual_time import VirtualTimeLoop
 
@@ -114,6 +115,7 @@ class Promises(RuleBasedStateMachine):
         self.house.check_quiet()
         self.house.loader.failures.clear()
         self.house.fetch_failures.clear()
+        self.do(asyncio.sleep(REST))  # a model that was lost again and again is left alone until then
         for model in SERVABLE:
             self.do(asyncio.wait_for(self.house.use(model), 20.0))
         self.do(self.house.dispatcher.close())

@@ -1,10 +1,67 @@
 """Whether the service takes requests, and the requests that it is answering."""
 
 import asyncio
-from typing import Literal
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
 
-from app.api.protect.deadline import Deadline
+from app.api.observe.record import record_of
 from app.errors import SwitchyardError, Unavailable
+from app.generation.events import Events
+
+T = TypeVar("T")
+
+
+class Deadline:
+    """Runs while it is entered; :meth:`next` raises once it has run ``seconds``, or :meth:`expire` was called."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._failure: SwitchyardError | None = None
+        self._waiting: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        late = Unavailable(
+            f"The answer took longer than {self._seconds:g} seconds. Ask for fewer tokens, or try again later.",
+            code="request_timeout",
+            retry_after=1.0,
+        )
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.expire, late)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def expire(self, failure: SwitchyardError) -> None:
+        """Raise ``failure`` in place of what would come next; who waits for that is woken."""
+        if self._failure is None:
+            self._failure = failure
+            if self._waiting is not None:
+                self._waiting.cancel()
+
+    async def next(self, items: AsyncGenerator[T, None]) -> T:
+        """The next of ``items``, which has ended if this raises; StopAsyncIteration after the last."""
+        self._check()
+        self._waiting = task = asyncio.current_task()
+        try:
+            return await anext(items)
+        except asyncio.CancelledError:
+            if task is not None and self._failure is not None:
+                task.uncancel()
+            self._check()
+            raise
+        finally:
+            self._waiting = None
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure from None
+
 
 State = Literal["ok", "loading", "draining"]
 
@@ -51,3 +108,30 @@ class Vitals:
     def _end_all(self, failure: SwitchyardError) -> None:
         for deadline in tuple(self._running):
             deadline.expire(failure)
+
+
+async def watched(
+    scope: Any, told: AsyncGenerator[Events, None], vitals: Vitals, seconds: float
+) -> AsyncGenerator[Events, None]:
+    """What is ``told`` until it ends, fails, takes longer than ``seconds`` or the service stops."""
+    record, deadline = record_of(scope), Deadline(seconds)
+    vitals.begin(deadline)
+    try:
+        async with aclosing(told):
+            with deadline:
+                while True:
+                    try:
+                        events = await deadline.next(told)
+                    except StopAsyncIteration:
+                        return
+                    for event in events:
+                        record.see(event)
+                    yield events
+    except SwitchyardError as failure:
+        record.error = failure.code or type(failure).__name__
+        raise
+    except Exception:
+        record.error = "internal_error"
+        raise
+    finally:
+        vitals.end(deadline)

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from app.api.errors import body_of
 from app.api.observe.journal import Note, note_of
-from app.api.observe.running import watched
+from app.api.observe.service_state import watched
 from app.api.protect.connection import while_connected
 from app.api.write.sse import DONE, KEEP_ALIVE_SECONDS, EventStream, Source
 from app.api.write.transcript import Head, Transcript
