@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.api.read.response_tools import Called
 from app.api.write import answer as answering
 from app.api.write import response_dialect
-from app.api.write.render_response import ResponseRenderer, Telling
+from app.api.write.render_response import Manner, ResponseRenderer
 from app.api.write.transcript import Head, Transcript
 from app.errors import EngineFailed, InvalidRequest, QueueFull, Unavailable
 from app.generation.events import (
@@ -82,7 +82,7 @@ def renderer(**telling):
         truncation="disabled",
     )
     telling = {"called": CALLED, "logprobs": False, "summed_up": False, "seal": None} | telling
-    made = ResponseRenderer(response, Telling(**telling))
+    made = ResponseRenderer(response, Manner(**telling))
     return made.begin(Head("1", 1, STARTED.model, STARTED.fingerprint))
 
 

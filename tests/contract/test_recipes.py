@@ -21,11 +21,11 @@ CLIENTS = os.environ.get("SWITCHYARD_CLIENTS", ".venv-clients/bin/python")
 QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_COLOR": "1", "HAYSTACK_TELEMETRY_ENABLED": "False"}
 
 
-def recipe(page, language, url):
-    """The first block of a language on a page, for the server at ``url``."""
-    found = re.search(rf"^```{language}\n(.*?)^```$", (PAGES / f"{page}.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert found, f"{page}.md has no block of {language}"
-    return found[1].replace(ADDRESS, url)
+def recipe(page, language, url, number=0):
+    """A block of a language on a page, the first one unless ``number`` says otherwise, for the server at ``url``."""
+    found = re.findall(rf"^```{language}\n(.*?)^```$", (PAGES / f"{page}.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(found) > number, f"{page}.md has no block of {language}"
+    return found[number].replace(ADDRESS, url)
 
 
 def output(*command, stdin=None, **environ):
@@ -62,6 +62,10 @@ def interpreter(module):
 )
 def test_python(page, module, real):
     assert "Paris" in output(interpreter(module), "-c", recipe(page, "python", real.url))
+
+
+def test_litellm_with_what_is_kept(real):
+    assert "Paris" in output(interpreter("litellm"), "-c", recipe("litellm", "python", real.url, 1))
 
 
 def test_curl(real):

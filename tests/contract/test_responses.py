@@ -8,6 +8,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from tests.support.calling import THOUGHT, guided, scripted_caller
+from tests.support.process import service
+from tests.support.tiny import make_tiny
 
 SETTINGS = {"temperature": 0, "max_output_tokens": 12}
 LINES = """
@@ -223,3 +225,18 @@ def test_a_loop_of_two_steps_with_thoughts_and_a_function_of_a_namespace(caller,
         sent = [it.to_dict() for it in first.output]
         second = caller.responses.create(input=[question, *sent, result], **fields)
     assert second.output_text == "The answer is: 12 degrees"
+
+
+def test_what_is_kept_in_a_file_survives_the_service(tmp_path):
+    make_tiny(tmp_path / "models" / "tiny", seed=0)
+    flags = ("--offline", "--model-root", str(tmp_path / "models"), "--response-file", str(tmp_path / "responses.db"))
+
+    def ask(running, **fields):
+        with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none") as client:
+            return client.responses.create(model="tiny", temperature=0, max_output_tokens=4, **fields)
+
+    with service(*flags, HF_HOME=str(tmp_path / "hf")) as running:
+        first = ask(running, input="One.")
+    with service(*flags, HF_HOME=str(tmp_path / "hf")) as running:
+        second = ask(running, input="Two.", previous_response_id=first.id)
+    assert second.usage.input_tokens > first.usage.input_tokens + first.usage.output_tokens

@@ -47,7 +47,7 @@ def service(*flags: str, seconds: float = 60, **environment: str) -> Iterator[Se
                 [sys.executable, "-m", "app", "serve", "--port", "0", *flags],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment},
+                env={name: it for name, it in os.environ.items() if name != "SWITCHYARD_CLIENTS"} | environment,
             )
         running = Service(process, output)
         try:

@@ -45,7 +45,7 @@ from app.schemas.usage import Usage
 from app.store.ids import Kind, item_id
 
 
-class Telling(Struct, frozen=True):
+class Manner(Struct, frozen=True):
     """How the output of a response is told. ``called`` gives the names that calls were sent with."""
 
     called: dict[str, Called]
@@ -57,9 +57,9 @@ class Telling(Struct, frozen=True):
 class ResponseRenderer:
     """One response. ``response`` is as it was when it was taken, and is whole once all events have been seen."""
 
-    def __init__(self, response: ResponseObject, telling: Telling) -> None:
+    def __init__(self, response: ResponseObject, manner: Manner) -> None:
         self.response = response
-        self._telling = telling
+        self._manner = manner
         self._numbers = count()
         self._output: list[OutputItem] = []
         self._growing: Growing | None = None
@@ -119,11 +119,11 @@ class ResponseRenderer:
             growing = self._growing
             if not isinstance(growing, GrowingReasoning):
                 growing = GrowingReasoning(
-                    self._id("rs"), self._next, summed_up=self._telling.summed_up, seal=self._telling.seal
+                    self._id("rs"), self._next, summed_up=self._manner.summed_up, seal=self._manner.seal
                 )
                 events += self._grow(growing)
             events += growing.more(delta.reasoning)
-        logprobs = delta.logprobs if self._telling.logprobs else ()
+        logprobs = delta.logprobs if self._manner.logprobs else ()
         message = self._growing
         if delta.text and not isinstance(message, GrowingMessage):
             message = self._message()
@@ -167,7 +167,7 @@ class ResponseRenderer:
         return GrowingMessage(self._id("msg"), self._next)
 
     def _call(self, event: ToolCallStarted) -> Growing:
-        called = self._telling.called.get(event.name, Called(event.name))
+        called = self._manner.called.get(event.name, Called(event.name))
         if called.custom:
             return GrowingCustomCall(self._id("ctc"), self._next, event.id, called)
         return GrowingCall(self._id("fc"), self._next, event.id, called)

@@ -12,7 +12,7 @@ from app.api.read import responses as reader
 from app.api.read.response_items import kind_of
 from app.api.seal import Seal
 from app.api.write.answer import Dialect
-from app.api.write.render_response import ResponseRenderer, Telling
+from app.api.write.render_response import Manner, ResponseRenderer
 from app.schemas.errors import ErrorBody
 from app.schemas.responses import (
     OpenItem,
@@ -80,7 +80,7 @@ def dialect(
 ) -> ResponseDialect:
     """What answers ``request``, whose own input items are ``own``, by ``model``. The response gets its id here."""
     response = _taken(request, reading, model, store)
-    telling = Telling(
+    manner = Manner(
         called=reading.called,
         logprobs=reading.job.decoding.logprobs is not None,
         summed_up=request.reasoning is not None and request.reasoning.summed_up,
@@ -96,7 +96,7 @@ def dialect(
                 response_id=whole.id,
             )
 
-    return ResponseDialect(ResponseRenderer(response, telling), keep if response.store else None)
+    return ResponseDialect(ResponseRenderer(response, manner), keep if response.store else None)
 
 
 def _taken(request: ResponseRequest, reading: reader.Reading, model: str, store: ResponseStore) -> ResponseObject:
