@@ -13,8 +13,10 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from app.engine.grammar import Grammar, Thoughts
+from app.engine.kind import Kind
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.text import Tokenizer
+from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
 from app.errors import EngineLost
 from app.schemas.sampling import Sampling
@@ -133,6 +135,8 @@ class Engine(Protocol):
     kv_bytes_per_token: int
     fingerprint: str
     """Changes whenever the same request could be answered differently: OpenAI's ``system_fingerprint``."""
+    kind: Kind
+    """What it is for: a text model generates, and is asked for nothing else, as the others are for nothing else."""
 
     async def prepare(self, grammar: Grammar) -> None:
         """Compile a grammar beside everything else that runs.
@@ -142,6 +146,15 @@ class Engine(Protocol):
 
     def generate(self, sequences: tuple[Sequence, ...]) -> TokenStream:
         """Queue sequences for the running batch; nothing is computed on the calling thread."""
+
+    async def embed(self, texts: tuple[Input, ...], how: Embedding) -> Vectors:
+        """A vector for each text, in slices between which others compute.
+
+        Raises :class:`app.errors.InvalidRequest` for what cannot be done as it is asked.
+        """
+
+    async def rerank(self, query: str, documents: tuple[str, ...], how: Ranking) -> Scores:
+        """A score for each document, likewise."""
 
     def work(self) -> Work:
         """What there is to do now; roughly, since it changes while it is read."""

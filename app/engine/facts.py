@@ -5,6 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from app import errors
+from app.engine.kind import Kind
 from app.engine.text import TextFacts
 from app.errors import SwitchyardError
 
@@ -50,6 +51,7 @@ class ModelFacts(Struct, frozen=True, array_like=True):
     nbytes: int
     kv_bytes_per_token: int
     fingerprint: str
+    kind: Kind = "text"
 
 
 class Limits(Struct, frozen=True, array_like=True):

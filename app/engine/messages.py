@@ -14,6 +14,7 @@ from app.engine.base import Prefilled, Sequence, Token
 from app.engine.facts import DeviceFacts, Failure, Limits
 from app.engine.grammar import Grammar
 from app.engine.options import LoadOptions
+from app.engine.vectors import Embedding, Input, Ranking
 from app.engine.work import Work
 
 VERSION = 1
@@ -111,6 +112,23 @@ class RenderChat(Question, frozen=True, array_like=True, tag="render"):
     conversation: bytes
 
 
+class Embed(Question, frozen=True, array_like=True, tag="embed"):
+    """A vector for each text; :class:`Vectors`."""
+
+    engine: int
+    texts: tuple[Input, ...]
+    how: Embedding
+
+
+class Rerank(Question, frozen=True, array_like=True, tag="rerank"):
+    """A score for each document; :class:`Scores`."""
+
+    engine: int
+    query: str
+    documents: tuple[str, ...]
+    how: Ranking
+
+
 class Prepare(Question, frozen=True, array_like=True, tag="prepare"):
     """Compile a grammar; None."""
 
@@ -140,28 +158,22 @@ class CloseStream(Struct, frozen=True, array_like=True, tag="close"):
     stream: int
 
 
+class Withdraw(Struct, frozen=True, array_like=True, tag="withdraw"):
+    """Nobody waits any more for the answer to a question; it may come all the same."""
+
+    call: int
+
+
 class SetLimits(Struct, frozen=True, array_like=True, tag="limits"):
     """From now on."""
 
     limits: Limits
 
 
-Questions = (
-    Load
-    | Adapt
-    | Unload
-    | MakeEmbedded
-    | ReadTokenizer
-    | Trim
-    | Encode
-    | Count
-    | FillInMiddle
-    | Decode
-    | Spell
-    | RenderChat
-    | Prepare
-)
-ToEngine = Questions | Generate | CancelRow | CloseStream | SetLimits
+OfModels = Load | Adapt | Unload | MakeEmbedded | ReadTokenizer | Trim
+OfTexts = Encode | Count | FillInMiddle | Decode | Spell | RenderChat
+Questions = OfModels | OfTexts | Prepare | Embed | Rerank
+ToEngine = Questions | Generate | CancelRow | CloseStream | Withdraw | SetLimits
 
 
 class Greeting(Struct, frozen=True, array_like=True, tag="greeting"):

@@ -1,8 +1,15 @@
 """What a job may ask of a model: its context and its vocabulary, checked before anything is computed."""
 
-from app.engine.base import Engine
+from app.engine.base import Engine, Lease
+from app.engine.kind import Kind, unfit
 from app.errors import InvalidRequest
 from app.generation.job import Decoding
+
+
+def check_kind(lease: Lease, kind: Kind) -> None:
+    """Raise :class:`InvalidRequest` unless the model is for that."""
+    if lease.engine.kind != kind:
+        raise unfit(lease.model, lease.engine.kind, kind)
 
 
 def max_tokens(engine: Engine, decoding: Decoding, prompt: tuple[int, ...], *, field: str) -> int:

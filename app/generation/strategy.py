@@ -31,6 +31,7 @@ class GenerationStrategy:
         """
         asked = perf_counter()
         async with lease as held:
+            limits.check_kind(held, "text")
             prompts, plan, echoes = await _prompts(held.engine, job)
             await plan.prepare(held.engine)
             sequences = _sequences(held.engine, job, prompts, plan)

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from app.engine.kind import Kind, kind_of
+
 LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 """Names of the context's length in config.json, as the engine looks for them."""
 TOOLS = re.compile(r"\btools\b")
@@ -15,21 +17,28 @@ THOUGHTS = re.compile(r"<[|/\w:-]*think[\w|]*>|enable_thinking|reasoning_content
 
 
 class Abilities(Struct, frozen=True):
-    """``context_length`` is in tokens, None where no file says; ``tools`` and ``thinking`` are what templates show."""
+    """``context_length`` is in tokens, None where no file says; ``tools`` and ``thinking`` are what templates show.
+
+    A model of another ``kind`` than ``text`` has nothing to chat with.
+    """
 
     context_length: int | None = None
     chat: bool = False
     tools: bool = False
     thinking: bool = False
+    kind: Kind = "text"
 
 
 EMBEDDED = Abilities(context_length=8192, chat=True)
 """SmolLM2-135M-Instruct's, whose files are made when it is asked for."""
 
 
-def read(path: Path) -> Abilities:
-    """What the files of a model directory say; what they do not say, or not so that it can be read, is not known."""
+def read(path: Path, name: str) -> Abilities:
+    """What a model's files say; what they do not say, or not so that it can be read, is not known."""
     config = _json(path / "config.json")
+    kind = kind_of(path, name=name)
+    if kind != "text":
+        return Abilities(kind=kind, context_length=_context_length(config))
     template = _template(path)
     return Abilities(
         context_length=_context_length(config),
@@ -47,16 +56,16 @@ class AbilityReader:
 
     def all(self, paths: dict[str, Path]) -> dict[str, Abilities]:
         """What the models in these directories can do."""
-        return {model: self._one(path) for model, path in paths.items()}
+        return {model: self._one(path, model) for model, path in paths.items()}
 
-    def _one(self, path: Path) -> Abilities:
+    def _one(self, path: Path, model: str) -> Abilities:
         try:
             changed = (path / "config.json").stat().st_mtime_ns
         except OSError:
             return Abilities()
         known = self._read.get(path)
         if known is None or known[0] != changed:
-            known = self._read[path] = (changed, read(path))
+            known = self._read[path] = (changed, read(path, model))
         return known[1]
 
 

@@ -56,7 +56,11 @@ def footprint(path: Path, *, half_bytes: int = 2, quantize: int | None = None, k
     A value of 16 bits takes ``half_bytes`` in memory. ``quantize`` is in bits per weight; a checkpoint that is
     quantised already stays as it is. ``kv_bits`` is in bits per value of the KV cache.
     """
-    tensors = weights(path)
+    tensors = weights(path) | {
+        f"{file.parent.name}.{name}": tensor
+        for file in sorted(path.glob("[0-9]*_*/model.safetensors"))
+        for name, tensor in tensors_of(file).items()
+    }
     bits = None if any(name.endswith(".scales") for name in tensors) else quantize
     held = sum(_held(tensor, half_bytes, bits) for tensor in tensors.values())
     return Footprint(path, held, kv_bytes_per_token(path, half_bytes, kv_bits) * _ALLOWANCE_TOKENS)

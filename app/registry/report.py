@@ -102,9 +102,11 @@ def abilities_of(source: Source, read: Mapping[str, Abilities], slots: Mapping[s
     """What a model can do as far as its files say, or its engine where it is resident."""
     model = source.base if isinstance(source, Adapted) else source
     known = read.get(source.id, EMBEDDED if isinstance(model, Embedded) else Abilities())
+    if source.entry.pooling is not None:
+        known = Abilities(kind="embedding", context_length=known.context_length)
     slot = slots.get(source.id)
     if slot is not None and slot.engine is not None:
-        known = replace(known, context_length=slot.engine.context_length)
+        known = replace(known, kind=slot.engine.kind, context_length=slot.engine.context_length)
     return known
 
 

@@ -27,7 +27,7 @@ class ModelField(Struct, kw_only=True):
 
 
 class ModelCapabilities(Struct, frozen=True, kw_only=True):
-    """What a model takes and does here, as far as its files say; images, audio and embeddings are not served."""
+    """What a model takes and does here, as far as its files say; images and audio are not served."""
 
     chat: bool
     completions: bool = True
@@ -36,11 +36,13 @@ class ModelCapabilities(Struct, frozen=True, kw_only=True):
     images: bool = False
     audio: bool = False
     embeddings: bool = False
+    rerank: bool = False
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):
     """A name that may be asked for. ``owned_by`` is the organisation in its id.
 
+    ``kind`` says what it is for: ``text`` models generate, ``embedding`` models make vectors, ``rerank`` ones score.
     ``root`` is the id that an alias stands for, else ``id`` itself; ``parent`` the model that an adapter adapts;
     ``aliases`` are entries too. Lengths are tokens, null while no file says: prompt and answer together make at most
     ``context_length``, which is also called ``max_model_len``.
@@ -50,6 +52,7 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    kind: Literal["text", "embedding", "rerank"] = "text"
     root: str
     parent: str | None
     aliases: tuple[str, ...]

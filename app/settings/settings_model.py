@@ -63,6 +63,13 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "for slower and less exact answers."
         ),
     ] = None
+    pooling: Annotated[
+        Literal["cls", "mean", "max", "mean_sqrt_len", "lasttoken", "weightedmean"] | None,
+        Meta(
+            description="How an embedding model's vectors are made, where its files do not say; the model then serves "
+            "embeddings alone."
+        ),
+    ] = None
     temperature: Annotated[
         Annotated[float, Meta(ge=0, le=2)] | None, Meta(description="Where a request names none.")
     ] = None

@@ -158,7 +158,7 @@ async def test_models_tell_what_clients_ask_before_they_are_loaded(serve: Serve,
     assert card["max_model_len"] == card["context_length"] == card["max_output_tokens"] == 2048
     assert card["capabilities"] == {
         "chat": True, "completions": True, "tools": True, "reasoning": False, "images": False, "audio": False,
-        "embeddings": False,
+        "embeddings": False, "rerank": False,
     }  # fmt: skip
     listed = {it["id"]: it for it in (await request(app, "GET", "/v1/models")).json()["data"]}
     assert listed["tiny"] == card

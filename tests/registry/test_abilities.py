@@ -33,7 +33,7 @@ JSON = st.recursive(
     ],
 )
 def test_the_context_is_what_config_json_says(tmp_path, config, length):
-    assert read(write_model(tmp_path / "m", config=config)).context_length == length
+    assert read(write_model(tmp_path / "m", config=config), "m").context_length == length
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,16 @@ def test_the_context_is_what_config_json_says(tmp_path, config, length):
 )
 def test_tools_and_thoughts_are_what_a_template_shows_wherever_it_stands(tmp_path, name, contents):
     path = write_model(tmp_path / "m")
-    assert read(path) == Abilities()
+    assert read(path, "m") == Abilities()
     (path / name).parent.mkdir(exist_ok=True)
     (path / name).write_text(contents)
-    assert read(path) == Abilities(None, chat=True, tools=True, thinking=True)
+    assert read(path, "m") == Abilities(None, chat=True, tools=True, thinking=True)
 
 
 def test_a_plain_template_is_a_chat_without_tools_or_thoughts(tmp_path):
     path = write_model(tmp_path / "m")
     (path / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }} I think.{% endfor %}")
-    assert read(path) == Abilities(None, chat=True)
+    assert read(path, "m") == Abilities(None, chat=True)
 
 
 @given(config=JSON, template=JSON)
@@ -71,7 +71,7 @@ def test_whatever_stands_in_the_files_something_is_said(tmp_path_factory, config
     (path / "config.json").write_text(json.dumps(config))
     (path / "tokenizer_config.json").write_text(json.dumps(template))
     (path / "chat_template.json").write_bytes(b"\xff{")
-    assert read(path).context_length is None
+    assert read(path, "m").context_length is None
 
 
 def test_files_are_read_again_only_when_the_configuration_has_changed(tmp_path):
@@ -104,3 +104,30 @@ async def test_a_generic_prompt_gives_tools_to_a_model_that_chats(tmp_path):
     (path / "chat_template.jinja").write_text("{{ messages }}")
     async with opened(tmp_path, models={"plain": ModelEntry(tool_prompt="generic")}) as (registry, _):
         assert (await registry.get("plain")).abilities == Abilities(None, chat=True, tools=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "modules", "name", "kind"),
+    [
+        ({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, (), "org/chat", "text"),
+        ({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}, (), "org/Qwen3-0.6B", "text"),
+        ({"model_type": "bert", "architectures": ["BertModel"]}, (), "org/bert", "embedding"),
+        ({"model_type": "qwen3", "architectures": ["Qwen3Model"]}, ("Transformer", "Pooling"), "org/x", "embedding"),
+        ({"model_type": "xlm-roberta", "architectures": ["XLMRobertaForSequenceClassification"]}, (), "x", "rerank"),
+        ({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}, (), "org/Qwen3-Reranker-4B-mlx", "rerank"),
+        ({"model_type": "qwen3"}, ("Transformer", "LogitScore"), "org/x", "rerank"),
+    ],
+)
+def test_what_a_model_is_for_is_told_by_its_files(tmp_path, config, modules, name, kind):
+    path = write_model(tmp_path / "m", config=config)
+    if modules:
+        told = [{"idx": at, "name": str(at), "path": "", "type": f"a.b.{it}"} for at, it in enumerate(modules)]
+        (path / "modules.json").write_text(json.dumps(told))
+    assert read(path, name).kind == kind
+
+
+@given(st.binary(max_size=40) | JSON.map(lambda it: json.dumps(it).encode()))
+def test_files_that_say_nothing_make_a_text_model(tmp_path_factory, contents):
+    path = write_model(tmp_path_factory.mktemp("any") / "m")
+    (path / "modules.json").write_bytes(contents)
+    assert read(path, "m").kind == "text"

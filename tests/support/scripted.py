@@ -6,6 +6,7 @@ seconds of the running loop, so that a loop with virtual time passes them at onc
 
 import asyncio
 import codecs
+import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from itertools import chain, repeat
 from pathlib import Path
@@ -22,8 +23,10 @@ from app.engine.base import (
     TopLogprob,
 )
 from app.engine.grammar import Grammar
+from app.engine.kind import Kind, kind_of
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.text import Marks, TextFacts, Tokenizer
+from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
 from app.errors import EngineFailed, EngineLost, InvalidRequest, SwitchyardError
 from app.schemas.sampling import SamplingDefaults
@@ -257,7 +260,9 @@ class ScriptedEngine:
         tokenizer: Tokenizer | None = None,
         memory: ScriptedMemory | None = None,
         on_close: Callable[[], None] = lambda: None,
+        kind: Kind = "text",
     ) -> None:
+        self.kind: Kind = kind
         self.script: Script = says("Hello, world.") if script is None else script
         self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
         self.context_length = context_length
@@ -269,6 +274,8 @@ class ScriptedEngine:
         self.failure: SwitchyardError | None = None
         self.submitted: list[Sequence] = []
         self.prepared: list[Grammar] = []
+        self.embedded: list[tuple[tuple[Input, ...], Embedding]] = []
+        self.ranked: list[tuple[str, tuple[str, ...], Ranking]] = []
         self.streams: set[ScriptedStream] = set()
         self.closed = False
         self._memory = ScriptedMemory() if memory is None else memory
@@ -287,6 +294,28 @@ class ScriptedEngine:
         self.submitted.extend(sequences)
         self.streams.add(stream)
         return stream
+
+    async def embed(self, texts: tuple[Input, ...], how: Embedding) -> Vectors:
+        """Four numbers a text: how long it is, and 0.5, 0.25, 0.125. ``refused`` among the texts is refused."""
+        await self._turn()
+        if "refused" in texts:
+            raise InvalidRequest("input is refused.", param="input")
+        self.embedded.append((texts, how))
+        rows = b"".join(struct.pack("<4f", len(text), 0.5, 0.25, 0.125) for text in texts)
+        return Vectors(rows, 4, sum(map(len, texts)))
+
+    async def rerank(self, query: str, documents: tuple[str, ...], how: Ranking) -> Scores:
+        """The share of a document's letters that the query has."""
+        await self._turn()
+        self.ranked.append((query, documents, how))
+        values = tuple(sum(it in query for it in text) / max(1, len(text)) for text in documents)
+        return Scores(values, sum(len(query) + len(text) for text in documents))
+
+    async def _turn(self) -> None:
+        await asyncio.sleep(self.step_seconds)
+        await self.may_step.wait()
+        if self.failure is not None:
+            raise self.failure
 
     def work(self) -> Work:
         return Work(sum(len(stream.rows) for stream in self.streams), 0)
@@ -371,6 +400,7 @@ class ScriptedLoader:
             context_length=self.context_length,
             tokenizer=self.tokenizer,
             memory=self.memory,
+            kind=kind_of(path, name=name, pooling=options.pooling),
             on_close=lambda: self.diary.append(("closed", name)),
         )
         self.diary.append(("loaded", name))

@@ -59,13 +59,21 @@ def _wire(card: status.ModelCard) -> ModelCard:
         id=card.id,
         created=card.created,
         owned_by=card.owned_by,
+        kind=can.kind,
         root=card.root,
         parent=card.parent,
         aliases=card.aliases,
         max_model_len=can.context_length,
         context_length=can.context_length,
-        max_output_tokens=can.context_length,
-        capabilities=ModelCapabilities(chat=can.chat, tools=can.tools, reasoning=can.thinking),
+        max_output_tokens=can.context_length if can.kind == "text" else None,
+        capabilities=ModelCapabilities(
+            chat=can.chat,
+            completions=can.kind == "text",
+            tools=can.tools,
+            reasoning=can.thinking,
+            embeddings=can.kind == "embedding",
+            rerank=can.kind == "rerank",
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from app.engine.client.stream import ProcessStream
 from app.engine.facts import ModelFacts
 from app.engine.grammar import Grammar
 from app.engine.text import TextFacts, Tokenizer
+from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
 from app.errors import EngineLost
 
@@ -73,6 +74,7 @@ class ProcessEngine:
         self.nbytes = facts.nbytes
         self.kv_bytes_per_token = facts.kv_bytes_per_token
         self.fingerprint = facts.fingerprint
+        self.kind = facts.kind
         self._close = close
 
     async def prepare(self, grammar: Grammar) -> None:
@@ -82,6 +84,14 @@ class ProcessEngine:
     def generate(self, sequences: tuple[Sequence, ...]) -> ProcessStream:
         """Queue sequences for the running batch."""
         return self.process.generate(self.number, sequences)
+
+    async def embed(self, texts: tuple[Input, ...], how: Embedding) -> Vectors:
+        """A vector for each text."""
+        return await self.process.ask(lambda call: told.Embed(call, self.number, texts, how), Vectors)
+
+    async def rerank(self, query: str, documents: tuple[str, ...], how: Ranking) -> Scores:
+        """A score for each document."""
+        return await self.process.ask(lambda call: told.Rerank(call, self.number, query, documents, how), Scores)
 
     def work(self) -> Work:
         """As of the latest step."""

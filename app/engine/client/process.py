@@ -102,6 +102,9 @@ class EngineProcess(asyncio.Protocol):
         try:
             self.send(question(number))
             raw = await future
+        except asyncio.CancelledError:
+            self.send(told.Withdraw(number))
+            raise
         finally:
             self._calls.pop(number, None)
             self._set_about()

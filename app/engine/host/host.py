@@ -44,6 +44,8 @@ class Host(Watcher):
         self._parts: dict[int, Part] = {}
         self._sending = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._withdrawable: dict[int, asyncio.Task[None]] = {}
+        """Those that nobody would miss, by the numbers of their questions."""
 
     async def begin(self) -> None:
         """Greet the service; say when everything is imported."""
@@ -113,18 +115,22 @@ class Host(Watcher):
             case told.Generate():
                 self._generate(message)
             case told.CancelRow():
-                if message.stream in self._streams:
-                    self._streams[message.stream].cancel(message.sequence, message.row)
+                self._cancel_row(message)
             case told.CloseStream():
                 self._parts.pop(message.stream, None)
                 if (closing := self._streams.pop(message.stream, None)) is not None:
                     closing.close()
+            case told.Withdraw():
+                self._withdraw(message.call)
             case told.SetLimits():
                 self._limit(message.limits)
             case Question():
                 task = self._loop.create_task(self._answer(message))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+                if isinstance(message, told.Embed | told.Rerank):
+                    self._withdrawable[message.call] = task
+                    task.add_done_callback(lambda _: self._withdrawable.pop(message.call, None))
 
     def _generate(self, message: told.Generate) -> None:
         stream = self._streams[message.stream] = HostStream(message.stream, self)
@@ -136,6 +142,15 @@ class Host(Watcher):
             stream.fail(failure)
         else:
             engine.generate(message.sequences, stream)
+
+    def _cancel_row(self, message: told.CancelRow) -> None:
+        if message.stream in self._streams:
+            self._streams[message.stream].cancel(message.sequence, message.row)
+
+    def _withdraw(self, call: int) -> None:
+        task = self._withdrawable.pop(call, None)
+        if task is not None:
+            task.cancel()
 
     def _limit(self, limits: Limits) -> None:
         self._thread.busy_elsewhere = limits.busy > 0
@@ -149,6 +164,8 @@ class Host(Watcher):
             reply = told.Answer(question.call, packed(await _value(await self._ready(), question)))
         except SwitchyardError as refusal:
             reply = told.Refusal(question.call, Failure.of(refusal))
+        except asyncio.CancelledError:
+            return
         except BaseException as failure:  # no task may let out what ends the loop
             log.exception("a question could not be answered")
             message = f"The engine could not do this ({type(failure).__name__}); send the request again."
@@ -177,6 +194,10 @@ async def _value(models: Models, question: Question) -> object:  # noqa: PLR0911
         case told.Prepare(_, number, grammar):
             await models.engine(number).prepare(grammar)
             return None
+        case told.Embed(_, number, texts, how):
+            return await models.encoder(number, "embedding").embed(texts, how)
+        case told.Rerank(_, number, query, documents, ranking):
+            return await models.encoder(number, "rerank").rerank(query, documents, ranking)
     return await asyncio.to_thread(_text, models, question)
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from app.engine.facts import Limits, ModelFacts
+from app.engine.kind import Kind, kind_of, unfit
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.cores import share_cores
+from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.smollm2 import ensure_smollm2
 from app.engine.mlx.memory import limit
 from app.engine.options import Batching, LoadOptions
 from app.engine.work import Work
-from app.errors import Unavailable
+from app.errors import ModelUnusable, Unavailable
 
 
 class Models:
@@ -24,7 +27,7 @@ class Models:
         self._thread = thread
         self._prefixes = PrefixPool(0)
         self._loader = MLXLoader(thread, self._prefixes, batching)
-        self._engines: dict[int, MLXEngine] = {}
+        self._engines: dict[int, MLXEngine | MLXEncoder] = {}
         self._next = 0
 
     @property
@@ -32,7 +35,14 @@ class Models:
         """Bytes of prefix caches."""
         return self._prefixes.nbytes
 
-    def engine(self, number: int) -> MLXEngine:
+    def encoder(self, number: int, kind: Kind) -> MLXEncoder:
+        """A model that makes vectors or scores; raises :class:`app.errors.InvalidRequest` if it is a text model."""
+        engine = self.engine(number)
+        if isinstance(engine, MLXEngine):
+            raise unfit("This model", "text", kind)
+        return engine
+
+    def engine(self, number: int) -> MLXEngine | MLXEncoder:
         """A model; raises :class:`app.errors.Unavailable` once it is unloaded."""
         engine = self._engines.get(number)
         if engine is None:
@@ -45,11 +55,16 @@ class Models:
 
     async def load(self, path: Path, name: str, options: LoadOptions) -> ModelFacts:
         """Load the base; raises as :class:`app.engine.mlx.load.loader.MLXLoader` does."""
+        kind = await asyncio.to_thread(kind_of, path, name=name, pooling=options.pooling)
+        if kind != "text":
+            return self._add(await self._loader.encoder(path, kind, name=name, options=options), kind)
         return self._add(await self._loader.load(path, name=name, options=options))
 
     async def adapt(self, base: int, path: Path, name: str, options: LoadOptions) -> ModelFacts:
         """Load an adapter over a base; raises likewise."""
         of = self.engine(base)
+        if not isinstance(of, MLXEngine):
+            raise ModelUnusable(f"{name} adapts a model that generates no text. Name another base.", param="model")
         return self._add(await self._loader.adapt(of, path, name=name, options=options))
 
     async def unload(self, number: int) -> None:
@@ -64,7 +79,8 @@ class Models:
 
     async def read_tokenizer(self, path: str) -> None:
         """Of a model that may be loaded next."""
-        await self._loader.read_tokenizer(Path(path))
+        if await asyncio.to_thread(kind_of, Path(path), name=path) == "text":  # the others' are read in no time
+            await self._loader.read_tokenizer(Path(path))
 
     async def trim(self, nbytes: int) -> None:
         """Free that many bytes of prefix caches, or all there are."""
@@ -81,7 +97,7 @@ class Models:
 
         self._thread.post(take)
 
-    def _add(self, engine: MLXEngine) -> ModelFacts:
+    def _add(self, engine: MLXEngine | MLXEncoder, kind: Kind = "text") -> ModelFacts:
         number, self._next = self._next, self._next + 1
         self._engines[number] = engine
         return ModelFacts(
@@ -91,6 +107,7 @@ class Models:
             engine.nbytes,
             engine.kv_bytes_per_token,
             engine.fingerprint,
+            kind,
         )
 
 

@@ -1,5 +1,6 @@
 """Which files of a repo an MLX model needs, and what the hub says of each. Pure: no disk, no network."""
 
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -11,6 +12,9 @@ from app.errors import ModelUnusable
 _WEIGHTS = ("model*.safetensors", "adapters.safetensors")
 _WORDS = ("*.json", "*.jsonl", "*.txt", "*.jinja", "*.tiktoken", "tokenizer.model", "tiktoken.model")
 _TEMPLATES = "additional_chat_templates"
+_STEP = re.compile(r"\d+_\w+")
+"""Folders of sentence-transformers' steps behind a transformer: ``1_Pooling``, ``2_Dense``, ``2_Normalize``."""
+_STEP_FILES = {"config.json", "model.safetensors"}
 _FORMATS = {
     ".gguf": "gguf",
     ".bin": "bin",
@@ -64,13 +68,15 @@ class RepoInfo(Struct, frozen=True):
 
 
 def is_needed(name: str) -> bool:
-    """Whether a file is one that loading may read: weights, configuration, tokenizer or template.
+    """Whether a file is one that loading may read: weights, configuration, tokenizer, template or how to pool.
 
     Never Python, pickles or other formats, and never a name that could leave a directory.
     """
     if not is_safe(name):
         return False
     path = PurePosixPath(name)
+    if len(path.parts) == 2 and _STEP.fullmatch(path.parts[0]):
+        return path.name in _STEP_FILES
     if path.parent.name:
         return path.parts[:-1] == (_TEMPLATES,) and path.suffix == ".jinja"
     return any(fnmatchcase(name, pattern) for pattern in (*_WEIGHTS, *_WORDS))
@@ -89,7 +95,7 @@ def require_loadable(repo: str, names: Iterable[str]) -> None:
     Raises :class:`app.errors.ModelUnusable`.
     """
     names = tuple(names)
-    if not any(is_needed(name) and name.endswith(".safetensors") for name in names):
+    if not any(is_needed(name) and name.endswith(".safetensors") and "/" not in name for name in names):
         suffixes = {PurePosixPath(name).suffix.lower() for name in names}
         formats = sorted({_FORMATS[suffix] for suffix in suffixes if suffix in _FORMATS})
         found = f"only {', '.join(formats)}" if formats else "no weights at all"

@@ -49,8 +49,12 @@ class EncoderTokenizer:
         return len(self.encode(text, special_tokens=False))
 
     def decode(self, ids: tuple[int, ...]) -> str:
-        """The text of ``ids``, without special tokens."""
-        return str(self._tokenizer.decode(list(ids)))
+        """The text of ``ids``, special tokens spelt as they are written."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def token_bytes(self, token: int) -> bytes:
+        """What one token stands for, as the vocabulary writes it."""
+        return str(self._tokenizer.id_to_token(token) or "").encode()
 
     def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:  # noqa: ARG002
         """Nothing: such a model continues no text."""
