@@ -73,7 +73,7 @@ def _along(text: str, tokens: list[TokenLogprob]) -> tuple[TokenLogprob, ...]:
         if not token.shown and text.startswith(token.text, at + unfinished):
             placed, at = replace(token, shown=True), at + unfinished
             decoder.reset()
-        elif token.shown and at == 0 and token.bytes.startswith(b" ") and not text.startswith(" "):
+        elif token.shown and at + unfinished == 0 and token.bytes.startswith(b" ") and not text.startswith(" "):
             placed = replace(token, text=token.text[1:], bytes=token.bytes[1:])
         if placed.shown:
             at += len(decoder.decode(placed.bytes))

@@ -1,6 +1,7 @@
 """The KV cache that a request has reserved, choice by choice."""
 
 from app.engine.base import Lease, Sequence
+from app.generation.meter import Meter
 
 AHEAD = 1024
 """Tokens reserved at a time for a choice."""
@@ -17,8 +18,9 @@ class Reservation:
     ``lease`` gives everything back when it ends.
     """
 
-    def __init__(self, lease: Lease, sequences: tuple[Sequence, ...]) -> None:
+    def __init__(self, lease: Lease, sequences: tuple[Sequence, ...], meter: Meter) -> None:
         self._lease = lease
+        self._meter = meter
         self._most = {(s, row): it.max_tokens for s, it in enumerate(sequences) for row in range(it.rows)}
         self._prompts = sum(it.rows * len(it.prompt) for it in sequences)
         self._reserved = {key: min(most, AHEAD) for key, most in self._most.items()}
@@ -32,5 +34,6 @@ class Reservation:
         reserved, most = self._reserved[key], self._most[key]
         if reserved < most and tokens > reserved - LEFT:
             more = min(AHEAD, most - reserved)
-            await self._lease.admit(more)
+            with self._meter.waiting():
+                await self._lease.admit(more)
             self._reserved[key] = reserved + more

@@ -1,8 +1,7 @@
 """The generation strategy: picks legacy completion or chat, and runs a job on a leased engine."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from time import perf_counter
+from contextlib import AsyncExitStack, aclosing
 from typing import TypeGuard, assert_never
 
 from msgspec import structs
@@ -12,6 +11,7 @@ from app.generation import chat, completion, limits
 from app.generation.events import Completed, Delta, Event, Events, Finished, Started, Timings
 from app.generation.job import ChatJob, CompletionJob, Job
 from app.generation.limits import check_length
+from app.generation.meter import Meter
 from app.generation.plan import Plan
 from app.generation.ranking import best
 from app.generation.reservation import Reservation
@@ -23,22 +23,26 @@ from app.schemas.sampling import Sampling
 class GenerationStrategy:
     """Stateless; one serves all requests."""
 
-    async def run(self, lease: PendingLease, job: Job) -> AsyncGenerator[Events, None]:
+    async def run(self, lease: PendingLease, job: Job, meter: Meter | None = None) -> AsyncGenerator[Events, None]:
         """Generate: nothing is taken before the first events are asked for, everything is given back with the last.
 
         What is the request's fault is raised before :class:`Started`, which comes alone. :class:`Completed` comes with
-        the last of the answer. Whoever iterates must close the iterator.
+        the last of the answer. Whoever iterates must close the iterator. ``meter`` tells what it took, also of a job
+        that does not come to its end.
         """
-        asked = perf_counter()
-        async with lease as held:
-            limits.check_kind(held, "text")
-            prompts, plan, echoes = await _prompts(held.engine, job)
-            await plan.prepare(held.engine)
-            sequences = _sequences(held.engine, job, prompts, plan)
-            reservation = Reservation(held, sequences)
-            await reservation.begin()
-            tally = Tally(sequences)
-            waited = Timings(max(0.0, perf_counter() - asked - held.load_seconds), held.load_seconds)
+        meter = Meter() if meter is None else meter
+        async with AsyncExitStack() as stack:
+            with meter.waiting():
+                held = await stack.enter_async_context(lease)
+                meter.load = held.load_seconds
+                limits.check_kind(held, "text")
+                prompts, plan, echoes = await _prompts(held.engine, job)
+                await plan.prepare(held.engine)
+                sequences = _sequences(held.engine, job, prompts, plan)
+                reservation = Reservation(held, sequences, meter)
+                await reservation.begin()
+            tally = Tally(sequences, meter)
+            waited = Timings(meter.queue, meter.load)
             yield (Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited, plan.unenforced),)
             stream = held.engine.generate(sequences)
             last: Events = ()
@@ -53,7 +57,7 @@ class GenerationStrategy:
                             yield events
             finally:
                 stream.close()
-            yield (*last, Completed(tally.usage(), tally.timings(waited)))
+            yield (*last, Completed(tally.usage(), tally.timings(waited.queue)))
 
     async def count(self, lease: PendingLease, job: ChatJob) -> int:
         """The tokens of the prompt that the job has, however many the model's context holds."""
@@ -144,7 +148,9 @@ async def _events(
             choice = choices[key]
             if choice.ended:
                 continue
+            before = choice.tokens
             events += choice.push(tokens)
+            tally.made(choice.tokens - before)
             if choice.finished is not None:
                 stream.cancel(*key)
                 tally.finished(choice)

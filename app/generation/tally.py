@@ -5,13 +5,15 @@ from time import perf_counter
 from app.engine.base import Prefilled, Sequence
 from app.generation.choice import Choice
 from app.generation.events import Timings
+from app.generation.meter import Meter
 from app.schemas.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 
 
 class Tally:
     """Each prompt counts once, however many choices continue it; every generated token counts, ranked out or not."""
 
-    def __init__(self, sequences: tuple[Sequence, ...]) -> None:
+    def __init__(self, sequences: tuple[Sequence, ...], meter: Meter) -> None:
+        self._meter = meter
         self.prompt_tokens = sum(len(sequence.prompt) for sequence in sequences)
         self._prompts = len(sequences)
         self._choices = sum(sequence.rows for sequence in sequences if sequence.max_tokens)
@@ -25,6 +27,10 @@ class Tally:
         self._prompts -= 1
         self._cached += event.cached_tokens
         self._computed = perf_counter()
+
+    def made(self, tokens: int) -> None:
+        """Note tokens that have come, of whichever choice."""
+        self._meter.completion_tokens += tokens
 
     def finished(self, choice: Choice) -> None:
         """Note what a choice generated."""
@@ -47,7 +53,11 @@ class Tally:
             completion_tokens_details=CompletionTokensDetails(reasoning_tokens=self._thought),
         )
 
-    def timings(self, before: Timings) -> Timings:
-        """``before`` with the time of the prompts, and of all that came after the last of them."""
+    def timings(self, waited: float) -> Timings:
+        """All times, ``waited`` seconds having been waited when the prompts were begun.
+
+        The waits since then are the queue's, and none of the time for what came after the prompts.
+        """
         prefill, decode = self._computed - self._began, perf_counter() - self._computed
-        return Timings(before.queue, before.load, prefill, decode)
+        meter = self._meter
+        return Timings(meter.queue, meter.load, prefill, max(0.0, decode - (meter.queue - waited)))

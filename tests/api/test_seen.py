@@ -1,5 +1,6 @@
 """What operators see: headers, log lines, metrics, traces."""
 
+import asyncio
 import io
 import json
 import re
@@ -76,7 +77,7 @@ async def test_a_failure_that_nobody_foresaw_is_logged_without_the_values_of_var
     secret = "the-prompt-nobody-may-see"
 
     class Broken(ScriptedStrategy):
-        async def run(self, lease, job):
+        async def run(self, lease, job, meter=None):
             held = secret
             yield {}[len(held)]
 
@@ -196,3 +197,64 @@ async def test_dashboards_and_alerts_ask_for_metrics_that_there_are(serve, name)
     asked = set(re.findall(rf"\b(?:{ours})_[a-z_]+\b", (OPS / name).read_text()))
     assert len(asked) >= 5
     assert asked <= known, asked - known
+
+
+async def lines_of(act, app):
+    """What is logged while ``act`` runs."""
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    try:
+        await act(app)
+    finally:
+        configure_logging("info", "console")
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages"])
+async def test_a_client_that_left_has_had_the_tokens_that_were_made(serve, loader, path, stream):
+    loader.script = lambda *_: b"word " * 400
+    own = {"/v1/completions": {"prompt": "Hi"}, "/v1/responses": {"input": "Hi"}}
+    body = {"model": "tiny", "stream": stream, "max_tokens": 2000}
+    body |= own.get(path, {"messages": [{"role": "user", "content": "Hi"}]})
+
+    async def leave(app):
+        async with exchange(app, "POST", path, msgspec.json.encode(body)) as client:
+            for _ in range(2000):
+                await asyncio.sleep(0.001)
+                if (engine := loader.engines.get("tiny")) and engine.streams:
+                    break
+            for _ in range(30):
+                await asyncio.sleep(0)
+            engine.may_step.clear()
+            await asyncio.sleep(0.02)
+            client.disconnect()
+            await asyncio.sleep(0.02)
+            engine.may_step.set()
+
+    app = serve()
+    (line,) = await lines_of(leave, app)
+    assert line["outcome"] == "left"
+    assert 0 < line["completion_tokens"] < 2000
+    listed = await request(app, "GET", "/admin/models")
+    assert listed.status == 200
+    assert app.state.live._journal.entries()[0].completion_tokens == line["completion_tokens"]
+
+
+async def test_the_wait_of_a_client_that_left_in_the_queue_is_told(serve, loader):
+    loader.gate.clear()
+
+    async def leave(app):
+        body = msgspec.json.encode(ASK)
+        async with exchange(app, "POST", "/v1/completions", body) as client:
+            for _ in range(2000):
+                await asyncio.sleep(0.001)
+                if loader.diary:
+                    break
+            await asyncio.sleep(0.05)
+            client.disconnect()
+
+    (line,) = await lines_of(leave, serve())
+    loader.gate.set()
+    assert line["queue_ms"] >= 40
+    assert "completion_tokens" not in line

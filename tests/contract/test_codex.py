@@ -163,7 +163,7 @@ def test_a_prompt_that_is_too_long_is_one_for_it_too(codex, tmp_path):
 class Slow(ScriptedStrategy):
     """Computes its prompt for longer than Codex waits for an event."""
 
-    async def run(self, lease, job):
+    async def run(self, lease, job, meter=None):
         yield (STARTED,)
         await asyncio.sleep(3)
         yield (Delta(0, "At last."), Finished(0, "stop"), COMPLETED)

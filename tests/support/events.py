@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from app.engine.base import PendingLease
 from app.generation.events import Alternative, Completed, Delta, Event, Events, Finished, Started, Timings, TokenLogprob
 from app.generation.job import Job
+from app.generation.meter import Meter
 from app.generation.strategy import GenerationStrategy
 from app.schemas.usage import PromptTokensDetails, Usage
 
@@ -41,7 +42,7 @@ class ScriptedStrategy(GenerationStrategy):
         self.cancelled = 0
         self._on_open = on_open
 
-    async def run(self, lease: PendingLease, job: Job) -> AsyncGenerator[Events, None]:
+    async def run(self, lease: PendingLease, job: Job, meter: Meter | None = None) -> AsyncGenerator[Events, None]:
         self.jobs.append(job)
         self.open += 1
         self._on_open()

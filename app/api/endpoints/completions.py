@@ -8,6 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from app.api.documented import responses
+from app.api.observe.record import record_of
 from app.api.read import translate
 from app.api.write.answer import Dialect, answer
 from app.api.write.render_completion import CompletionRenderer
@@ -34,5 +35,6 @@ class CompletionsController(Controller):
     ) -> Response[Any]:
         """Continue each prompt as it stands, without a chat template; whole, or streamed as server-sent events."""
         job = translate.completion(data, registry.defaults(data.model), settings)
-        told = strategy.run(registry.lease(data.model, keep_alive=translate.keep_alive(data)), job)
+        lease = registry.lease(data.model, keep_alive=translate.keep_alive(data))
+        told = strategy.run(lease, job, record_of(request.scope).meter)
         return await answer(request, told, Dialect(partial(CompletionRenderer, data)), stream=data.stream is True)

@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from app.api.documented import anthropic_responses
+from app.api.observe.record import record_of
 from app.api.protect.connection import while_connected
 from app.api.read.anthropic import conversation_job, messages_job
 from app.api.seal import Seal
@@ -37,7 +38,7 @@ class MessagesController(Controller):
         """Answer as Anthropic's Messages API does, through the model's own chat template; whole or streamed."""
         job = messages_job(data, registry.defaults(data.model), seal)
         where = request_id(request.scope)
-        told = strategy.run(registry.lease(data.model), job)
+        told = strategy.run(registry.lease(data.model), job, record_of(request.scope).meter)
         dialect = AnthropicDialect(data, seal, where)
         return await answer(request, told, dialect, stream=data.stream is True, headers={"request-id": where})
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from app.api.observe.record import record_of
 from app.generation.events import Completed, Delta, Event, Started, ToolCallStarted
 from app.observability import ASGIApp, Message, Receive, Scope, Send, request_id
 from app.registry.changes import Changes
@@ -58,8 +59,8 @@ class Note:
         """A failure after the answer has begun."""
         self._set(outcome="failed", message=body.error.message)
 
-    def end(self, status: int, refusal: bytes, *, complete: bool) -> None:
-        """The answer has been sent, or given up."""
+    def end(self, status: int, refusal: bytes, *, complete: bool, made: int = 0) -> None:
+        """The answer has been sent, or given up after ``made`` tokens."""
         outcome: Outcome = "answered"
         if self._entry.outcome == "failed":
             outcome = "failed"
@@ -68,7 +69,8 @@ class Note:
         elif status >= 400:
             outcome = "failed" if status >= 500 else "refused"
             self._set(message=_message(refusal))
-        self._set(outcome=outcome, status=status, seconds=self._seconds())
+        made = max(made, self._entry.completion_tokens)
+        self._set(outcome=outcome, status=status, seconds=self._seconds(), completion_tokens=made)
 
     def entry(self) -> AdminRequest:
         """The request now."""
@@ -136,7 +138,7 @@ def journaled(app: ASGIApp, journal: Journal) -> ASGIApp:
         try:
             await app(scope, receive, watch)
         finally:
-            note.end(status, refusal, complete=complete)
+            note.end(status, refusal, complete=complete, made=record_of(scope).meter.completion_tokens)
 
     return keep
 

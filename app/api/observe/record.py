@@ -6,8 +6,10 @@ from time import perf_counter, time_ns
 from typing import Any, Literal
 
 import structlog
+from msgspec.structs import replace
 
 from app.generation.events import Completed, Delta, Event, Started, Timings, ToolCallArguments, ToolCallStarted
+from app.generation.meter import Meter
 from app.observability import HEADER, ASGIApp, Message, Receive, Scope, Send, request_id
 
 Outcome = Literal["answered", "refused", "failed", "left"]
@@ -37,6 +39,7 @@ class Record:
         self.cached_tokens = 0
         self.completion_tokens = 0
         self.timings: Timings | None = None
+        self.meter = Meter()
         self.gaps = [0] * (len(GAPS) + 1)
         self.gap_seconds = 0.0
         self._last = 0.0
@@ -58,6 +61,13 @@ class Record:
                 self.cached_tokens = usage.prompt_tokens_details.cached_tokens
             case _:
                 pass
+
+    def settle(self) -> None:
+        """Take from the meter what an answer has not come to tell: its client left, or it failed."""
+        self.seconds = self.now()
+        self.completion_tokens = max(self.completion_tokens, self.meter.completion_tokens)
+        if self.timings is not None:
+            self.timings = replace(self.timings, queue=max(self.timings.queue, self.meter.queue))
 
     @property
     def outcome(self) -> Outcome:
@@ -124,7 +134,7 @@ def observed(app: ASGIApp, *tell: Told) -> ASGIApp:
         try:
             await app(scope, receive, watch)
         finally:
-            record.seconds = record.now()
+            record.settle()
             _log(record)
             for it in tell:
                 it(record)
@@ -153,7 +163,7 @@ def _log(record: Record) -> None:
         "error": record.error,
         "prompt_tokens": record.prompt_tokens if timings else None,
         "completion_tokens": record.completion_tokens if timings else None,
-        "queue_ms": _ms(timings.queue) if timings else None,
+        "queue_ms": _ms(timings.queue if timings else record.meter.queue or None),
         "load_ms": _ms(timings.load) if timings else None,
         "first_token_ms": _ms(record.first_token),
         "tokens_per_second": None if record.tokens_per_second is None else round(record.tokens_per_second, 1),
