@@ -69,6 +69,13 @@ class PromptScore(Struct, frozen=True, array_like=True):
     shown: bool = True
 
 
+class Found(Struct, frozen=True, array_like=True, tag="found"):
+    """So much of a sequence's prompt is in the KV cache already; said before a long rest of it is computed."""
+
+    sequence: int
+    cached_tokens: int
+
+
 class Prefilled(Struct, frozen=True, array_like=True, tag="prefilled"):
     """A sequence's prompt is in the KV cache: ``cached_tokens`` of it were there before.
 
@@ -100,6 +107,9 @@ class Token(Struct, frozen=True, array_like=True, tag="token"):
     shown: bool = True
 
 
+Item = Found | Prefilled | Token
+
+
 class TokenStream(Protocol):
     """What a submitted group of sequences yields. Whoever iterates owns it and must :meth:`close` it.
 
@@ -108,7 +118,7 @@ class TokenStream(Protocol):
     :class:`app.errors.SwitchyardError` if the engine cannot go on.
     """
 
-    def __aiter__(self) -> AsyncIterator[list[Prefilled | Token]]: ...
+    def __aiter__(self) -> AsyncIterator[list[Item]]: ...
 
     def cancel(self, sequence: int, row: int) -> None:
         """End one row now; tokens of it that are already on their way may still be yielded."""

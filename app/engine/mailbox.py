@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from app.engine.base import Prefilled, Token
+from app.engine.base import Item
 from app.errors import SwitchyardError
 
 
@@ -12,11 +12,11 @@ class Mailbox:
     """Hands over all that has come since the last time, so that a slow reader has larger pieces, never a backlog."""
 
     def __init__(self) -> None:
-        self._items: list[Prefilled | Token] = []
+        self._items: list[Item] = []
         self._failure: SwitchyardError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    def put(self, items: list[Prefilled | Token]) -> None:
+    def put(self, items: list[Item]) -> None:
         """More has come."""
         self._items += items
         self.wake()
@@ -31,7 +31,7 @@ class Mailbox:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def take(self) -> list[Prefilled | Token]:
+    def take(self) -> list[Item]:
         """All that has come, perhaps nothing; raises the failure once nothing is left."""
         items, self._items = self._items, []
         if not items and self._failure is not None:

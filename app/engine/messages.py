@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Raw, Struct
 
-from app.engine.base import Prefilled, Sequence, Token
+from app.engine.base import Item, Sequence
 from app.engine.facts import DeviceFacts, Failure, Limits
 from app.engine.grammar import Grammar
 from app.engine.options import LoadOptions
@@ -209,7 +209,7 @@ class Part(Struct, frozen=True, array_like=True):
     """What one stream is told; with ``failure`` it has ended."""
 
     stream: int
-    items: list[Prefilled | Token]
+    items: list[Item]
     failure: Failure | None = None
 
 

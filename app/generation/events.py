@@ -1,7 +1,7 @@
 """What a running job tells: the union that ``api.render`` turns into chunks or into a whole answer.
 
-Order: one :class:`Started`, then :class:`Delta` and :class:`Finished` per choice in any interleaving, then one
-:class:`Completed`. A failure is an exception out of the iterator, never an event.
+Order: one :class:`Started`, one :class:`Cached`, then :class:`Delta` and :class:`Finished` per choice in any
+interleaving, then one :class:`Completed`. A failure is an exception out of the iterator, never an event.
 """
 
 from collections.abc import Sequence
@@ -58,6 +58,12 @@ class Started(Struct, frozen=True):
     unenforced: tuple[str, ...] = ()
 
 
+class Cached(Struct, frozen=True):
+    """So many of the prompts' tokens were in the KV cache; said once, where possible before the rest is computed."""
+
+    tokens: int
+
+
 class Delta(Struct, frozen=True):
     """More of choice ``index``: thoughts, then text.
 
@@ -106,7 +112,7 @@ class Completed(Struct, frozen=True):
     timings: Timings = Timings()
 
 
-Event = Started | Delta | ToolCallStarted | ToolCallArguments | Finished | Completed
+Event = Started | Cached | Delta | ToolCallStarted | ToolCallArguments | Finished | Completed
 
 Events = Sequence[Event]
 """What is told at the same time; at least one."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
 
-from app.generation.events import Completed, Delta, Event, Events, Finished, Started
+from app.generation.events import Cached, Completed, Delta, Event, Events, Finished, Started
 from app.generation.job import Decoding
 from app.generation.outbox import ChoiceEvent
 
@@ -20,7 +20,7 @@ async def best(told: AsyncIterator[Events], decoding: Decoding) -> AsyncGenerato
         for event in events:
             if isinstance(event, Finished):
                 ends.append(event)
-            elif not isinstance(event, Started | Completed):
+            elif not isinstance(event, Started | Cached | Completed):
                 pieces.setdefault(event.index, []).append(event)
     chosen: list[Event] = []
     ends.sort(key=lambda end: (end.index // decoding.best_of, -end.mean_logprob, end.index))

@@ -6,9 +6,9 @@ from typing import TypeGuard, assert_never
 
 from msgspec import structs
 
-from app.engine.base import Engine, PendingLease, Prefilled, Sequence, Token, TokenStream
+from app.engine.base import Engine, Found, PendingLease, Prefilled, Sequence, Token, TokenStream
 from app.generation import chat, completion, limits
-from app.generation.events import Completed, Delta, Event, Events, Finished, Started, Timings
+from app.generation.events import Cached, Completed, Delta, Event, Events, Finished, Started, Timings
 from app.generation.job import ChatJob, CompletionJob, Job
 from app.generation.limits import check_length
 from app.generation.meter import Meter
@@ -142,8 +142,7 @@ async def _events(
             if isinstance(item, Token):
                 arrived.setdefault((item.sequence, item.row), []).append(item)
                 continue
-            tally.prefilled(item)
-            events += _prompt_events(job, echoes, sequences[item.sequence], item)
+            events += _prompt_events(job, echoes, sequences[item.sequence], item, tally.found(item))
         for key, tokens in arrived.items():
             choice = choices[key]
             if choice.ended:
@@ -164,9 +163,13 @@ async def _events(
             await reservation.cover(key, choices[key].tokens)
 
 
-def _prompt_events(job: Job, echoes: tuple[str, ...], sequence: Sequence, prefilled: Prefilled) -> list[Event]:
-    """What is known once a prompt is computed: its echo, and the end of choices that generate nothing."""
-    events: list[Event] = []
+def _prompt_events(
+    job: Job, echoes: tuple[str, ...], sequence: Sequence, prefilled: Found | Prefilled, cached: Cached | None
+) -> list[Event]:
+    """What is known of a prompt: what was ``cached``, then its echo and the end of choices that generate nothing."""
+    events: list[Event] = [] if cached is None else [cached]
+    if isinstance(prefilled, Found):
+        return events
     echo = completion.echo(echoes[prefilled.sequence], prefilled) if _echoes(job) else None
     for row in range(sequence.rows):
         index = prefilled.sequence * sequence.rows + row

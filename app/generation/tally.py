@@ -2,9 +2,9 @@
 
 from time import perf_counter
 
-from app.engine.base import Prefilled, Sequence
+from app.engine.base import Found, Prefilled, Sequence
 from app.generation.choice import Choice
-from app.generation.events import Timings
+from app.generation.events import Cached, Timings
 from app.generation.meter import Meter
 from app.schemas.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 
@@ -15,18 +15,24 @@ class Tally:
     def __init__(self, sequences: tuple[Sequence, ...], meter: Meter) -> None:
         self._meter = meter
         self.prompt_tokens = sum(len(sequence.prompt) for sequence in sequences)
-        self._prompts = len(sequences)
+        self._prompts = self._all = len(sequences)
         self._choices = sum(sequence.rows for sequence in sequences if sequence.max_tokens)
-        self._cached = 0
+        self._cached: dict[int, int] = {}
+        self._told = False
         self._generated = 0
         self._thought = 0
         self._began = self._computed = perf_counter()
 
-    def prefilled(self, event: Prefilled) -> None:
-        """Note how much of a prompt was cached, and that it is computed now."""
-        self._prompts -= 1
-        self._cached += event.cached_tokens
-        self._computed = perf_counter()
+    def found(self, event: Found | Prefilled) -> Cached | None:
+        """Note how much of a prompt was cached, and perhaps that it is computed now; said once, for all prompts."""
+        self._cached[event.sequence] = event.cached_tokens
+        if isinstance(event, Prefilled):
+            self._prompts -= 1
+            self._computed = perf_counter()
+        if self._told or len(self._cached) < self._all:
+            return None
+        self._told = True
+        return Cached(sum(self._cached.values()))
 
     def made(self, tokens: int) -> None:
         """Note tokens that have come, of whichever choice."""
@@ -49,7 +55,7 @@ class Tally:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self._generated,
             total_tokens=self.prompt_tokens + self._generated,
-            prompt_tokens_details=PromptTokensDetails(cached_tokens=self._cached),
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(self._cached.values())),
             completion_tokens_details=CompletionTokensDetails(reasoning_tokens=self._thought),
         )
 

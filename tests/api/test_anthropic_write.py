@@ -16,7 +16,7 @@ from app.api.write.render_anthropic import AnthropicDialect, AnthropicRenderer
 from app.api.write.sse import ASGIEventStream, Source
 from app.api.write.transcript import Head, Transcript
 from app.errors import EngineFailed, InvalidRequest, QueueFull, Unavailable
-from app.generation.events import Completed, Delta, Event, Finished, Started, ToolCallArguments, ToolCallStarted
+from app.generation.events import Cached, Completed, Delta, Event, Finished, Started, ToolCallArguments, ToolCallStarted
 from app.schemas.anthropic import MessagesRequest
 from app.schemas.errors import ErrorBody, ErrorDetail
 from app.schemas.usage import CompletionTokensDetails, PromptTokensDetails, Usage
@@ -25,6 +25,7 @@ from tests.api.conftest import Serve
 from tests.support.asgi import exchange, request
 from tests.support.events import COMPLETED, STARTED, ScriptedStrategy
 
+CACHED = Cached(2)
 GOLDEN = Path(__file__).parent / "golden_anthropic"
 SEAL = Seal(("key",))
 HEAD = Head("1", 1700000000, STARTED.model, STARTED.fingerprint)
@@ -32,6 +33,7 @@ ASK = {"model": "tiny", "max_tokens": 9, "messages": [{"role": "user", "content"
 THINK = {"thinking": {"type": "adaptive"}}
 CALLING: list[Event] = [
     STARTED,
+    CACHED,
     Delta(0, "", reasoning="Which "),
     Delta(0, "\n\n", reasoning="city?"),
     Delta(0, "Let me look.\n"),
@@ -44,12 +46,12 @@ CALLING: list[Event] = [
     Completed(Usage(30, 12, 42, PromptTokensDetails(20), CompletionTokensDetails(4))),
 ]
 CASES: dict[str, tuple[dict[str, Any], list[Event]]] = {
-    "text": ({}, [STARTED, Delta(0, " Paris"), Delta(0, ".\n"), Finished(0, "stop"), COMPLETED]),
-    "empty": ({}, [STARTED, Delta(0, " "), Finished(0, "stop"), COMPLETED]),
+    "text": ({}, [STARTED, CACHED, Delta(0, " Paris"), Delta(0, ".\n"), Finished(0, "stop"), COMPLETED]),
+    "empty": ({}, [STARTED, CACHED, Delta(0, " "), Finished(0, "stop"), COMPLETED]),
     "calls": (THINK, CALLING),
     "calls_thought_hidden": ({}, CALLING),
     "calls_thought_omitted": ({"thinking": {"type": "adaptive", "display": "omitted"}}, CALLING),
-    "stop_sequence": ({}, [STARTED, Delta(0, "a"), Finished(0, "stop", stop="END"), COMPLETED]),
+    "stop_sequence": ({}, [STARTED, CACHED, Delta(0, "a"), Finished(0, "stop", stop="END"), COMPLETED]),
 }
 
 
@@ -156,7 +158,7 @@ def cut(text, cuts):
 
 def events_of(told, cuts) -> list[Event]:
     """The parts as events, each text in the pieces that ``cuts`` makes of it."""
-    events: list[Event] = [STARTED]
+    events: list[Event] = [STARTED, CACHED]
     calls = 0
     for kind, text in told:
         if kind == "call":
@@ -198,9 +200,9 @@ def test_a_thought_is_signed_so_that_it_can_come_back(display):
 )
 def test_why_an_answer_ended(reason, stop, tokens, expected):
     end = [Finished(0, reason, stop=stop), Completed(Usage(3, tokens, 3 + tokens))]
-    told = whole([STARTED, *end])
+    told = whole([STARTED, CACHED, *end])
     assert (told["stop_reason"], told["stop_sequence"]) == expected
-    assert streamed([STARTED, *end])[-2]["delta"] == {"stop_reason": expected[0], "stop_sequence": expected[1]}
+    assert streamed([STARTED, CACHED, *end])[-2]["delta"] == {"stop_reason": expected[0], "stop_sequence": expected[1]}
 
 
 def test_usage_tells_what_was_cached_and_adds_up_to_the_prompt():
@@ -215,7 +217,7 @@ def test_usage_tells_what_was_cached_and_adds_up_to_the_prompt():
 
 @pytest.mark.parametrize("arguments", ['{"a": ', "[1]", "3", '{"a": 1} x'])
 def test_arguments_that_are_no_object_are_told_as_what_they_are(arguments):
-    events = [STARTED, ToolCallStarted(0, 0, "call_0", "f"), ToolCallArguments(0, 0, arguments)]
+    events = [STARTED, CACHED, ToolCallStarted(0, 0, "call_0", "f"), ToolCallArguments(0, 0, arguments)]
     (block,) = whole([*events, Finished(0, "length"), COMPLETED])["content"]
     assert block["input"] == {"INVALID_JSON": arguments}
 
@@ -224,7 +226,7 @@ async def test_silence_is_filled_with_pings_before_and_while_an_answer_comes():
     dialect = AnthropicDialect(asked(), SEAL, "r")
     assert msgspec.json.encode(dialect.silence()) == b'[{"type":"ping"}]'
     assert dialect.quiet_seconds < 20
-    assert [it["type"] for it in streamed([STARTED])] == ["message_start", "ping"]
+    assert msgspec.json.encode(dialect.opening()) == b'[{"type":"ping"}]'
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ async def test_silence_is_filled_with_pings_before_and_while_an_answer_comes():
 @pytest.mark.parametrize("late", [False, True])
 async def test_failures_have_anthropics_shape_and_status(serve: Serve, failure, status, expected, late):
     body = {**ASK, "stream": late}
-    steps = [STARTED, failure] if late else [failure]
+    steps = [STARTED, CACHED, failure] if late else [failure]
     answer = await request(serve(ScriptedStrategy(*steps)), "POST", "/v1/messages", body)
     if late:
         assert answer.status == 200
@@ -301,17 +303,20 @@ def test_a_failure_without_a_place_names_none():
     assert AnthropicDialect(asked(), SEAL, "r").failure(body).error.message == "Full."
 
 
-async def test_the_first_event_of_a_stream_comes_when_the_job_has_begun(serve: Serve):
-    gate = asyncio.Event()
-    strategy = ScriptedStrategy(Started("org/tiny", "fp", 7), gate, Delta(0, "x"), Finished(0, "stop"), COMPLETED)
+async def test_the_first_event_tells_what_was_cached_before_the_rest_is_computed(serve: Serve):
+    gates = asyncio.Event(), asyncio.Event()
+    started, cached, rest = Started("org/tiny", "fp", 7), Cached(5), [Delta(0, "x"), Finished(0, "stop"), COMPLETED]
+    strategy = ScriptedStrategy(started, gates[0], cached, gates[1], rest)
     async with exchange(
         serve(strategy), "POST", "/v1/messages", msgspec.json.encode({**ASK, "stream": True})
     ) as client:
+        assert await client.chunk() == b'event: ping\ndata: {"type":"ping"}\n\n'
+        gates[0].set()
         first = await client.chunk()
         assert first is not None
         assert first.startswith(b"event: message_start\n")
-        assert b'"input_tokens":7' in first
-        gate.set()
+        assert b'"input_tokens":2,"cache_creation_input_tokens":0,"cache_read_input_tokens":5' in first
+        gates[1].set()
         rest = b"".join(await client.chunks())
         assert rest.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
     assert strategy.open == 0

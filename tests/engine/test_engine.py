@@ -29,7 +29,7 @@ async def run(engine, *sequences):
         for item in items:
             if isinstance(item, Prefilled):
                 prefilled[item.sequence] = item
-            else:
+            elif isinstance(item, Token):
                 tokens.setdefault((item.sequence, item.row), []).append(item)
     return tokens, prefilled
 

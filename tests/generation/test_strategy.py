@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from app.errors import EngineFailed, InvalidRequest
-from app.generation.events import Completed, Delta, Finished, Started
+from app.generation.events import Cached, Completed, Delta, Finished, Started
 from app.generation.job import ChatJob, CompletionJob, Decoding
 from app.generation.strategy import GenerationStrategy
 from app.schemas.messages import (
@@ -57,7 +57,9 @@ def chat(*messages, **decoding):
 
 async def run(job, engine):
     held = Leased(engine)
-    events = [event async for together in GenerationStrategy().run(held.lease(), job) for event in together]
+    told = [event async for together in GenerationStrategy().run(held.lease(), job) for event in together]
+    events = [event for event in told if not isinstance(event, Cached)]
+    assert sum(isinstance(event, Cached) for event in told) == (0 if job.decoding.ranked else 1)
     assert not held.open
     assert not engine.streams
     return events, held

@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from app.engine.base import Prefilled, Sequence, Token
+from app.engine.base import Item, Prefilled, Sequence, Token
 from app.engine.mlx.batch.batch import ModelBatch
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.loaded import Loaded
@@ -38,11 +38,11 @@ class Stream:
     def expect(self, rows: list[Row]) -> None:
         self.tokens |= {(row.sequence, row.index): [] for row in rows}
 
-    def deliver(self, items: list[Prefilled | Token], ended: list[Row]) -> None:
+    def deliver(self, items: list[Item], ended: list[Row]) -> None:
         for item in items:
             if isinstance(item, Prefilled):
                 self.prefilled[item.sequence] = item
-            else:
+            elif isinstance(item, Token):
                 self.tokens[item.sequence, item.row].append(item)
 
     def fail(self, failure: SwitchyardError) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from app.engine.base import (
     Engine,
     FinishReason,
+    Item,
     Prefilled,
     ProcessStatus,
     PromptScore,
@@ -173,10 +174,10 @@ class ScriptedStream:
             if sequence.max_tokens > 0
         }
 
-    def __aiter__(self) -> AsyncIterator[list[Prefilled | Token]]:
+    def __aiter__(self) -> AsyncIterator[list[Item]]:
         return self
 
-    async def __anext__(self) -> list[Prefilled | Token]:
+    async def __anext__(self) -> list[Item]:
         await asyncio.sleep(self._engine.step_seconds)
         await self._engine.may_step.wait()
         if self._engine.failure is not None:
@@ -185,7 +186,7 @@ class ScriptedStream:
         if not self._prefilled:
             self._prefilled = True
             return [self._prefill(number) for number in range(len(self._sequences))]
-        step: list[Prefilled | Token] = []
+        step: list[Item] = []
         for key, tokens in list(self.rows.items()):
             token = next(tokens)
             step.append(token)

@@ -11,8 +11,9 @@ from app.api.anthropic_errors import anthropic_error
 from app.api.read.anthropic import shows_thinking
 from app.api.seal import Seal
 from app.api.write.answer import Dialect
-from app.api.write.transcript import Call, Head, Transcript
+from app.api.write.transcript import Head, Transcript
 from app.generation.events import (
+    Cached,
     Completed,
     Delta,
     Event,
@@ -41,6 +42,10 @@ class AnthropicDialect(Dialect):
     def __init__(self, request: MessagesRequest, seal: Seal, where: str) -> None:
         super().__init__(partial(AnthropicRenderer, request, seal))
         self._where = where
+
+    def opening(self) -> list[Struct]:
+        """A ping: what of the prompt is cached, and with it the first event, is known when its turn has come."""
+        return [wire.Ping()]
 
     def silence(self) -> list[Struct]:
         """A ping: comments are no sign of life to Anthropic's clients."""
@@ -122,11 +127,9 @@ class AnthropicRenderer:
         thinking = request.thinking
         self._head = head
         self._max_tokens = request.max_tokens
-        self._sign = seal.sign if shows_thinking(request) else None
-        self._omitted = (
-            thinking is not None and not isinstance(thinking, ThinkingDisabled) and thinking.display == "omitted"
-        )
-        self._blocks = self._new_blocks()
+        omitted = thinking is not None and not isinstance(thinking, ThinkingDisabled) and thinking.display == "omitted"
+        self._blocks = Blocks(seal.sign if shows_thinking(request) else None, omitted=omitted)
+        self._prompt = 0
         self._reason: FinishReason = "stop"
         self._stop: str | None = None
 
@@ -134,8 +137,26 @@ class AnthropicRenderer:
         """The events that ``event`` makes."""
         match event:
             case Started(prompt_tokens=prompt):
-                usage = wire.MessageUsage(input_tokens=prompt)
-                return [wire.MessageStart(self._message([], usage)), wire.Ping()]
+                self._prompt = prompt
+                return []
+            case Cached(tokens=cached):
+                usage = wire.MessageUsage(input_tokens=self._prompt - cached, cache_read_input_tokens=cached)
+                return [wire.MessageStart(self._message([], usage))]
+            case Completed(usage=usage):
+                return [wire.MessageDelta(self._ending(usage), _usage(usage)), wire.MessageStop()]
+            case _:
+                return self._grown(event)
+
+    def whole(self, transcript: Transcript) -> Struct:
+        """The answer in one piece: what its stream would have made."""
+        usage, _ = transcript.usage, transcript.choices  # which raise where the answer ended early
+        content = _gathered(it for event in transcript.events for it in self.chunks(event))
+        ending = self._ending(usage)
+        message = self._message(content, _usage(usage))
+        return msgspec.structs.replace(message, stop_reason=ending.stop_reason, stop_sequence=ending.stop_sequence)
+
+    def _grown(self, event: Delta | ToolCallStarted | ToolCallArguments | Finished) -> list[Struct]:
+        match event:
             case Delta(text=text, reasoning=thought):
                 return [*self._blocks.think(thought), *self._blocks.say(text)]
             case ToolCallStarted(id=call_id, name=name):
@@ -145,27 +166,8 @@ class AnthropicRenderer:
             case Finished(reason=reason, stop=stop):
                 self._reason, self._stop = reason, stop
                 return self._blocks.end()
-            case Completed(usage=usage):
-                return [wire.MessageDelta(self._ending(usage), _usage(usage)), wire.MessageStop()]
             case _:
                 assert_never(event)
-
-    def whole(self, transcript: Transcript) -> Struct:
-        """The answer in one piece: what its stream would have made."""
-        ((_, choice, self._reason),) = transcript.choices
-        self._stop = choice.stop
-        blocks, events = self._new_blocks(), list[Struct]()
-        for part in choice.parts:
-            if isinstance(part, Call):
-                events += [*blocks.call(part.id, part.name), *blocks.argue(part.arguments)]
-            else:
-                events += blocks.think(part.text) if part.thought else blocks.say(part.text)
-        ending = self._ending(transcript.usage)
-        message = self._message(_gathered([*events, *blocks.end()]), _usage(transcript.usage))
-        return msgspec.structs.replace(message, stop_reason=ending.stop_reason, stop_sequence=ending.stop_sequence)
-
-    def _new_blocks(self) -> Blocks:
-        return Blocks(self._sign, omitted=self._omitted)
 
     def _message(self, content: list[wire.AnswerBlock], usage: wire.MessageUsage) -> wire.AnthropicMessage:
         return wire.AnthropicMessage(id=f"msg_{self._head.id}", model=self._head.model, content=content, usage=usage)

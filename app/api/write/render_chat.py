@@ -8,6 +8,7 @@ from app.api.read import calling
 from app.api.write.logprobs import chat_logprobs
 from app.api.write.transcript import Choice, Head, Transcript
 from app.generation.events import (
+    Cached,
     Completed,
     Delta,
     Event,
@@ -75,7 +76,7 @@ class ChatRenderer:
     def chunks(self, event: Event) -> list[Struct]:
         """The chunks that ``event`` makes; a choice's first one carries the role."""
         match event:
-            case Started():
+            case Started() | Cached():
                 return []
             case Delta(index=index, text=text, logprobs=logprobs, reasoning=thought):
                 delta = ChatDelta(content=text if text or not thought else None, reasoning_content=thought or None)

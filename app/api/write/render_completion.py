@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct
 from app.api.write.logprobs import LegacyLogprobs
 from app.api.write.transcript import Head, Transcript
 from app.generation.events import (
+    Cached,
     Completed,
     Delta,
     Event,
@@ -36,7 +37,7 @@ class CompletionRenderer:
     def chunks(self, event: Event) -> list[Struct]:
         """The chunks that ``event`` makes."""
         match event:
-            case Started() | ToolCallStarted() | ToolCallArguments():
+            case Started() | Cached() | ToolCallStarted() | ToolCallArguments():
                 return []  # raw text holds no calls
             case Delta(index=index, text=text, logprobs=logprobs):
                 return [self._chunk(CompletionChoice(index, text, self._arrays(index, logprobs)))]

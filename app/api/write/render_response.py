@@ -21,6 +21,7 @@ from app.api.write.response_items import (
 )
 from app.api.write.transcript import Head, Transcript
 from app.generation.events import (
+    Cached,
     Completed,
     Delta,
     Event,
@@ -96,7 +97,7 @@ class ResponseRenderer:
 
     def _told(self, event: Event) -> Events:
         match event:
-            case Started():
+            case Started() | Cached():
                 return []
             case Delta():
                 return self._delta(event)

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from app.errors import EngineFailed
 from app.generation.events import (
+    Cached,
     Completed,
     Delta,
     Event,
@@ -114,7 +115,7 @@ class Transcript:
         """Take in one more event."""
         self.events.append(event)
         match event:
-            case Started():
+            case Started() | Cached():
                 pass
             case Delta(index=index, text=text, logprobs=logprobs, reasoning=thought):
                 choice = self._choices.setdefault(index, Choice())

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 
-from app.engine.base import Prefilled, Sequence, Token
+from app.engine.base import Item, Prefilled, Sequence, Token
 from app.engine.mailbox import Mailbox
 from app.engine.messages import CancelRow, CloseStream, Part, ToEngine
 from app.errors import SwitchyardError
@@ -25,11 +25,11 @@ class ProcessStream:
         self._running = {(at, row) for at, sequence in enumerate(sequences) for row in range(sequence.rows)}
         self._mailbox = Mailbox()
 
-    def __aiter__(self) -> AsyncIterator[list[Prefilled | Token]]:
+    def __aiter__(self) -> AsyncIterator[list[Item]]:
         """Iterate once."""
         return self
 
-    async def __anext__(self) -> list[Prefilled | Token]:
+    async def __anext__(self) -> list[Item]:
         """Everything that has come; waits until there is something."""
         while not (items := self._mailbox.take()):
             if not self._running:
@@ -43,7 +43,7 @@ class ProcessStream:
             if isinstance(item, Token):
                 if item.finish is not None:
                     self._running.discard((item.sequence, item.row))
-            elif item.sequence in self._scored:
+            elif isinstance(item, Prefilled) and item.sequence in self._scored:
                 self._running = {key for key in self._running if key[0] != item.sequence}
         self._mailbox.put(part.items)
         if part.failure is not None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from app.engine.base import Prefilled, Token
+from app.engine.base import Item
 from app.engine.facts import Failure
 from app.engine.framing import Frames, framed, to_engine
 from app.engine.messages import FromEngine, ToEngine
@@ -58,7 +58,7 @@ class Channel(asyncio.Protocol):
 class Outbox(Protocol):
     """Who gathers what all streams have made."""
 
-    def put(self, number: int, items: list[Prefilled | Token], failure: Failure | None = None) -> None:
+    def put(self, number: int, items: list[Item], failure: Failure | None = None) -> None:
         """More of stream ``number``; with ``failure`` the last."""
 
 
@@ -70,7 +70,7 @@ class HostStream(RowStream):
         self._number = number
         self._outbox = outbox
 
-    def take(self, items: list[Prefilled | Token]) -> None:
+    def take(self, items: list[Item]) -> None:
         """With everything else that the step made."""
         self._outbox.put(self._number, items)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from app.engine import messages as told
-from app.engine.base import Prefilled, Token
+from app.engine.base import Item
 from app.engine.facts import Failure, Limits
 from app.engine.framing import packed
 from app.engine.host.channel import Channel, HostStream
@@ -84,7 +84,7 @@ class Host(Watcher):
         """The service ends this process and says so to whoever waits."""
         self.channel.send(told.Dying(reason))
 
-    def put(self, number: int, items: list[Prefilled | Token], failure: Failure | None = None) -> None:
+    def put(self, number: int, items: list[Item], failure: Failure | None = None) -> None:
         """See :class:`app.engine.host.channel.Outbox`."""
         stream = self._streams.get(number)
         if stream is None:

@@ -32,6 +32,8 @@ LOST = re.compile(
     re.IGNORECASE,
 )
 """What Metal and CUDA say once a device answers this process with nothing but errors."""
+LONG_REST = 256
+"""What a prompt lacks in the cache is computed so soon, if it is no more, that nothing need be said of it before."""
 STUBBORN = 3
 """Steps that fail one after the other before the process is given up."""
 
@@ -120,6 +122,8 @@ class ModelBatch:
         if self._task is None:
             free = self._max_rows - sum(batch.rows for batch in self._batches)
             self._task = self._queue.next(free, idle=not self._batches)
+            if self._task is not None and self._task.work.left > LONG_REST:
+                self._delivery.found(self._task.group, self._task.cached)
         if self._task is None or self._task.cancelled:
             self._task = None
             return False

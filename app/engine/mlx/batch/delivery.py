@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from functools import partial
 
-from app.engine.base import Prefilled, Token
+from app.engine.base import Found, Item, Prefilled, Token
 from app.engine.mailbox import Mailbox
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.rows import Row, Waiting
@@ -35,14 +35,14 @@ class RowStream(ABC):
         for sequence, row in tuple(self.running):
             self.cancel(sequence, row)
 
-    def deliver(self, items: list[Prefilled | Token], ended: list[Row]) -> None:
+    def deliver(self, items: list[Item], ended: list[Row]) -> None:
         """Take what one step made; the rows ``ended`` had their last token in it."""
         for row in ended:
             self.running.pop((row.sequence, row.index), None)
         self.take(items)
 
     @abstractmethod
-    def take(self, items: list[Prefilled | Token]) -> None:
+    def take(self, items: list[Item]) -> None:
         """Hand on what one step made."""
 
     @abstractmethod
@@ -57,11 +57,11 @@ class MLXTokenStream(RowStream):
         super().__init__()
         self._mailbox = Mailbox()
 
-    def __aiter__(self) -> AsyncIterator[list[Prefilled | Token]]:
+    def __aiter__(self) -> AsyncIterator[list[Item]]:
         """Iterate once."""
         return self
 
-    async def __anext__(self) -> list[Prefilled | Token]:
+    async def __anext__(self) -> list[Item]:
         """Everything that has come; waits until there is something."""
         while not (items := self._mailbox.take()):
             if not self.running:
@@ -69,7 +69,7 @@ class MLXTokenStream(RowStream):
             await self._mailbox.changed()
         return items
 
-    def take(self, items: list[Prefilled | Token]) -> None:
+    def take(self, items: list[Item]) -> None:
         """Keep it for the reader."""
         self._mailbox.put(items)
 
@@ -92,7 +92,7 @@ class _Parcel:
     __slots__ = ("ended", "items")
 
     def __init__(self) -> None:
-        self.items: list[tuple[Row, Token] | tuple[Waiting, Prefilled]] = []
+        self.items: list[tuple[Row, Token] | tuple[Waiting, Found | Prefilled]] = []
         self.ended: list[Row] = []
 
 
@@ -104,6 +104,13 @@ class Delivery:
         self._parcels: dict[RowStream, _Parcel] = {}
         self._delivered_at = 0.0
         self._urgent = False
+
+    def found(self, group: list[Waiting], cached: list[int]) -> None:
+        """Hand over at once how much is known of prompts whose rest takes a while."""
+        for waiting, known in zip(group, cached, strict=True):
+            self._parcel(waiting.stream).items.append((waiting, Found(waiting.index, known)))
+        self.flush()
+        self._thread.flush()
 
     def prefilled(self, waiting: Waiting, event: Prefilled, ended: list[Row]) -> None:
         """A prompt is computed, which is all that the rows ``ended`` were for."""
@@ -149,7 +156,9 @@ def _deliver(parcels: dict[RowStream, _Parcel]) -> None:
         stream.deliver([_spelt(whose, item) for whose, item in parcel.items], parcel.ended)
 
 
-def _spelt(whose: Row | Waiting, item: Token | Prefilled) -> Prefilled | Token:
+def _spelt(whose: Row | Waiting, item: Item) -> Item:
+    if isinstance(item, Found):
+        return item
     if isinstance(whose, Row) and isinstance(item, Token):
         return whose.spelling.spelt(item)
     if isinstance(whose, Waiting) and isinstance(item, Prefilled):

@@ -1,0 +1,27 @@
+"""How much of a prompt is known is said before the rest of it is computed."""
+
+from app.engine.base import Found, Prefilled, Sequence
+from app.engine.mlx.batch.batch import LONG_REST
+from app.schemas.sampling import Sampling
+
+
+async def items(engine, prompt):
+    stream = engine.stream((Sequence(prompt=tuple(prompt), sampling=Sampling(temperature=0.0), max_tokens=2),))
+    return [item async for together in stream for item in together]
+
+
+async def test_a_long_prompt_is_told_of_before_and_after_it_is_computed(engine):
+    prompt = [5 + n % 200 for n in range(2 * LONG_REST)]
+    first = await items(engine, prompt)
+    assert first[:2] == [Found(0, 0), Prefilled(0, 0)]
+    longer = [*prompt, *(9 + n % 150 for n in range(2 * LONG_REST))]
+    found, prefilled, *_ = await items(engine, longer)
+    assert isinstance(found, Found)
+    assert found.cached_tokens >= LONG_REST
+    assert prefilled == Prefilled(0, found.cached_tokens)
+
+
+async def test_what_is_soon_computed_is_told_of_once(engine):
+    first, *rest = await items(engine, [7 + n % 90 for n in range(LONG_REST)])
+    assert isinstance(first, Prefilled)
+    assert not any(isinstance(item, Found) for item in rest)
