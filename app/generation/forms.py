@@ -58,7 +58,8 @@ class CallForm:
         free = tuple(tool.freed() if tool.name in unenforced else tool for tool in called)
         refusal = await self._refusal(free, self._answer, prepare)
         if refusal is None:
-            _log(unenforced)
+            if unenforced:
+                _log(unenforced)
             return self._grammar(free, self._answer), tuple(unenforced)
         if self._forced or self._answer is not None or any(tool.strict for tool in called):
             raise refusal

@@ -4,16 +4,19 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 
 import jsonschema
 import pytest
 
 from app.engine.base import Sequence, Token
 from app.engine.grammar import Grammar, Thoughts
+from app.engine.mlx.guide import compiler
 from app.engine.mlx.guide import guide as guides
 from app.errors import EngineFailed, InvalidRequest
 from app.schemas.sampling import Sampling
 from tests.support.schemas import random_schema
+from tests.support.tiny import tiny
 
 HOT = Sampling(temperature=1.5, seed=1)
 SCHEMAS = 200
@@ -272,3 +275,16 @@ async def test_options_of_the_grammar_library_are_not_taken_from_a_schema(engine
     grammar = schema({"type": "object", "if": {}, "x-guidance": {"lenient": True}})
     with pytest.raises(InvalidRequest, match="if"):
         await engine.prepare(grammar)
+
+
+async def test_the_time_that_a_large_vocabulary_takes_is_not_the_grammars(monkeypatch):
+    written = (tiny(0) / "tokenizer.json").read_text()
+
+    def slowly():
+        time.sleep(0.3)
+        return written
+
+    monkeypatch.setattr(compiler, "PATIENCE", 0.2)
+    made = compiler.GrammarCompiler(slowly, vocabulary=512, eos_ids=frozenset({2}))
+    await made.prepare(Grammar("json_object"))
+    made.close()

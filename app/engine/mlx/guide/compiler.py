@@ -53,7 +53,10 @@ class GrammarCompiler:
         with self._lock:
             if self._known(grammar) is not None:
                 return
-        compiling = asyncio.get_running_loop().run_in_executor(self._threads, self._compile, grammar)
+        loop = asyncio.get_running_loop()
+        if self._tokenizer is None:  # a large vocabulary takes seconds, which are no grammar's fault
+            await loop.run_in_executor(self._threads, self._ll_tokenizer)
+        compiling = loop.run_in_executor(self._threads, self._compile, grammar)
         try:
             await asyncio.wait_for(compiling, PATIENCE)
         except TimeoutError:
