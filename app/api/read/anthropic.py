@@ -159,7 +159,9 @@ def _result(block: wire.ToolResultBlock, place: str) -> str:
 def _readable(block: wire.UserBlock | wire.ResultBlock, place: str) -> str:
     if isinstance(block, wire.TextBlock):
         return block.text
-    raise InvalidRequest(f"{UNREAD[type(block)]} cannot be read by this model; send text.", param=place)
+    raise InvalidRequest(
+        f"{UNREAD[type(block)]} cannot be read: this is a text model. Leave the part out.", param=place
+    )
 
 
 def _assistant(turn: wire.AssistantTurn, seal: Seal) -> AssistantMessage:

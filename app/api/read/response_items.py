@@ -190,4 +190,6 @@ def _part(part: wire.Part, param: str) -> TextPart | RefusalPart:
         case wire.SaidRefusal(refusal=refusal):
             return RefusalPart(refusal)
         case _:
-            raise InvalidRequest(f"{KINDS[type(part)]} cannot be read by this model; send text.", param=param)
+            raise InvalidRequest(
+                f"{KINDS[type(part)]} cannot be read: this is a text model. Leave the part out.", param=param
+            )
