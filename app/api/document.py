@@ -14,11 +14,12 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from app import __version__
 from app.api.endpoints.actions import ACTIONS
-from app.api.read import anthropic_fields, fields
+from app.api.read import anthropic_fields, embedding_fields, fields
 from app.schemas import anthropic, anthropic_answer
 from app.schemas.admin import AdminEvent, AdminMemory, AdminModel, AdminModels, Deleted, PullProgress
 from app.schemas.chat import ChatChunk, ChatCompletion, ChatRequest
 from app.schemas.completions import Completion, CompletionRequest
+from app.schemas.embeddings import EmbeddingList, EmbeddingRequest, RerankList, RerankRequest
 from app.schemas.errors import ErrorBody
 from app.schemas.models import Health, ModelCard, ModelList
 from app.schemas.response_events import ResponseStreamEvent
@@ -46,6 +47,8 @@ WIRE = (
     CompletionRequest,
     anthropic.CountTokensRequest,
     Deleted,
+    EmbeddingList,
+    EmbeddingRequest,
     ErrorBody,
     Health,
     anthropic_answer.MessageDelta,
@@ -56,6 +59,8 @@ WIRE = (
     ModelList,
     anthropic_answer.Ping,
     PullProgress,
+    RerankList,
+    RerankRequest,
     InputTokens,
     *ITEMS,
     ResponseDeleted,
@@ -79,6 +84,8 @@ TABLES = {
     "ResponseRequest": fields.RESPONSE,
     "CountTokensRequest": anthropic_fields.COUNT_TOKENS,
     "MessagesRequest": anthropic_fields.MESSAGES,
+    "EmbeddingRequest": embedding_fields.EMBEDDINGS,
+    "RerankRequest": embedding_fields.RERANK,
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from app.api.document import document
-from app.api.read import anthropic_fields, fields, peers
+from app.api.read import anthropic_fields, embedding_fields, fields, peers
 from app.main import create_app
 from app.settings import Settings
 
@@ -14,6 +14,8 @@ TABLES = {
     "completions": fields.COMPLETION,
     "chat": fields.CHAT,
     "responses": fields.RESPONSE,
+    "embeddings": embedding_fields.EMBEDDINGS,
+    "rerank": embedding_fields.RERANK,
     "messages": anthropic_fields.MESSAGES,
     "peers": peers.PEERS,
 }

@@ -57,7 +57,7 @@ class Record:
                 self.model, self.prompt_tokens, self.timings = event.model, event.prompt_tokens, event.timings
             case Completed():
                 usage, self.timings = event.usage, event.timings
-                self.completion_tokens = usage.completion_tokens
+                self.prompt_tokens, self.completion_tokens = usage.prompt_tokens, usage.completion_tokens
                 self.cached_tokens = usage.prompt_tokens_details.cached_tokens
             case _:
                 pass
