@@ -46,7 +46,7 @@ def test_the_table_of_contents_names_every_document():
 
 def test_the_wheel_carries_the_page_and_the_settings():
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    for package, kept in patterns.items():
-        folder = ROOT / package.replace(".", "/")
-        files = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}}
-        assert files - {path for pattern in kept for path in folder.glob(pattern)} == set()
+    folders = {ROOT / package.replace(".", "/"): kept for package, kept in patterns.items()}
+    files = {path for folder in (ROOT / "app", ROOT / "config") for path in folder.rglob("*") if path.is_file()}
+    carried = {path for folder, kept in folders.items() for pattern in kept for path in folder.glob(pattern)}
+    assert {path for path in files if path.suffix not in {".py", ".pyc"}} - carried == set()

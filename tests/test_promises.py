@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +28,25 @@ def test_rooms_import_one_way():
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a file imports, wherever in it."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    return {name.partition(".")[0] for name in names}
+
+
+def test_every_package_that_is_imported_is_declared():
+    """What only comes with another package goes with it, too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *(it for extra in project["optional-dependencies"].values() for it in extra)]
+    known = {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in declared}
+    there = packages_distributions()
+    for package in set.union(*map(imported, SOURCES)) - sys.stdlib_module_names - {"app", "config"}:
+        names = {name.lower().replace("_", "-") for name in there.get(package, [package])}
+        assert names & known, f"{package} is imported and not declared"
 
 
 @pytest.mark.parametrize("module", ["app.cli", "app.main"])

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "head", "mkdir", "readlink", "rm", "sed", "uname")
@@ -331,6 +332,32 @@ class TestWorkflows:
     @pytest.mark.parametrize("bash", bashes())
     def test_the_macs_script_is_read_by_every_bash(self, bash):
         assert subprocess.run([bash, "-n", ROOT / ".ci" / "mac"]).returncode == 0
+
+    @pytest.mark.parametrize(
+        "path",
+        [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml"],
+        ids=lambda path: path.name,
+    )
+    def test_what_others_read_can_be_read(self, path):
+        assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+    def test_a_commit_is_looked_at_with_the_tools_of_check(self):
+        script = (ROOT / "docker-free-run.sh").read_text()
+        hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+        for tool in {hook["entry"].removeprefix(".venv/bin/").split()[0] for hook in hooks}:
+            assert re.search(rf'("\$python" -m |venv/bin/){tool}\b', script), tool
+
+    def test_who_reports_a_fault_is_asked_what_the_doctor_says(self):
+        fields = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "fault.yml").read_text())["body"]
+        doctor = next(field for field in fields if field.get("id") == "doctor")
+        assert doctor["validations"]["required"]
+        assert "switchyard doctor" in doctor["attributes"]["label"]
+
+    def test_a_release_has_notes_in_the_changelog(self):
+        command = re.search(r"awk -v .*?CHANGELOG\.md", self.TEXT)[0].replace("${GITHUB_REF_NAME#v}", "0.2.0")
+        done = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+        assert "### " in done.stdout
+        assert "## [" not in done.stdout.replace("### ", "")
 
     def test_what_is_run_exists(self):
         for path in re.findall(r"(?:run: |/bin/bash )(\.?[\w./-]+/[\w./-]+)", self.TEXT):
