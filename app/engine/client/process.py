@@ -30,13 +30,19 @@ Answered = asyncio.Future[Any]
 
 
 class Watch(Struct, frozen=True):
-    """How a process is started and how long one step of it may take, in seconds; 0: as long as it likes."""
+    """How a process is started and held, and how long one step of it may take, in seconds; 0: as long as it likes."""
 
     folders: Folders
     batching: Batching
     timeout: float
+    confined: bool = True
     log_level: str = "info"
     log_format: Literal["console", "json"] = "console"
+
+    def setup(self, descriptor: int, *, urgent: bool) -> Setup:
+        """What one process is started with."""
+        logs = self.log_level, self.log_format
+        return Setup(descriptor, getpid(), self.folders, self.batching, urgent, self.confined, *logs)
 
 
 class EngineProcess(asyncio.Protocol):
@@ -69,9 +75,7 @@ class EngineProcess(asyncio.Protocol):
         self.exited: asyncio.Future[int] = self._loop.create_future()
         ours, theirs = socket.socketpair()
         with theirs:
-            setup = Setup(
-                theirs.fileno(), getpid(), watch.folders, watch.batching, urgent, watch.log_level, watch.log_format
-            )
+            setup = watch.setup(theirs.fileno(), urgent=urgent)
             self._process = subprocess.Popen(  # noqa: S603  this very Python, our own program
                 command(msgspec.json.encode(setup).decode()),
                 stdin=subprocess.DEVNULL,

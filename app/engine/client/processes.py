@@ -1,6 +1,7 @@
 """All models' processes: who is loaded where, one that waits for the next load, and what each may take."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from app.engine.base import Engine
 from app.engine.client.engine import ProcessEngine
 from app.engine.client.environment import places
 from app.engine.client.process import EngineProcess, Watch
-from app.engine.facts import DeviceFacts, Limits, ModelFacts
+from app.engine.client.shares import Shares
+from app.engine.facts import DeviceFacts, ModelFacts
 from app.engine.host.setup import Folders
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.paths import cache_home
@@ -23,10 +25,8 @@ SPARE_DELAY = 1.0
 """Seconds after a load before the next process is started: importing takes a core for a second."""
 SPARE_ROOM = 1 << 30
 """Bytes of free memory without which no process waits."""
-SHARE_DELAY = 0.05
-"""Seconds for which changes of who computes are gathered."""
-POOL_SHARE = 32
-"""A process keeps at most this part of the budget in freed buffers."""
+
+log = logging.getLogger(__name__)
 
 
 class Processes(Struct, frozen=True):
@@ -46,14 +46,13 @@ class ProcessLoader:
 
     def __init__(self, options: Processes, budget: Callable[[], int]) -> None:
         self._options = options
-        self._budget = budget
+        self._watch = options.watch
         self._spare: EngineProcess | None = None
         self._residents: dict[EngineProcess, int] = {}
-        self._limits: dict[EngineProcess, Limits] = {}
+        self._shares = Shares(self._residents, budget, options.prefixes)
         self._device: DeviceFacts | None = None
         self._last_closed: Path | None = None
         self._paths: dict[EngineProcess, Path] = {}
-        self._sharing: asyncio.TimerHandle | None = None
         self._respawn: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -65,20 +64,29 @@ class ProcessLoader:
     async def device(self) -> DeviceFacts:
         """What models compute on; raises :class:`app.errors.EngineLost` if no process can be started."""
         if self._device is None:
-            if self._spare is None or self._spare.loss is not None:
-                self._set_spare(self._start(urgent=True))
-            if self._spare is not None:
-                self._device = await asyncio.shield(self._spare.device)
-        if self._device is None:
-            raise Unavailable("The service is stopping.", retry_after=5.0)
+            try:
+                self._device = await self._seen()
+            except EngineLost:
+                if not self._watch.confined:
+                    raise
+                log.warning("models' processes do not start where the system confines them; they start unconfined")
+                self._watch = replace(self._watch, confined=False)
+                self._device = await self._seen()
+            self._shares.tell()
         return self._device
+
+    async def _seen(self) -> DeviceFacts:
+        if self._spare is None or self._spare.loss is not None:
+            self._spare = self._start(urgent=True)
+        return await asyncio.shield(self._spare.device)
 
     async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ProcessEngine:
         """A process of its own for the model at ``path``, which ends if the load fails."""
+        await self.device()
         process = self._take(await asyncio.to_thread(_places, path, options))
         process.name = name
         self._residents[process] = 0
-        self._share()
+        self._shares.tell()
         try:
             facts = await process.ask(lambda call: told.Load(call, path, name, options), ModelFacts)
         except BaseException:
@@ -88,7 +96,7 @@ class ProcessLoader:
             raise
         self._residents[process] = facts.nbytes
         self._paths[process] = path
-        self._share()
+        self._shares.tell()
         self._spare_later()
         return ProcessEngine(process, facts, self._close_base)
 
@@ -109,9 +117,9 @@ class ProcessLoader:
     async def close(self) -> None:
         """End every process."""
         self._closed = True
-        for timer in (self._sharing, self._respawn):
-            if timer is not None:
-                timer.cancel()
+        self._shares.close()
+        if self._respawn is not None:
+            self._respawn.cancel()
         for task in tuple(self._tasks):
             task.cancel()
         processes = {*self._residents, *([] if self._spare is None else [self._spare])}
@@ -153,11 +161,11 @@ class ProcessLoader:
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def _start(self, more: frozenset[Path] = frozenset(), *, urgent: bool = False) -> EngineProcess:
-        watch = self._options.watch
+        watch = self._watch
         if more:
             read = (*watch.folders.read, *sorted(map(str, more)))
             watch = replace(watch, folders=Folders(read, watch.folders.write))
-        return EngineProcess(watch, self._share_later, urgent=urgent)
+        return EngineProcess(watch, self._shares.later, urgent=urgent)
 
     def _take(self, needed: set[Path]) -> EngineProcess:
         """The process that waits if it may see what is ``needed``, else a new one."""
@@ -203,40 +211,14 @@ class ProcessLoader:
         process = engine.process
         await process.end()
         self._residents.pop(process, None)
-        self._limits.pop(process, None)
         self._last_closed = self._paths.pop(process, None)
-        self._share()
+        self._shares.tell()
         self._read_ahead()
 
     async def _close_adapter(self, engine: ProcessEngine) -> None:
         process = engine.process
         if process.loss is None:
             await process.ask(lambda call: told.Unload(call, engine.number), type(None))
-
-    # --- shares ------------------------------------------------------------------------------------------------------
-
-    def _share_later(self) -> None:
-        if self._sharing is None and not self._closed:
-            self._sharing = asyncio.get_running_loop().call_later(SHARE_DELAY, self._share)
-
-    def _share(self) -> None:
-        """Tell each process what it may take beside the others; only what has changed is told."""
-        if self._sharing is not None:
-            self._sharing.cancel()
-            self._sharing = None
-        if self._device is None:
-            return
-        budget, booked = self._budget(), sum(self._residents.values())
-        for process, nbytes in self._residents.items():
-            limits = Limits(
-                memory=max(nbytes, budget - (booked - nbytes)),
-                pool=budget // POOL_SHARE,
-                prefixes=self._options.prefixes // len(self._residents),
-                busy=sum(other.busy for other in self._residents if other is not process),
-            )
-            if self._limits.get(process) != limits:
-                self._limits[process] = limits
-                process.send(told.SetLimits(limits))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -30,7 +30,8 @@ def main() -> None:
     os.set_inheritable(setup.socket, False)
     end_with(setup.parent)
     configure_logging(setup.log_level, setup.log_format)
-    confine(setup.folders)
+    if setup.confined:
+        confine(setup.folders)
     asyncio.run(_serve(setup))
 
 

@@ -18,15 +18,17 @@ from app.engine.host.setup import Folders
 
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt", "/proc", "/sys", "/run", "/var/lib")
 """What libraries are made of and look at, on any Linux; read only."""
-DEVICES = ("/dev",)
+DEVICES = ("/dev", "/proc/self")
+"""Written to as files that are there: by CUDA, which gives its threads names in /proc as well."""
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 """Numbers of Landlock's three system calls, the same on every architecture (https://docs.kernel.org/userspace-api/landlock.html)."""
 _NO_NEW_PRIVS, _DEATH_SIGNAL = 38, 1
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1, 2, 4, 8, 1 << 14
 _IOCTL_DEV = 1 << 15
 _FS_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 """All rights to files that a version of Landlock knows."""
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _NET = 3
 """To listen on TCP ports and to connect to them, from version 4 on."""
 _SCOPES = 3
@@ -76,7 +78,7 @@ def confine(folders: Folders) -> bool:
     try:
         reading = _EXECUTE | _READ_FILE | _READ_DIR
         _allow(libc, ruleset, (*SYSTEM, *_python(), *folders.read), reading)
-        _allow(libc, ruleset, DEVICES, rights & (reading | _WRITE_FILE | _IOCTL_DEV))
+        _allow(libc, ruleset, DEVICES, rights & (reading | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV))
         _allow(libc, ruleset, (tempfile.gettempdir(), "/dev/shm", *folders.write), rights)  # noqa: S108  CUDA's own
         libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
         held = bool(libc.syscall(_RESTRICT, ruleset, 0) == 0)
@@ -108,8 +110,7 @@ def _allow(libc: ctypes.CDLL, ruleset: int, places: Iterable[str], rights: int) 
         except OSError:
             continue
         try:
-            of_files = rights if Path(place).is_dir() else rights & (_EXECUTE | _WRITE_FILE | _READ_FILE | _IOCTL_DEV)
-            rule = _Beneath(of_files, parent)
+            rule = _Beneath(rights if Path(place).is_dir() else rights & _OF_FILES, parent)
             libc.syscall(_ADD, ruleset, 1, ctypes.byref(rule), 0)
         finally:
             os.close(parent)

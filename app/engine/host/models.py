@@ -14,7 +14,7 @@ from app.engine.mlx.cores import share_cores
 from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.smollm2 import ensure_smollm2
-from app.engine.mlx.memory import limit
+from app.engine.mlx.memory import context_bytes, limit
 from app.engine.options import Batching, LoadOptions
 from app.engine.work import Work
 from app.errors import ModelUnusable, Unavailable
@@ -104,7 +104,7 @@ class Models:
             number,
             engine.facts,
             engine.context_length,
-            engine.nbytes,
+            engine.nbytes + (0 if number else context_bytes()),
             engine.kv_bytes_per_token,
             engine.fingerprint,
             kind,

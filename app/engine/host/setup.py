@@ -19,7 +19,7 @@ class Folders(Struct, frozen=True):
 class Setup(Struct, frozen=True):
     """``socket`` is a descriptor that the process inherits, ``parent`` the service's process id.
 
-    ``urgent`` says that somebody waits for it already.
+    ``urgent`` says that somebody waits for it already, ``confined`` that the system is to hold it to its folders.
     """
 
     socket: int
@@ -27,5 +27,6 @@ class Setup(Struct, frozen=True):
     folders: Folders
     batching: Batching
     urgent: bool
+    confined: bool
     log_level: str
     log_format: Literal["console", "json"]

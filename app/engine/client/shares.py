@@ -1,0 +1,57 @@
+"""What each process may take beside the others."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from app.engine.client.process import EngineProcess
+from app.engine.facts import Limits
+from app.engine.messages import SetLimits
+
+DELAY = 0.05
+"""Seconds for which changes of who computes are gathered."""
+POOL = 32
+"""A process keeps at most this part of the budget in freed buffers."""
+
+
+class Shares:
+    """Tells the processes of ``residents``, which hold so many bytes each, what they may take; event loop only.
+
+    ``budget`` gives the bytes that models may have in all, ``prefixes`` are those that prefix caches share.
+    """
+
+    def __init__(self, residents: Mapping[EngineProcess, int], budget: Callable[[], int], prefixes: int) -> None:
+        self._residents = residents
+        self._budget = budget
+        self._prefixes = prefixes
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.told: dict[EngineProcess, Limits] = {}
+
+    def later(self) -> None:
+        """Something has changed that can wait for a moment."""
+        if self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(DELAY, self.tell)
+
+    def tell(self) -> None:
+        """Tell each process what is new to it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        budget, booked = self._budget(), sum(self._residents.values())
+        self.told = {process: limits for process, limits in self.told.items() if process in self._residents}
+        for process, nbytes in self._residents.items():
+            limits = Limits(
+                memory=max(nbytes, budget - (booked - nbytes)),
+                pool=budget // POOL,
+                prefixes=self._prefixes // len(self._residents),
+                busy=sum(other.busy for other in self._residents if other is not process),
+            )
+            if self.told.get(process) != limits:
+                self.told[process] = limits
+                process.send(SetLimits(limits))
+
+    def close(self) -> None:
+        """Tell nobody anything any more."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()

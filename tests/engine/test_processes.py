@@ -1,0 +1,158 @@
+"""The service's side of models' processes: the one that waits, shares, and systems that confine too much."""
+
+import asyncio
+
+import pytest
+
+from app.engine.base import Sequence, Token
+from app.engine.client.process import Watch
+from app.engine.client.processes import Processes, ProcessLoader
+from app.engine.grammar import Grammar
+from app.engine.host.setup import Folders
+from app.engine.options import Batching
+from app.errors import EngineLost, InvalidRequest
+from app.schemas.sampling import Sampling
+from tests.support.tiny import make_tiny
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def processes(*folders, **more):
+    watch = Watch(Folders(read=tuple(map(str, folders))), Batching(8), timeout=60)
+    return ProcessLoader(Processes(watch=watch, prefixes=8 << 20, **more), lambda: 4 << 30)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("a", "b")):
+        make_tiny(root / name, seed=seed)
+    return root
+
+
+async def said(engine, count=5):
+    stream = engine.generate((Sequence((5, 6, 7), GREEDY, max_tokens=count),))
+    return [item async for items in stream for item in items if isinstance(item, Token)]
+
+
+async def test_a_load_takes_the_process_that_waits_and_another_waits_after_it(root, monkeypatch):
+    monkeypatch.setattr("app.engine.client.processes.SPARE_DELAY", 0.05)
+    loader = processes(root)
+    loader.start()
+    waiting = loader._spare.pid
+    await loader.device()
+    engine = await loader.load(root / "a", name="a")
+    assert engine.status().pid == waiting
+    for _ in range(200):
+        await asyncio.sleep(0.02)
+        if loader._spare is not None:
+            break
+    assert loader._spare.pid != waiting
+    assert len(await said(engine)) == 5
+    await engine.close()
+    assert engine.status().pid == 0
+    await loader.close()
+
+
+async def test_without_a_spare_nothing_waits(root):
+    loader = processes(root, spare=False)
+    loader.start()
+    await (await loader.load(root / "a", name="a")).close()
+    await asyncio.sleep(0.1)
+    assert loader._spare is None
+    await loader.close()
+
+
+async def test_a_model_behind_a_link_is_loaded_by_a_process_that_may_follow_it(root, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for file in (root / "b").iterdir():
+        (linked / file.name).symlink_to(file)
+    loader = processes(tmp_path)
+    loader.start()
+    engine = await loader.load(linked, name="linked")
+    assert len(await said(engine)) == 5
+    await engine.close()
+    await loader.close()
+
+
+async def test_where_confined_processes_do_not_start_they_start_unconfined(root, monkeypatch, caplog):
+    loader = processes(root)
+    real = loader._start
+
+    def start(*given, **more):
+        if loader._watch.confined:
+            monkeypatch.setattr("app.engine.client.process.command", lambda _setup: ["/bin/false"])
+        else:
+            monkeypatch.undo()
+        return real(*given, **more)
+
+    loader._start = start
+    loader.start()
+    assert (await loader.device()).memory
+    assert "unconfined" in caplog.text
+    await loader.close()
+
+
+async def test_a_process_that_never_starts_is_told(root, monkeypatch):
+    monkeypatch.setattr("app.engine.client.process.command", lambda _setup: ["/bin/false"])
+    loader = processes(root)
+    loader.start()
+    with pytest.raises(EngineLost, match="exit code 1"):
+        await loader.device()
+    await loader.close()
+
+
+async def test_questions_are_answered_and_refused_as_in_one_process(root):
+    loader = processes(root)
+    loader.start()
+    engine = await loader.load(root / "a", name="a")
+    tokenizer = engine.tokenizer
+    ids = await tokenizer.encode("Grüße, 日本語", special_tokens=False)
+    assert await tokenizer.decode(tuple(ids)) == "Grüße, 日本語"
+    assert await tokenizer.fill_in_middle("a", "b") is None
+    assert await tokenizer.count("word " * 100_000, 50) > 50
+    text = await tokenizer.render_chat([{"role": "user", "content": "Hi"}], variables={"huge": 1 << 80})
+    assert text.endswith("<|im_start|>assistant\n")
+    with pytest.raises(InvalidRequest) as refusal:
+        await engine.prepare(Grammar("regex", "(", param="regex"))
+    assert refusal.value.param == "regex"
+    await engine.prepare(Grammar("regex", "[0-9]+"))
+    await loader.close()
+
+
+async def test_each_process_is_told_what_the_others_hold_and_whether_they_compute(root, monkeypatch):
+    monkeypatch.setattr("app.engine.client.shares.DELAY", 0.01)
+    loader = processes(root, spare=False)
+    loader.start()
+    a = await loader.load(root / "a", name="a")
+    b = await loader.load(root / "b", name="b")
+    assert loader._shares.told[a.process].memory == (4 << 30) - b.nbytes
+    assert loader._shares.told[a.process].prefixes == 4 << 20
+    stream = b.generate((Sequence((5, 6, 7), GREEDY, max_tokens=1500),))
+    async for _ in stream:
+        break
+    await asyncio.sleep(0.05)
+    assert loader._shares.told[a.process].busy == 1
+    stream.close()
+    await asyncio.sleep(0.05)
+    assert loader._shares.told[a.process].busy == 0
+    await b.close()
+    assert loader._shares.told[a.process].memory == 4 << 30
+    await loader.close()
+
+
+async def test_a_service_that_does_not_read_holds_the_steps_and_no_more(root):
+    loader = processes(root, spare=False)
+    loader.start()
+    engine = await loader.load(root / "a", name="a")
+    stream = engine.generate((Sequence((5, 6, 7), GREEDY, max_tokens=1500, rows=8, logprobs=5),))
+    engine.process._transport.pause_reading()
+    await asyncio.sleep(1.0)
+    held = engine.status().resident
+    await asyncio.sleep(1.0)
+    assert engine.status().resident - held < 8 << 20
+    engine.process._transport.resume_reading()
+    tokens = [item async for items in stream for item in items if isinstance(item, Token)]
+    assert sum(token.finish is not None for token in tokens) == 8
+    await loader.close()
