@@ -140,7 +140,7 @@ class Ambiguity:
                 if state not in seen:
                     seen.add(state)
                     waiting.append(state)
-            if len(seen) > STATES:
+            if len(seen) > STATES or self._looked_at > PAIRS:
                 return False
         return True
 
@@ -163,6 +163,7 @@ class Ambiguity:
                 complete.append(self._made.after[name])
             else:
                 awaited.setdefault(body[read], []).append((number, read + 1))
+        self._looked_at += len(items)
         shifts = [symbol for symbol in awaited if symbol >= 0]
         self._unclear |= _union(1 << symbol for symbol in shifts if len(awaited[symbol]) > 1)
         self._judge(shifts, complete)
@@ -175,6 +176,9 @@ class Ambiguity:
             yield frozenset(item for symbol in symbols for item in awaited[symbol])
 
     def _judge(self, shifts: list[int], complete: list[int]) -> None:
+        self._looked_at += len(shifts) * len(shifts) // 2
+        if self._looked_at > PAIRS:
+            return
         for at, one in enumerate(shifts):
             for other in shifts[at + 1 :]:
                 if self._atoms[one] & self._atoms[other]:

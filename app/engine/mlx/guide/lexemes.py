@@ -17,6 +17,8 @@ from app.engine.mlx.guide.gbnf_tree import Chars, Choice, Node, Reference, Repea
 
 INLINED = 512
 """Places of a rule that is written out where it is referred to."""
+LOOKED_AT = 5000
+"""Places of a grammar whose ambiguity is looked at; a larger one is taken to be clear."""
 DEEP = 30
 """Rules that may be written out within one another."""
 PLACES = 20_000
@@ -29,7 +31,8 @@ def lark(text: str) -> str:
     if not refers(rules["root"]):
         return f"start: /{_regex(rules['root'])}/\n"
     names = {name: f"r{number}" for number, name in enumerate(rules)}
-    writer = _Writer(names, Ambiguity(rules).unclear())
+    places = sum(1 for node in rules.values() for _ in chars(node))
+    writer = _Writer(names, Ambiguity(rules).unclear() if places <= LOOKED_AT else set())
     lines = [f"{names[name]}: {writer.write(node)}" for name, node in rules.items()]
     return "\n".join([f"start: {names['root']}", *lines, ""])
 
