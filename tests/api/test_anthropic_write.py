@@ -8,22 +8,27 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.api.read.anthropic import messages_job
 from app.api.seal import Seal
 from app.api.write.render_anthropic import AnthropicDialect, AnthropicRenderer
 from app.api.write.sse import ASGIEventStream, Source
 from app.api.write.transcript import Head, Transcript
+from app.engine.base import Token
+from app.engine.text import Marks
 from app.errors import EngineFailed, InvalidRequest, QueueFull, Unavailable
 from app.generation.events import Cached, Completed, Delta, Event, Finished, Started, ToolCallArguments, ToolCallStarted
+from app.generation.plan import Plan
 from app.schemas.anthropic import MessagesRequest
 from app.schemas.errors import ErrorBody, ErrorDetail
 from app.schemas.usage import CompletionTokensDetails, PromptTokensDetails, Usage
-from app.settings import Settings
+from app.settings import ModelEntry, Settings
 from tests.api.conftest import Serve
 from tests.support.asgi import exchange, request
 from tests.support.events import COMPLETED, STARTED, ScriptedStrategy
+from tests.support.scripted import ByteTokenizer
 
 CACHED = Cached(2)
 GOLDEN = Path(__file__).parent / "golden_anthropic"
@@ -320,3 +325,45 @@ async def test_the_first_event_tells_what_was_cached_before_the_rest_is_computed
         rest = b"".join(await client.chunks())
         assert rest.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
     assert strategy.open == 0
+
+
+SPOKEN = (
+    "<think>\nI must look.\n</think>\n\nLet me look.\n"
+    '<tool_call>\n{"name": "look", "arguments": {"at": "é€", "n": [1, {}]}}\n</tool_call>\n'
+    '<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call>'
+)
+"""What a model says that thinks, says something and calls twice."""
+
+
+def said(text, cuts, stops):
+    """Its events, where its tokens bring ``text`` in the pieces that ``cuts`` makes of it, one or several at a time."""
+    tool = {"name": "look", "input_schema": {"type": "object"}}
+    job = messages_job(asked(tools=[tool], stop_sequences=stops, **THINK), ModelEntry(), SEAL)
+    marks = Marks("<think>", "</think>")
+    facts = ByteTokenizer(template_takes_tools=True, call_format="json_tools", thinking=marks).facts
+    choice = Plan(facts, job).choice(0)
+    tokens = [Token(0, 0, 1, text=piece) for piece in cut(text, cuts)] + [Token(0, 0, 2, finish="stop")]
+    events: list[Event] = [STARTED, CACHED]
+    for at in range(0, len(tokens), 1 + len(cuts) % 3):
+        if choice.finished is None:
+            events += choice.push(tokens[at : at + 1 + len(cuts) % 3])
+    assert choice.finished is not None
+    return [*events, Finished(0, choice.finished, stop=choice.stop), COMPLETED]
+
+
+@pytest.mark.parametrize("stops", [[], ["look"], ["me l"]])
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 300), max_size=40))
+def test_any_split_of_the_tokens_gives_the_same_answer(stops, cuts):
+    events = said(SPOKEN, cuts, stops)
+    told = whole(events, **THINK)
+    assert accumulated(streamed(events, **THINK)) == told
+    expected = whole(said(SPOKEN, [], stops), **THINK)
+    for answer in (told, expected):
+        assert all(
+            block.pop("id", "toolu_").startswith("toolu_") for block in answer["content"]
+        )  # drawn anew each time
+    assert told == expected
+    kinds = [block["type"] for block in expected["content"]]
+    assert kinds == (["thinking", "text"] if stops else ["thinking", "text", "tool_use", "tool_use"])
+    assert expected["stop_reason"] == ("stop_sequence" if stops else "tool_use")
