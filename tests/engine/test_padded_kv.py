@@ -25,10 +25,19 @@ def lone(tokens):
     return cache
 
 
+def seen(cache, tokens, window):
+    """Which keys the next tokens see; where there is no mask, one token sees all."""
+    mask = cache.make_mask(tokens, window_size=window)
+    if mask is not None:
+        return np.array(mask)
+    assert tokens == 1
+    return np.ones((cache.offset.size, 1, 1, cache.size() + 1), dtype=bool)
+
+
 def look(cache):
     """All that a model or an owner can see of it."""
     held = [np.array(it) for it in cache.keys_and_values()] if cache.size() else []
-    masks = [np.array(cache.make_mask(n, window_size=window)) for n in (1, 3) for window in (None, 5)]
+    masks = [seen(cache, n, window) for n in (1, 3) for window in (None, 5)]
     return [*held, *masks, np.array(cache.offset), np.array(cache.left_padding), np.array(cache.size())]
 
 

@@ -26,6 +26,9 @@ class Faulty:
         self.layers = self.model.layers
         self.spoil = spoil
 
+    def named_modules(self):
+        return self.model.named_modules()
+
     def parameters(self):
         return self.model.parameters()
 
@@ -49,7 +52,7 @@ def test_rows_that_hear_each_other_do_not_decode_together():
     def crosstalk(tokens, cache, logits):
         return logits + 0.5 * mx.mean(logits, axis=0, keepdims=True)
 
-    assert found(crosstalk) == Abilities(group=False, batch=False, empty=False)
+    assert found(crosstalk) == Abilities(group=False, batch=False, empty=False, classes=False)
 
 
 def test_where_padding_is_seen_prompts_are_computed_apart_and_decode_together():
@@ -76,7 +79,7 @@ def test_what_raises_in_company_is_not_kept_company():
             raise ValueError("one row at a time")
         return logits
 
-    assert found(lonely) == Abilities(group=False, batch=False, empty=False)
+    assert found(lonely) == Abilities(group=False, batch=False, empty=False, classes=False)
 
 
 def test_what_fails_alone_is_raised():

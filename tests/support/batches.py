@@ -31,12 +31,19 @@ class Stream:
     """What is told to whoever submitted some sequences."""
 
     def __init__(self) -> None:
+        self.rows: list[Row] = []
         self.tokens: dict[tuple[int, int], list[Token]] = {}
         self.prefilled: dict[int, Prefilled] = {}
         self.failure: SwitchyardError | None = None
 
     def expect(self, rows: list[Row]) -> None:
+        self.rows += rows
         self.tokens |= {(row.sequence, row.index): [] for row in rows}
+
+    def cancel(self) -> None:
+        """As whoever reads it does when it goes away."""
+        for row in self.rows:
+            row.cancelled = True
 
     def deliver(self, items: list[Item], ended: list[Row]) -> None:
         for item in items:
@@ -52,8 +59,26 @@ class Stream:
         return [token.id for token in self.tokens[sequence, row]]
 
 
+class Unspelt:
+    """Tokens are looked at by their ids here; nobody asks what they say."""
+
+    def row(self) -> Unspelt:
+        return self
+
+    def spelt(self, token: Token) -> Token:
+        return token
+
+    def scored(self, event: Prefilled) -> Prefilled:
+        return event
+
+
 class HandThread:
     """Stands for the engine's thread: what is notified is done at once."""
+
+    busy_elsewhere = False
+
+    def give_up(self, reason: str) -> None:
+        raise AssertionError(reason)
 
     def add(self, worker: Any) -> None: ...
 
@@ -74,7 +99,8 @@ class HandBatch:
 
     def submit(self, *sequences: Sequence) -> Stream:
         stream: Any = Stream()
-        self.batch.submit([Waiting(stream, i, sequence) for i, sequence in enumerate(sequences)])
+        spelling: Any = Unspelt()
+        self.batch.submit([Waiting(stream, i, sequence, spelling) for i, sequence in enumerate(sequences)])
         return stream
 
     def step(self, times: int = 1) -> None:

@@ -16,7 +16,8 @@ class Abilities(Struct, frozen=True):
     ``group``: prompts of different lengths are computed together, padded. ``batch``: rows decode together, ``empty``:
     also with rows of which hardly anything is computed, less than ``SHORT`` tokens. ``ahead``: the graph of a step may
     be built before the tokens that it is for are known. ``mask_axes``: axes of the mask over padded keys,
-    ``[rows, 1, 1, keys]`` or, where heads are grouped before masking, ``[rows, 1, 1, 1, keys]``.
+    ``[rows, 1, 1, keys]`` or, where heads are grouped before masking, ``[rows, 1, 1, 1, keys]``. ``classes``: rows of
+    different lengths may lie in rectangles of their own (:mod:`app.engine.mlx.cache.classes`).
     """
 
     group: bool = True
@@ -24,6 +25,7 @@ class Abilities(Struct, frozen=True):
     empty: bool = True
     ahead: bool = True
     mask_axes: int = 4
+    classes: bool = True
 
 
 ABLE = Abilities()

@@ -56,7 +56,7 @@ def loaded(family: str, model: Any) -> Loaded:
     described = msgspec.json.encode(config(family))
     with TemporaryDirectory() as kept:
         steps = self_check.checked(model, VOCABULARY, None, config=described, load_seconds=60, cache=Path(kept))
-        return Loaded(model, nbytes, 1, VOCABULARY, abilities=run_steps(steps))
+        return Loaded(model, nbytes, 1, VOCABULARY, VOCABULARY, abilities=run_steps(steps))
 
 
 class Bench:
@@ -150,8 +150,19 @@ class Bench:
                 return told
         return None
 
+    def mixed(self) -> str | None:
+        batch = self.batch(slice_tokens=1024)
+        given = [prompt(500 + n, n) for n in (600, 5, 250, 260)]
+        streams = []
+        for each in given:
+            streams.append(batch.submit(Sequence(each, GREEDY, max_tokens=COUNT)))
+            batch.step()
+        batch.finish()
+        told = [self.wrong(stream, each) for each, stream in zip(given, streams, strict=True)]
+        return next((it for it in told if it), None)
+
     def scenarios(self) -> Iterator[tuple[str, Callable[[], str | None]]]:
-        for name in ("alone", "short", "group", "slices", "six", "prefix", "joins"):
+        for name in ("alone", "short", "group", "slices", "six", "prefix", "joins", "mixed"):
             yield name, getattr(self, name)
 
 

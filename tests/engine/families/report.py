@@ -16,14 +16,16 @@ float32 on a CPU. It is found anew of every model that is loaded and kept by its
 
 - **prompts together**: prompts that come at the same time are computed as one padded group.
 - **rows together**: answers decode in one batch; *but the shortest*: not those whose prompts have a few tokens only.
+- **classes of length**: rows of different lengths decode in one pass, each class of like lengths in a KV cache of its
+  own; where not, each class takes a pass of its own.
 - Where the answer is no, prompts or answers take turns: each is right, and slower where many run.
 
 Each family says alone, in a padded group, six at once, behind a beginning that is known and joining others what
 mlx-lm's own model says alone: `SWITCHYARD_FAMILIES=all ./docker-free-run.sh test tests/engine/families` tries all of
 them. This page is written by `python -m tests.engine.families`.
 
-| family | caches | prompts together | rows together |
-|---|---|---|---|
+| family | caches | prompts together | rows together | classes of length |
+|---|---|---|---|---|
 """
 
 
@@ -31,12 +33,13 @@ def line(family: str, made: Loaded) -> str:
     """One family's row."""
     able = made.abilities
     rows = "yes" if able.batch and able.empty else "but the shortest" if able.batch else "no"
-    return f"| `{family}` | {kinds(made.model)} | {'yes' if able.group else 'no'} | {rows} |"
+    group, classes = ("yes" if it else "no" for it in (able.group, able.classes))
+    return f"| `{family}` | {kinds(made.model)} | {group} | {rows} | {classes} |"
 
 
 def unable(family: str) -> str:
     """The row of one that needs another machine."""
-    return f"| `{family}` | | Metal only | Metal only |"
+    return f"| `{family}` | | Metal only | Metal only | Metal only |"
 
 
 def written(rows: Sequence[str]) -> str:

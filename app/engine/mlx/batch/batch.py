@@ -16,6 +16,8 @@ from app.engine.mlx.batch.decode import DecodeBatch
 from app.engine.mlx.batch.delivery import Delivery
 from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.batch.thread import MLXThread
+from app.engine.mlx.cache.arrangement import alike
+from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
 from app.engine.mlx.loaded import SHORT, Loaded
@@ -60,6 +62,8 @@ class ModelBatch:
         fresh = partial(KV.fresh, loaded.model, loaded.kv_bits, loaded.abilities.mask_axes)
         self._thread = thread
         self._loaded = loaded
+        if loaded.abilities.classes:
+            attend_by_class(loaded.model)
         self._max_rows = max_rows
         self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
         self._prefixes = PrefixCache(pool, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
@@ -67,7 +71,7 @@ class ModelBatch:
         self._queue = PromptQueue(loaded, fresh, self._prefixes, group_tokens=slice_tokens)
         self._task: PrefillTask | None = None
         self._batches: list[DecodeBatch] = []
-        self._shared: DecodeBatch | None = None
+        self._shared: list[DecodeBatch] = []
         self._abilities = loaded.abilities
         self._batchable = loaded.abilities.batch and fresh().batchable
         self._failures = 0
@@ -112,7 +116,7 @@ class ModelBatch:
         self._queue.clear()
         self._task = None
         self._batches = []
-        self._shared = None
+        self._shared = []
         self._forget()
         for stream in streams:
             self._thread.notify(partial(stream.fail, failure))
@@ -207,22 +211,26 @@ class ModelBatch:
         if not rows:
             return
         inputs = [row.request.prompt[-1] for row in rows]
-        kv = task.work.kv
         apart = not self._abilities.empty and len(task.group[0].request.prompt) <= SHORT
         if self._batchable and not apart:
-            self._shared_batch().join(rows, kv.select(places), inputs)
+            lengths = [len(row.request.prompt) - 1 for row in rows]
+            self._shared_batch(lengths).join(rows, task.work.kv.select(places), inputs)
             return
         for row, token in zip(rows, inputs, strict=True):
             batch = self._new_batch()
-            batch.join([row], kv.copy(), [token])
+            batch.join([row], task.work.kv.copy(), [token])
             self._batches.append(batch)
 
-    def _shared_batch(self) -> DecodeBatch:
-        """The batch in which rows decode together."""
-        if self._shared is None or not self._shared.busy:
-            self._shared = self._new_batch()
-            self._batches.append(self._shared)
-        return self._shared
+    def _shared_batch(self, lengths: list[int]) -> DecodeBatch:
+        """A batch in which rows of ``lengths`` tokens decode together with others; without classes, with their like."""
+        self._shared = [batch for batch in self._shared if batch.busy]
+        for batch in self._shared:
+            if self._abilities.classes or alike([*batch.lengths, *lengths]):
+                return batch
+        batch = self._new_batch()
+        self._shared.append(batch)
+        self._batches.append(batch)
+        return batch
 
     def _new_batch(self) -> DecodeBatch:
         return DecodeBatch(self._loaded, self._delivery.token, self._fail_row, self._deliver)

@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 from app.engine.base import FinishReason, Token
+from app.engine.mlx.cache.arrangement import arranged, fits, placed
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.draw.logits import LogitsProcessor
 from app.engine.mlx.draw.logprobs import Score
@@ -47,6 +48,7 @@ class DecodeBatch:
         self._told = told
         self._on_host = step_type() is HostStep
         self._ahead = loaded.abilities.ahead
+        self._by_class = loaded.abilities.classes
         self._rows: list[Row] = []
         self._kv: KV | None = None
         self._inputs: mx.array | None = None
@@ -57,6 +59,11 @@ class DecodeBatch:
     def rows(self) -> int:
         """Rows that hold a place."""
         return len(self._rows)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Positions that each row fills."""
+        return [_filled(row) for row in self._rows]
 
     @property
     def unfinished(self) -> set[Row]:
@@ -76,13 +83,34 @@ class DecodeBatch:
 
     def join(self, rows: list[Row], kv: KV, inputs: list[int]) -> None:
         """Add rows whose prompts are in ``kv`` but for their last token, ``inputs``."""
-        added = mx.array(inputs, dtype=mx.uint32)
-        processor = LogitsProcessor(self._rows + rows, self._processor)  # first: if it fails, nothing has changed
+        added, together = mx.array(inputs, dtype=mx.uint32), [*self._rows, *rows]
+        new = list(range(len(self._rows), len(together)))
+        groups = kv.groups if self._kv is None else [[*range(len(self._rows)), *new]]
+        if self._kv is not None and self._by_class:
+            groups = placed(self._kv.groups, new, [_filled(row) for row in together])
+        order = [row for group in groups for row in group]
+        ordered = [together[row] for row in order]
+        processor = LogitsProcessor(ordered, self._processor)  # first: if it fails, nothing has changed
         if self._kv is None or self._inputs is None:
             self._kv, self._inputs = kv, added
         else:
-            self._kv, self._inputs = self._kv.join(kv), mx.concatenate([self._inputs, added])
-        self._rows, self._processor = self._rows + rows, processor
+            self._kv = self._kv.join(kv, groups)
+            self._inputs = mx.concatenate([self._inputs, added])[mx.array(order)]
+        self._rows, self._processor = ordered, processor
+        self._rearrange()
+
+    def _rearrange(self) -> None:
+        """Before some class grows, and after rows have ended: see that no row pays for another's length."""
+        if self._kv is None or self._inputs is None or not self._by_class or len(self._rows) < 2:
+            return
+        lengths = self.lengths
+        if fits(self._kv.groups, lengths):
+            return
+        groups = arranged(lengths)
+        order = [row for group in groups for row in group]
+        self._rows = [self._rows[row] for row in order]
+        self._processor = LogitsProcessor(self._rows, self._processor)
+        self._kv, self._inputs = self._kv.arranged(groups), self._inputs[mx.array(order)]
 
     def abandon(self) -> set[Row]:
         """Let everything go; the rows that have not ended."""
@@ -112,6 +140,8 @@ class DecodeBatch:
         if self._kv is None or self._inputs is None or self._processor is None:
             self._read(keep=0)
             return
+        if self._kv.grows:
+            self._rearrange()
         if self._on_host and not self._ahead:
             self._read(keep=0)
         logits = self._model(self._inputs[:, None], cache=self._kv.layers)[:, -1].astype(mx.float32)
@@ -194,6 +224,12 @@ class DecodeBatch:
         self._kv = self._kv.row(keep[0]) if len(keep) == 1 and self._kv.merged else self._kv.select(keep)
         self._inputs = self._inputs[mx.array(keep)]
         self._processor = LogitsProcessor(self._rows, self._processor)
+        self._rearrange()
+
+
+def _filled(row: Row) -> int:
+    """Positions of its own that it fills."""
+    return len(row.request.prompt) - 1 + row.queued
 
 
 def _advance(row: Row, token: int) -> SwitchyardError | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixCache
 from app.engine.mlx.loaded import Loaded
@@ -96,11 +97,14 @@ class PromptQueue:
         if not self._groups:
             return 1
         size, width, rows = 0, 0, 0
+        lengths: list[int] = []
         for waiting in self._waiting:
             request = waiting.request
+            lengths.append(len(request.prompt))
             width = max(width, len(request.prompt) - self._prefixes.known(request.prompt))
             rows += len(waiting.rows)
             fits = rows <= free_rows and width * (size + 1) <= self._group_tokens and request.prompt_logprobs is None
+            fits = fits and alike(lengths)
             if size and not fits:
                 break
             size += 1

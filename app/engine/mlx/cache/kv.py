@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import mlx.core as mx
@@ -17,6 +18,8 @@ from mlx_lm.models.cache import (
     trim_prompt_cache,
 )
 
+from app.engine.mlx.cache.arrangement import Groups
+from app.engine.mlx.cache.classes import arranged_layer, class_parts
 from app.engine.mlx.cache.padded import PaddedKVCache
 from app.engine.mlx.cache.quantised import QuantisedKVCache, quantise_layers
 from app.engine.mlx.loaded import ABLE
@@ -28,14 +31,24 @@ class KV:
     A lone row keeps the plain caches that the model made (no padding mask, the fastest attention); several rows share
     merged ones, left-padded to the longest. A model whose caches cannot be merged is never batched. MLX thread only.
 
-    ``mask_axes`` is the model's: see :class:`app.engine.mlx.loaded.Abilities`.
+    ``mask_axes`` is the model's: see :class:`app.engine.mlx.loaded.Abilities`. ``classes`` are the rows of each class
+    (:mod:`app.engine.mlx.cache.classes`); where there is one, layers are as mlx-lm has them.
     """
 
-    def __init__(self, layers: list[Any], rows: int, *, merged: bool, mask_axes: int = ABLE.mask_axes) -> None:
+    def __init__(
+        self,
+        layers: list[Any],
+        rows: int,
+        *,
+        merged: bool,
+        mask_axes: int = ABLE.mask_axes,
+        classes: Sequence[int] = (),
+    ) -> None:
         self.layers = layers
         self.rows = rows
         self.merged = merged
         self.mask_axes = mask_axes
+        self.classes = tuple(classes) or (rows,)
 
     @classmethod
     def fresh(cls, model: Any, bits: int | None = None, mask_axes: int = ABLE.mask_axes) -> KV:
@@ -88,24 +101,53 @@ class KV:
         """Bytes that one token of one row takes, by the shapes ``[rows, heads, allocated tokens, head size]``."""
         return sum(_bytes_per_token(part) for part in _parts(self.layers)) // self.rows
 
+    @property
+    def groups(self) -> Groups:
+        """The rows of each class."""
+        ends = list(accumulate(self.classes))
+        return [list(range(end - rows, end)) for rows, end in zip(self.classes, ends, strict=True)]
+
+    @property
+    def grows(self) -> bool:
+        """Whether the next token makes some class allocate."""
+        layers = (part for layer in self.layers for part in class_parts(layer))
+        return any(type(part) is PaddedKVCache and part.full for part in layers)
+
     def select(self, rows: Sequence[int]) -> KV:
-        """Keep these rows, in this order; a row named twice is copied. The receiver must not be used afterwards."""
+        """Keep these rows, in this order; a row named twice is copied. The receiver must not be used afterwards.
+
+        Where there are classes, the order must be theirs.
+        """
         if list(rows) == list(range(self.rows)):
             return self
         kv = self.as_merged()
+        if len(kv.classes) > 1:
+            wanted = set(rows)
+            return kv.arranged([kept for group in kv.groups if (kept := [row for row in group if row in wanted])])
         kept = mx.array(rows)
         for layer in kv.layers:
             layer.filter(kept)
-        kv.rows = len(rows)
+        kv.rows, kv.classes = len(rows), (len(rows),)
         return kv
 
-    def join(self, other: KV) -> KV:
-        """All rows of both, the receiver's first. Neither must be used afterwards."""
-        left, right = self.as_merged(), other.as_merged()
-        for mine, theirs in zip(left.layers, right.layers, strict=True):
-            mine.extend(theirs)
-        left.rows += right.rows
-        return left
+    def join(self, other: KV, groups: Groups | None = None) -> KV:
+        """All rows of both, in ``groups`` of their numbers, the receiver's first; by default in one class.
+
+        Neither must be used afterwards. Their order is that of the groups.
+        """
+        kinds = zip(self.as_merged().layers, other.as_merged().layers, strict=True)
+        groups = [list(range(self.rows + other.rows))] if groups is None else groups
+        layers = [arranged_layer([mine, theirs], [self.classes, other.classes], groups) for mine, theirs in kinds]
+        return self._arranged(layers, groups)
+
+    def arranged(self, groups: Groups) -> KV:
+        """The rows in these groups, in their order; rows that are in none are let go. The receiver is used up."""
+        layers = [arranged_layer([layer], [self.classes], groups) for layer in self.as_merged().layers]
+        return self._arranged(layers, groups)
+
+    def _arranged(self, layers: list[Any], groups: Groups) -> KV:
+        sizes = [len(group) for group in groups]
+        return KV(layers, sum(sizes), merged=True, mask_axes=self.mask_axes, classes=sizes)
 
     def as_merged(self) -> KV:
         """The same rows in merged caches."""
@@ -119,15 +161,19 @@ class KV:
 
     def compact(self) -> None:
         """Let go of the room that was allocated ahead of use."""
+        self.shrink(mx.contiguous)
+        mx.eval(self.arrays)
+
+    def shrink(self, taken: Callable[[mx.array], mx.array] = lambda part: part) -> None:
+        """Hold no more than what is filled; ``taken`` makes what is kept of each array."""
         for part in _parts(self.layers):
             if isinstance(part, KVCache) and part.keys is not None and part.keys.shape[2] > part.offset:
-                part.keys, part.values = (mx.contiguous(a[..., : part.offset, :]) for a in (part.keys, part.values))
-        mx.eval(self.arrays)
+                part.keys, part.values = (taken(a[..., : part.offset, :]) for a in (part.keys, part.values))
 
     def copy(self) -> KV:
         """An independent copy; its arrays share memory until either side writes."""
         layers = [copy.deepcopy(layer) for layer in self.layers]
-        return KV(layers, self.rows, merged=self.merged, mask_axes=self.mask_axes)
+        return KV(layers, self.rows, merged=self.merged, mask_axes=self.mask_axes, classes=self.classes)
 
     def prepare(self, lengths: Sequence[int], padding: Sequence[int]) -> None:
         """Rows to come have ``lengths`` tokens each and ``padding`` behind them, which :meth:`finalize` takes off."""

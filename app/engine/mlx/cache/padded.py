@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache, dynamic_roll
 
+from app.engine.mlx.cache.arrangement import STEP
 from app.engine.mlx.loaded import ABLE
 
 
@@ -68,6 +69,11 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         """What has to be evaluated."""
         return self.keys, self.values
 
+    @property
+    def full(self) -> bool:
+        """Whether the next token needs room that is not there yet."""
+        return self.keys is not None and self._idx >= self.keys.shape[2]
+
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append ``[rows, heads, tokens, head size]``; all keys and all values so far."""
         start, self._idx = self._idx, self._idx + keys.shape[2]
@@ -82,12 +88,17 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         """``held`` with positions for ``added`` behind ``start``; room is made in whole steps."""
         if held is not None and self._idx <= held.shape[2]:
             return held
-        rows, heads, tokens, size = added.shape
-        room = mx.zeros((rows, heads, -(-tokens // self.step) * self.step, size), added.dtype)
+        rows, heads, _, size = added.shape
+        room = mx.zeros((rows, heads, _room(self._idx) - start, size), added.dtype)
         return room if held is None else mx.concatenate([held[..., :start, :], room], axis=2)
 
-    def make_mask(self, N: int, return_array: bool = False, **kwargs: Any) -> mx.array:  # noqa: N803  as mlx-lm calls it
-        """Which keys each of the next ``N`` queries sees, ``[rows, 1, N, keys]``; one axis more where that is asked."""
+    def make_mask(self, N: int, return_array: bool = False, **kwargs: Any) -> mx.array | None:  # noqa: N803  as mlx-lm calls it
+        """Which keys each of the next ``N`` queries sees, ``[rows, 1, N, keys]``; one axis more where that is asked.
+
+        None where the next token sees all: attention without a mask is faster.
+        """
+        if N == 1 and not return_array and kwargs.get("window_size") is None and not any(self.padding.sizes):
+            return None
         mask: mx.array = super().make_mask(N, return_array, **kwargs)
         return mask if self.mask_axes == mask.ndim else mx.expand_dims(mask, 1)
 
@@ -123,7 +134,8 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         sizes = [self.padding.sizes[row] for row in batch_indices.tolist()]
         spare = min(sizes)
         if self.keys is not None and self.values is not None:
-            self.keys, self.values = (it[batch_indices][..., spare:, :] for it in (self.keys, self.values))
+            kept = slice(spare, spare + _room(self._idx - spare))
+            self.keys, self.values = (it[batch_indices][..., kept, :] for it in (self.keys, self.values))
         self._idx -= spare
         self.padding = _padding(tuple(size - spare for size in sizes))
 
@@ -161,6 +173,11 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         self.padding = _padding(tuple(map(sum, zip(self.padding.sizes, sizes, strict=True))))
 
 
+def _room(positions: int) -> int:
+    """What is allocated for so many: whole steps."""
+    return -(-positions // STEP) * STEP
+
+
 def _side_by_side(parts: Sequence[mx.array | None], ends: Sequence[tuple[int, int]]) -> mx.array | None:
     """``parts``, each ``[rows, heads, positions, size]``, as one in which all rows end at the same position.
 
@@ -170,7 +187,8 @@ def _side_by_side(parts: Sequence[mx.array | None], ends: Sequence[tuple[int, in
     if not known:
         return None
     _, heads, _, size = known[0].shape
-    end, room = max(filled for _, filled in ends), max(part.shape[2] for part in known)
+    end = max(filled for _, filled in ends)
+    room = min(_room(end), max(part.shape[2] for part in known))
     placed = []
     for part, (rows, filled) in zip(parts, ends, strict=True):
         left = end - filled

@@ -93,6 +93,7 @@ class PrefixCache:
         self._pool.use(key)
         kv = kv.copy()
         kv.trim(len(ids) - length)
+        kv.shrink()
         return kv, length
 
     def put(self, tokens: Sequence[int], kv: KV) -> None:

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.kv import KV, merge
 from app.engine.mlx.draw.step import HostStep, step_type
 from app.engine.mlx.load.findings import Findings
@@ -47,7 +48,7 @@ POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "s
 TRIES = 2
 """A way is wrong if it is with this many sets of prompts: a mixture of experts may send a token elsewhere by rounding.
 """
-REVISION = 1
+REVISION = 2
 """Changes when the check does: what was found before is found anew."""
 RAISED = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, NotImplementedError)
 """What models raise for shapes, types and caches that they do not take."""
@@ -88,22 +89,33 @@ def checked(
 
 
 def _find(model: Any, ids: int, kv_bits: int | None, longest: int, budget: float) -> Steps[Abilities]:
+    attend_by_class(model)
     tries = [_Try(model, ids, kv_bits, seed) for seed in range(TRIES)]
     ahead = step_type() is not HostStep or (yield from _right(tries, _Try.ahead))
-    able = Abilities(group=False, batch=False, empty=False, ahead=ahead)
+    able = Abilities(group=False, batch=False, empty=False, ahead=ahead, classes=False)
     if not KV.fresh(model, kv_bits).batchable:
         return able
     for axes in (4, 5):
         able = yield from _together(tries, msgspec.structs.replace(able, mask_axes=axes))
         if able.batch:
+            rows = list(range(len(LENGTHS))) if able.empty else [0, 1]
+            classes = yield from _right(tries, lambda it, rows=rows, axes=axes: it.classed(rows, axes))  # type: ignore[misc]
+            able = msgspec.structs.replace(able, classes=classes)
             break
     else:
         return msgspec.structs.replace(able, mask_axes=ABLE.mask_axes)
-    end, took = time.perf_counter() + budget, 0.0
-    previous = 1
+    return (yield from _further(model, able, ids, kv_bits, longest, time.perf_counter() + budget))
+
+
+def _further(  # noqa: PLR0917
+    model: Any, able: Abilities, ids: int, kv_bits: int | None, longest: int, end: float
+) -> Steps[Abilities]:
+    """``able``, without what is wrong for prompts that are longer, as far as the time goes."""
+    took, previous = 0.0, 1
     for times in TIMES:
         started = time.perf_counter()
-        if not able.batch or LENGTHS[0] * times + STEPS > longest or started + took * (times / previous) ** 1.5 > end:
+        late = started + took * (times / previous) ** 1.5 > end
+        if late or not able.batch or LENGTHS[0] * times + STEPS > longest:
             break
         tries = [_Try(model, ids, kv_bits, seed, [length * times for length in LENGTHS[:2]]) for seed in range(TRIES)]
         able = yield from _together(tries, able)
@@ -188,6 +200,11 @@ class _Try:
         """All computed alone, decoded together."""
         kv = merge([self._lone(row, axes) for row in rows[:-1]])
         return (yield from self._decoded(kv.join(self._lone(rows[-1], axes)), rows))
+
+    def classed(self, rows: list[int], axes: int) -> Steps[bool]:
+        """All computed alone, decoded in two classes."""
+        kv = merge([self._lone(row, axes) for row in rows])
+        return (yield from self._decoded(kv.arranged([rows[:1], rows[1:]]), rows))
 
     def _decoded(self, kv: KV, rows: list[int]) -> Steps[bool]:
         for step in range(STEPS):
