@@ -14,6 +14,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from app import __version__
 from app.api.endpoints.actions import ACTIONS
+from app.api.examples import examples
 from app.api.read import anthropic_fields, embedding_fields, fields
 from app.schemas import anthropic, anthropic_answer
 from app.schemas.admin import AdminEvent, AdminMemory, AdminModel, AdminModels, Deleted, PullProgress
@@ -112,6 +113,8 @@ def document(written: dict[str, Any]) -> dict[str, Any]:
     properties = schemas["ResponseRequest"]["properties"]
     _items(properties["tools"], tool)
     _items(properties["input"], {"anyOf": [{"$ref": REFERENCE.format(name=item.__name__)} for item in ITEMS]})
+    for name, requests in examples().items():
+        schemas[name]["examples"] = requests
     for name, table in TABLES.items():
         for field in (it for it in table if "." not in it.name):
             schemas[name]["properties"][field.name].setdefault("description", field.note)
