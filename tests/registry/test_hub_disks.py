@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download
 
+from app import durable
 from app.errors import Unavailable
-from app.registry.hub import Hub, durable, partial
+from app.registry.hub import Hub, partial
 from app.registry.hub.claim import claimed
 from tests.registry.conftest import IMPATIENT, REPO
 from tests.support.hub import Faults

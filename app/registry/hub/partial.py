@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import msgspec
 
-from app.registry.hub import durable
+from app import durable
 from app.registry.hub.claim import claimed
 from app.registry.hub.files import RepoFile
 from app.registry.hub.spans import Span, Spans

@@ -11,7 +11,7 @@ from pathlib import Path
 from shutil import rmtree
 from uuid import uuid4
 
-from app.registry.hub import durable
+from app import durable
 from app.registry.hub.files import RepoFile, RepoInfo
 
 _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN}

@@ -18,7 +18,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_config, load_model, quantize_model, save_config
 
-from app.engine.mlx.load.disk import sync
+from app.durable import sync_path
 from app.engine.mlx.load.weights import evaluated
 from app.engine.mlx.memory import release
 
@@ -77,7 +77,7 @@ def _write(path: Path, bits: int, part: Path) -> Generator[None, None, None]:
             shutil.copyfile(file, part / file.name)
     save_config(config, part / "config.json")
     for file in (*part.iterdir(), part):
-        sync(file)
+        sync_path(file)
         yield
 
 
@@ -87,7 +87,7 @@ def _rename(part: Path, target: Path) -> None:
     except OSError:
         if not target.is_dir():  # else another process was first
             raise
-    sync(target.parent)
+    sync_path(target.parent)
 
 
 def _key(path: Path, bits: int) -> str:

@@ -16,7 +16,7 @@ from uuid import uuid4
 import mlx.core as mx
 import msgspec
 
-from app.engine.mlx.load.disk import sync
+from app.durable import sync_path
 from app.engine.mlx.load.gguf import GGUFTokenizer
 from app.errors import ModelNotFound, ModelUnusable
 
@@ -68,7 +68,7 @@ def ensure_smollm2(cache_dir: Path, *, dense: bool | None = None) -> Path:
             aside.mkdir()
             _convert(gguf, aside, dense=dense)
             aside.rename(target)
-            sync(cache_dir)
+            sync_path(cache_dir)
     finally:
         os.close(descriptor)
     return target
@@ -110,7 +110,7 @@ def _convert(gguf: Path, directory: Path, *, dense: bool) -> None:
     for name, content in files.items():
         (directory / name).write_bytes(content)
     for path in (*directory.iterdir(), directory):
-        sync(path)
+        sync_path(path)
 
 
 def _renamed(name: str) -> str:

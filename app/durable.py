@@ -17,16 +17,21 @@ def sync(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
+def sync_path(path: Path) -> None:
+    """The same for a file, or a directory and the names in it, that is not open."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def publish(descriptor: int, aside: Path, path: Path) -> None:
     """Give ``aside``, which is open as ``descriptor``, the name ``path``, in place of whatever has it."""
     sync(descriptor)
     aside.replace(path)
     with suppress(OSError):  # some disks do not open directories
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_path(path.parent)
 
 
 def write(path: Path, text: str) -> None:
