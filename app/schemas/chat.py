@@ -58,7 +58,9 @@ class ChatRequest(ConditionalFields, kw_only=True):
     thinking_budget: (
         Annotated[int, Meta(ge=0, description="Tokens of thought, after which the thought is closed.")] | None
     ) = None
-    thinking_token_budget: Annotated[int, Meta(ge=0, description="thinking_budget by another name.")] | None = None
+    thinking_token_budget: (
+        Annotated[int, Meta(ge=-1, description="thinking_budget by another name; -1 is none.")] | None
+    ) = None
     think: Annotated[bool | Effort, Meta(description="enable_thinking, or reasoning_effort as a word.")] | None = None
     tools: (
         Annotated[list[ToolDefinition], Meta(max_length=128, description="Functions that the model may call.")] | None

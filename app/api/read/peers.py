@@ -1,7 +1,7 @@
 """Fields that other servers know and this one does not take as its own: each asks for nothing here, or is refused.
 
-Sources: the request classes of vLLM 0.14 (``ChatCompletionRequest``, ``CompletionRequest``), SGLang 0.5, llama.cpp's
-``tools/server/README.md``, Ollama's API reference and mlx_lm.server, all read in November 2026.
+Sources: vLLM's and SGLang's request classes (``ChatCompletionRequest``, ``CompletionRequest``) as they were in November
+2026, llama.cpp's ``tools/server/README.md``, Ollama's API reference, mlx_lm.server 0.32.
 """
 
 from collections.abc import Mapping
@@ -58,6 +58,30 @@ PEERS: tuple[PeerField, ...] = (
     *_accepted(VLLM, "No effect: the header x-request-id names a request.", "request_id rid"),
     *_accepted(VLLM, "No effect: images and audio are not read.", "mm_processor_kwargs media_io_kwargs"),
     *_accepted(VLLM, "No effect: there is one engine for grammars.", "guided_decoding_backend"),
+    *_refused(VLLM, "The messages are not given back; read them from your own request.", "echo", False),
+    *_refused(VLLM, "Texts carry no watermark.", "watermarking", False),
+    *_refused(VLLM, "The likeliest tokens are told; use logprobs with top_logprobs.", "logprob_token_ids", []),
+    *_refused(VLLM, "Only text is told of an answer.", "return_token_offsets return_prompt_text", False),
+    *_refused(VLLM, "There is no transfer of caches.", "ec_transfer_params"),
+    *_accepted(VLLM, "No effect: chunks leave as they are made.", "stream_interval"),
+    *_accepted(VLLM, "No effect: equal beginnings are shared whoever sends them.", "session_id"),
+    *_accepted(VLLM, "No effect: nothing of the kind is returned.", "return_mm_kwargs routed_experts_prompt_start"),
+    *_refused(SGLANG, "Use stop, with texts.", "stop_regex", []),
+    *_refused(SGLANG, "Prompts of token ids go to /v1/completions.", "input_ids", []),
+    *_refused(SGLANG, "Only text is told of an answer.", "return_prompt_token_ids return_meta_info", False),
+    *_accepted(
+        SGLANG,
+        "No effect: usage.prompt_tokens_details tells what was cached.",
+        "return_cached_tokens_details",
+    ),
+    *_accepted(SGLANG, "No effect: there is one replica.", "routed_dp_rank disagg_prefill_dp_rank"),
+    *_accepted(SGLANG, "No effect: requests are not labelled.", "custom_labels"),
+    *_accepted(SGLANG, "No effect: nothing of the kind is returned.", "routed_experts_start_len"),
+    *_accepted(
+        SGLANG,
+        "No effect: images and audio are not read.",
+        "use_audio_in_video max_dynamic_patch min_dynamic_patch",
+    ),
     *_refused(SGLANG, "Name an adapter in model, as base:adapter.", "lora_path"),
     *_refused(SGLANG, "There are no sessions; send the whole conversation.", "session_params"),
     *_refused(SGLANG, "Only text is told of an answer.", "return_hidden_states return_routed_experts", False),
@@ -76,13 +100,19 @@ PEERS: tuple[PeerField, ...] = (
         "dry_sequence_breakers dynatemp_exponent",
     ),
     *_refused(LLAMA, "Samplers have one order.", "samplers"),
+    *_refused(LLAMA, NO_SAMPLER, "adaptive_target", -1),
+    *_accepted(LLAMA, "No effect: it is for a sampler that must be off.", "adaptive_decay penalize_nl"),
+    *_refused(LLAMA, "Use thinking_budget.", "reasoning_budget reasoning_budget_tokens thinking_budget_tokens", -1),
+    *_refused(LLAMA, THOUGHTS, "reasoning_in_content", False),
+    *_refused(LLAMA, "Use suffix, with one prompt.", "input_prefix input_suffix", ""),
+    *_refused(LLAMA, "Write files into the prompt.", "input_extra", []),
     *_refused(LLAMA, "Penalties count the whole text.", "repeat_last_n", -1, penalty=True),
     *_refused(LLAMA, "Sampling keeps no least number of tokens.", "min_keep", 0, 1),
     *_refused(LLAMA, "Use n.", "n_cmpl", 1),
     *_refused(LLAMA, "Use logprobs.", "n_probs", 0),
     *_refused(LLAMA, "Log probabilities are the model's own.", "post_sampling_probs", False),
     *_refused(LLAMA, "Lines are not measured; use a grammar.", "n_indent", 0),
-    *_refused(LLAMA, "An answer's time is bounded by the setting request_timeout.", "t_max_predict_ms", 0, -1),
+    *_refused(LLAMA, "The setting request_timeout bounds an answer's time.", "t_max_predict_ms t_max_prompt_ms", 0, -1),
     *_refused(LLAMA, "Only text is told of an answer.", "return_tokens timings_per_token return_progress", False),
     *_refused(LLAMA, "An answer is told whole.", "response_fields", []),
     *_refused(LLAMA, "Name an adapter in model, as base:adapter.", "lora", []),
@@ -95,10 +125,12 @@ PEERS: tuple[PeerField, ...] = (
     *_accepted(
         LLAMA,
         "No effect: caches, slots and drafts are the service's affair.",
-        "cache_prompt id_slot n_keep n_discard n_cache_reuse preserved_tokens speculative.n_max speculative.n_min "
+        "cache_prompt id_slot n_keep n_discard n_cache_reuse preserved_tokens backend_sampling sse_ping_interval "
+        "speculative.n_max speculative.n_min "
         "speculative.p_min",
     ),
     *_refused(OLLAMA, "Send what it holds as fields: temperature, top_k, seed, max_tokens.", "options", {}),
+    *_accepted(OLLAMA, "No effect: the context is the model's own.", "num_ctx"),
     *_refused(OLLAMA, "The model's own template is used.", "template", ""),
     *_refused(OLLAMA, "Send the messages as they are; /v1/completions takes raw text.", "raw", False),
     *_refused(OLLAMA, "Send the whole conversation.", "context", []),

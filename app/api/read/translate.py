@@ -80,7 +80,9 @@ def chat(request: ChatRequest, entry: ModelEntry, settings: Settings) -> ChatJob
         continue_final=conversation.continues(request),
         variables=conversation.variables(request.chat_template_kwargs, effort, enable_thinking=thinking),
         tools=calling.tool_use(request, entry),
-        thinking_budget=_either(request.thinking_budget, request.thinking_token_budget),
+        thinking_budget=_either(
+            request.thinking_budget, None if request.thinking_token_budget == -1 else request.thinking_token_budget
+        ),
     )
 
 
