@@ -1,9 +1,14 @@
 // Vercel's AI SDK: its default model for OpenAI, which speaks the Responses API, over two turns with a tool.
 // Arguments: the directories of `ai` and `@ai-sdk/openai`, base URL, model. Prints what came of it as JSON.
+import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
 const [ai, provider, baseURL, model] = process.argv.slice(2);
-const load = (directory) => import(pathToFileURL(`${directory}/dist/index.mjs`).href);
+const load = (directory) => {
+  const { exports } = JSON.parse(readFileSync(`${directory}/package.json`));
+  const entry = exports["."].import;
+  return import(pathToFileURL(`${directory}/${entry.default ?? entry}`).href);
+};
 const { generateText, streamText, jsonSchema, stepCountIs, tool } = await load(ai);
 const { createOpenAI } = await load(provider);
 
