@@ -76,9 +76,18 @@ WIRE = (
     TokenizeRequest,
     Tokens,
 )
-EVENTS = "ResponseStreamEvent"
+EVENTS: dict[str, Any] = {
+    "ResponseStreamEvent": ResponseStreamEvent,
+    "MessagesStreamEvent": anthropic_answer.MessagesStreamEvent,
+}
 REFERENCE = "#/components/schemas/{name}"
-STREAMED = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages")
+STREAMED = {
+    "/v1/completions": "Completion",
+    "/v1/chat/completions": "ChatChunk",
+    "/v1/responses": "ResponseStreamEvent",
+    "/v1/messages": "MessagesStreamEvent",
+}
+"""Answers that may be streamed, and what of."""
 TABLES = {
     "CompletionRequest": fields.COMPLETION,
     "ChatRequest": fields.CHAT,
@@ -108,8 +117,9 @@ def openapi() -> OpenAPIConfig:
 
 def document(written: dict[str, Any]) -> dict[str, Any]:
     """Litestar's document with exact schemas, every request field described."""
-    told, schemas = msgspec.json.schema_components((*WIRE, ResponseStreamEvent, Tool), ref_template=REFERENCE)
-    schemas[EVENTS], tool = told[-2:]
+    told, schemas = msgspec.json.schema_components((*WIRE, *EVENTS.values(), Tool), ref_template=REFERENCE)
+    *events, tool = told[len(WIRE) :]
+    schemas |= dict(zip(EVENTS, events, strict=True))
     properties = schemas["ResponseRequest"]["properties"]
     _items(properties["tools"], tool)
     _items(properties["input"], {"anyOf": [{"$ref": REFERENCE.format(name=item.__name__)} for item in ITEMS]})
@@ -144,11 +154,10 @@ def _actions(paths: dict[str, Any]) -> dict[str, Any]:
 def _streams(paths: dict[str, Any]) -> dict[str, Any]:
     """Answers that may be streamed, with both of their content types."""
     told = dict(paths)
-    for path in STREAMED:
+    for path, event in STREAMED.items():
         post = told[path]["post"]
         answer = post["responses"]["200"]
-        events = {"schema": {"$ref": REFERENCE.format(name=EVENTS)}} if path == "/v1/responses" else {}
-        content = {**answer["content"], "text/event-stream": events}
+        content = {**answer["content"], "text/event-stream": {"schema": {"$ref": REFERENCE.format(name=event)}}}
         responses = {**post["responses"], "200": {**answer, "content": content}}
         told[path] = {**told[path], "post": {**post, "responses": responses}}
     return told

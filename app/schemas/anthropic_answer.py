@@ -160,6 +160,12 @@ class AnthropicError(Struct, frozen=True, tag="error", tag_field="type"):
     request_id: str
 
 
+MessagesStreamEvent = (
+    MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping | AnthropicError
+)
+"""What a stream is made of."""
+
+
 class TokenCount(Struct, frozen=True):
     """``POST /v1/messages/count_tokens``: the tokens of the whole prompt."""
 

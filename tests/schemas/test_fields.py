@@ -9,6 +9,7 @@ from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import input_token_count_params, response_create_params
 
+from app.api.document import STREAMED
 from app.api.read import fields
 from app.errors import InvalidRequest
 from app.main import create_app
@@ -93,6 +94,10 @@ def test_the_openapi_document_is_whole():
     referred = set(re.findall(rb'"#/components/schemas/(\w+)"', document))
     assert {name.decode() for name in referred} <= schemas.keys()
     assert b"Validation Exception" not in document
+    for path, name in STREAMED.items():
+        content = msgspec.json.decode(document)["paths"][path]["post"]["responses"]["200"]["content"]
+        assert content["text/event-stream"]["schema"]["$ref"] == f"#/components/schemas/{name}"
+        assert name in schemas
 
 
 async def test_the_document_is_served_as_it_is_committed():
