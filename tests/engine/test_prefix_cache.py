@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 import pytest
-from mlx_lm.models.cache import KVCache
+from mlx_lm.models.cache import KVCache, RotatingKVCache
 
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
@@ -39,3 +39,22 @@ def test_what_was_allocated_ahead_is_not_kept():
     pool = PrefixPool(1 << 20)
     PrefixCache(pool).put(range(40), held(40))
     assert pool.nbytes == 2 * 40 * 4 * 4
+
+
+def slid(tokens, window):
+    layer = RotatingKVCache(window)
+    for start in range(0, tokens, 8):
+        values = mx.ones((1, 1, min(8, tokens - start), 4))
+        layer.update_and_fetch(values, values)
+    return KV([layer], 1, merged=False)
+
+
+def test_a_prompt_that_cannot_be_trimmed_to_it_takes_no_beginnings_place():
+    """A system prompt within the window serves whoever begins with it; what has slid past it serves its own alone."""
+    cache = PrefixCache(PrefixPool(1 << 20))
+    cache.put(range(20), slid(20, 32))
+    cache.put(range(60), slid(60, 32))
+    assert cache.known([*range(20), *range(500, 520)]) == 20
+    assert cache.known([*range(60), 1, 2]) == 60
+    cache.put(range(30), slid(30, 32))
+    assert cache.known([*range(20), *range(500, 520)]) == 20, "the longer one can be trimmed to it"

@@ -171,3 +171,34 @@ def test_what_is_built_on_a_step_before_it_is_read_holds_its_tokens():
     built = step.tokens[1:] + 1
     tokens, _ = step.read()
     assert built.tolist() == [token + 1 for token in tokens[1:]]
+
+
+WAYS = ({}, {"temperature": 0}, {"top_p": 0.9}, {"top_k": 5, "min_p": 0.1}, {"seed": 3, "temperature": 0.01})
+SPOILT = {
+    "one is not a number": lambda logits: logits.__setitem__(700, np.nan),
+    "none is a number": lambda logits: logits.fill(np.nan),
+    "one is infinite": lambda logits: logits.__setitem__(3, np.inf),
+    "infinite both ways": lambda logits: logits.__setitem__(slice(0, 2), [np.inf, -np.inf]),
+}
+
+
+@pytest.mark.parametrize("step", [DeviceStep, HostStep])
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_row_without_numbers_fails_alone_however_it_is_drawn_for(step, spoil):
+    rows = [row(**way) for way in WAYS for _ in range(2)]
+    logits = np.random.default_rng(5).normal(0, 2, (len(rows), VOCABULARY)).astype(np.float32)
+    for place in range(0, len(rows), 2):
+        spoil(logits[place])
+    values = mx.array(logits)
+    tokens, _ = step(rows, values, values).read()
+    assert [it.failure is not None for it in rows] == [True, False] * len(WAYS)
+    assert all(0 <= token < VOCABULARY for token in tokens)
+
+
+@pytest.mark.parametrize("step", [DeviceStep, HostStep])
+def test_where_every_token_is_banned_one_of_them_is_drawn_and_nothing_fails(step):
+    rows = [row(**way) for way in WAYS]
+    banned = mx.full((len(rows), VOCABULARY), -mx.inf)
+    tokens, _ = step(rows, banned, banned).read()
+    assert tokens == [0] * len(rows)
+    assert all(it.failure is None for it in rows)

@@ -97,13 +97,16 @@ class PrefixCache:
         return kv, length
 
     def put(self, tokens: Sequence[int], kv: KV) -> None:
-        """Keep ``kv``, which holds exactly ``tokens`` and belongs to the cache from now on."""
+        """Keep ``kv``, which holds exactly ``tokens`` and belongs to the cache from now on.
+
+        Its beginnings are let go only if it can be trimmed to them: else they serve what it cannot.
+        """
         if len(tokens) < self.shortest:
             return
         ids = np.asarray(tokens, dtype=np.int64)
         whole = ids.tobytes()
-        for key, _, held in self._pool.of(self._owner):
-            if whole.startswith(key[1]) and held.trimmable:
+        for key, _, _ in self._pool.of(self._owner) if kv.trimmable else ():
+            if whole.startswith(key[1]):
                 self._pool.drop(key)  # the longer one serves all that the shorter one did
         self._pool.put(self._owner, ids, kv)
 
