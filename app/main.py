@@ -117,7 +117,8 @@ async def model_registry(settings: Settings) -> AsyncGenerator[ModelRegistry, No
         log_level=settings.log_level,
         log_format=settings.log_format,
     )
-    processes = Processes(watch=watch, prefixes=settings.prefix_cache, spare=settings.spare_process)
+    caches, wired = settings.prefix_cache, settings.wired_limit
+    processes = Processes(watch=watch, prefixes=caches, wired=wired, spare=settings.spare_process)
     loader = ProcessLoader(processes, lambda: budget().total)
 
     def budget() -> Budget:

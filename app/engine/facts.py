@@ -57,6 +57,7 @@ class ModelFacts(Struct, frozen=True, array_like=True):
 class Limits(Struct, frozen=True, array_like=True):
     """What a process may take, in bytes: MLX's arrays, the freed buffers that it keeps, prefix caches.
 
+    ``wired`` are those that macOS may not page out.
     ``busy`` counts the other processes that compute at the moment: cores and the device are shared with them.
     """
 
@@ -64,3 +65,4 @@ class Limits(Struct, frozen=True, array_like=True):
     pool: int
     prefixes: int
     busy: int = 0
+    wired: int = 0

@@ -1,6 +1,7 @@
 """How a model is loaded, as its entry in ``models.toml`` says."""
 
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -8,6 +9,9 @@ from app.engine.kind import Pooling
 
 KV_GROUPS = (64, 32)
 """Values of one head that may share a scale and a bias in a quantised KV cache, the wanted number first."""
+
+
+DType = Literal["auto", "float16", "bfloat16"]
 
 
 class DraftOptions(Struct, frozen=True, kw_only=True):
@@ -23,6 +27,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     """``quantize`` is in bits per weight, ``kv_bits`` in bits per value of the KV cache; None leaves things be.
 
     ``draft`` proposes tokens for speculative decoding and belongs to the engine from the load on; None: nobody does.
+    ``dtype`` is the type of 16 bits that it computes in, where it has such weights and the device has such types.
     ``pooling`` makes an embedder of a model whose files do not say that it is one.
     """
 
@@ -30,6 +35,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     kv_bits: int | None = None
     draft: DraftOptions | None = None
     pooling: Pooling | None = None
+    dtype: DType = "auto"
 
 
 AS_IT_IS = LoadOptions()

@@ -115,7 +115,13 @@ class Lifecycle:
 
     async def _engine(self, slot: Slot, found: Footprint) -> Engine:
         entry = slot.source.entry
-        options = LoadOptions(quantize=entry.quantize, kv_bits=entry.kv_bits, draft=found.draft, pooling=entry.pooling)
+        options = LoadOptions(
+            quantize=entry.quantize,
+            kv_bits=entry.kv_bits,
+            draft=found.draft,
+            pooling=entry.pooling,
+            dtype=entry.dtype,
+        )
         if slot.base is not None:
             return await self._loader.adapt(slot.base.engine, found.path, name=slot.model, options=options)
         return await self._loader.load(found.path, name=slot.model, options=options)

@@ -4,6 +4,7 @@ A setting has one name in three spellings: ``memory_budget`` in TOML, ``SWITCHYA
 environment, ``--memory-budget`` as a flag. ``shape`` says what there is, ``load`` reads it.
 """
 
-from app.settings.settings_model import SMOLLM2, ModelEntry, Settings
+from app.settings.model_entry import ModelEntry
+from app.settings.settings_model import SMOLLM2, Settings
 
 __all__ = ["SMOLLM2", "ModelEntry", "Settings"]

@@ -11,7 +11,8 @@ from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hin
 
 from msgspec import Meta, Struct
 
-from app.settings.settings_model import ModelEntry, Settings
+from app.settings.model_entry import ModelEntry
+from app.settings.settings_model import Settings
 
 
 class Kind(Enum):

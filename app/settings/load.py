@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from app.settings.fields import Field, model_fields, setting_fields
+from app.settings.model_entry import ModelEntry
 from app.settings.problem import SettingsProblem
-from app.settings.settings_model import ModelEntry, Settings
+from app.settings.settings_model import Settings
 from app.settings.values import from_text, from_toml
 
 CONFIG = Path(__file__).parents[2] / "config"

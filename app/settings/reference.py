@@ -8,7 +8,8 @@ from pathlib import Path
 
 from app.settings.fields import Field, Kind, model_fields, setting_fields
 from app.settings.load import CONFIG
-from app.settings.settings_model import ModelEntry, Settings
+from app.settings.model_entry import ModelEntry
+from app.settings.settings_model import Settings
 from app.settings.sizes import format_size
 
 DOCUMENT = CONFIG.parent / "docs" / "configuration.md"

@@ -9,77 +9,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from app.settings.model_entry import Count, ModelEntry, Name, Positive, Seconds, Share, Size
+
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
-
-Size = Annotated[int, Meta(ge=0, extra={"unit": "bytes"})]
-Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
-Share = Annotated[float, Meta(gt=0, le=1)]
-Name = Annotated[str, Meta(min_length=1)]
-
-
-class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What ``models.toml`` says of one model; every field may be left out.
-
-    The sampling fields stand in for what a request leaves out. ``keep_alive`` is in seconds (0: unload after the
-    answer, negative: stay); ``quantize`` is in bits per weight, ``kv_bits`` in bits per value of the KV cache.
-    """
-
-    aliases: Annotated[
-        tuple[Name, ...],
-        Meta(description="Other names that clients may ask for; `claude-*` stands for all that begin so."),
-    ] = ()
-    revision: Annotated[Name | None, Meta(description="Branch, tag or commit of the hub repository.")] = None
-    pin: Annotated[bool, Meta(description="Once loaded, never evicted.")] = False
-    preload: Annotated[bool, Meta(description="Loaded when the service starts.")] = False
-    keep_alive: Annotated[
-        float | None, Meta(description="Seconds it stays unused; 0: unload after the answer, negative: stay.")
-    ] = None
-    quantize: Annotated[
-        Literal[2, 3, 4, 5, 6, 8] | None, Meta(description="Bits per weight to quantise to when it is loaded.")
-    ] = None
-    tool_prompt: Annotated[
-        Literal["generic", "refuse"] | None,
-        Meta(
-            description="How a model is told of functions: unset, by its own template, or in the system message where "
-            "that knows none; generic, in the system message; refuse, a 400 where the template knows none."
-        ),
-    ] = None
-    adapter: Annotated[
-        Name | None, Meta(description="LoRA adapter: a directory below a model root, by its relative path.")
-    ] = None
-    draft_model: Annotated[
-        Name | None,
-        Meta(
-            description="Small model of the same vocabulary that proposes tokens while one answer runs alone; "
-            "not used on CUDA."
-        ),
-    ] = None
-    kv_bits: Annotated[
-        Literal[2, 3, 4, 5, 6, 8] | None,
-        Meta(
-            description="Bits per value to quantise the KV cache to: longer contexts in the same memory, "
-            "for slower and less exact answers."
-        ),
-    ] = None
-    pooling: Annotated[
-        Literal["cls", "mean", "max", "mean_sqrt_len", "lasttoken", "weightedmean"] | None,
-        Meta(
-            description="How an embedding model's vectors are made, where its files do not say; the model then serves "
-            "embeddings alone."
-        ),
-    ] = None
-    temperature: Annotated[
-        Annotated[float, Meta(ge=0, le=2)] | None, Meta(description="Where a request names none.")
-    ] = None
-    top_p: Annotated[Share | None, Meta(description="Where a request names none.")] = None
-    top_k: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Where a request names none; 0: off.")] = None
-    min_p: Annotated[Annotated[float, Meta(ge=0, le=1)] | None, Meta(description="Where a request names none.")] = None
-    repetition_penalty: Annotated[
-        Annotated[float, Meta(gt=0)] | None, Meta(description="Where a request names none; 1.0: off.")
-    ] = None
-    max_tokens: Annotated[Count | None, Meta(description="Where a request names none.")] = None
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +29,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_fraction: Annotated[
         Share, Meta(description="Share of the machine's memory that the budget takes when memory_budget is auto.")
     ] = 0.75
+    wired_limit: Annotated[
+        Size,
+        Meta(
+            description="Bytes of models that macOS may not page out, all of them together; 0: none. However much is "
+            "set, the larger of 8 GB and 35 % of the memory stays free of it."
+        ),
+    ] = 0
     model_roots: Annotated[
         tuple[Path, ...],
         Meta(description="Directories whose model directories are served under their paths relative to the root."),

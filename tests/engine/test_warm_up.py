@@ -10,6 +10,7 @@ from app.engine.mlx.batch.delivery import MLXTokenStream
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load import loader as loading
+from app.engine.mlx.load import warm_up as warming
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.warm_up import DRAWS, PROMPTS, warm_up
 from app.engine.options import Batching
@@ -56,14 +57,14 @@ async def test_a_model_that_fails_at_it_is_not_left_in_memory(monkeypatch):
     closed = []
     close = MLXEngine.close
 
-    async def failing(engine):
+    async def failing(engine, sampling, size):
         raise asyncio.CancelledError
 
     async def noted(self):
         closed.append(self)
         await close(self)
 
-    monkeypatch.setattr(loading, "warm_up", failing)
+    monkeypatch.setattr(warming, "_run", failing)
     monkeypatch.setattr(MLXEngine, "close", noted)
     own = MLXLoader(loading_thread(), PrefixPool(8 << 20), Batching(4, 64))
     monkeypatch.setattr(mx.cuda, "is_available", lambda: True)

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
+from copy import copy
 from os import getpid
 from typing import Any, Literal, TypeVar
 
@@ -98,7 +99,7 @@ class EngineProcess(asyncio.Protocol):
         """Put a question, which is given its number; raises what the engine answers with, or EngineLost."""
         await asyncio.shield(self.ready)
         if self.loss is not None:
-            raise self._lost()
+            raise copy(self.loss)
         number = self._number()
         future: asyncio.Future[msgspec.Raw] = self._loop.create_future()
         self._calls[number] = future
@@ -119,7 +120,7 @@ class EngineProcess(asyncio.Protocol):
         number = self._number()
         stream = ProcessStream(number, sequences, self.send, self._stream_ended)
         if self.loss is not None:
-            stream.fail(self._lost())
+            stream.fail(copy(self.loss))
             return stream
         self._streams[number] = stream
         self._set_about()
@@ -226,7 +227,7 @@ class EngineProcess(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
         why = self._why or ("it was unloaded" if self._ending else cause(code, self._oom_kills))
-        self.loss = EngineLost(
+        self.loss = loss = EngineLost(
             f"The process of {self.name} has ended: {why}. Send the request again; the model is then loaded anew.",
             retry_after=1.0,
         )
@@ -235,18 +236,12 @@ class EngineProcess(asyncio.Protocol):
         waiting: list[Answered] = [self.device, self.ready, *self._calls.values()]
         for future in waiting:
             if not future.done():
-                future.set_exception(self._lost())
+                future.set_exception(copy(loss))
                 future.exception()  # nobody need have asked
         for stream in tuple(self._streams.values()):
-            stream.fail(self._lost())
+            stream.fail(copy(loss))
         self.exited.set_result(code)
         if not self._ending:
             for mourner in self._mourners:
-                mourner(self._lost())
+                mourner(copy(loss))
         self._changed()
-
-    def _lost(self) -> EngineLost:
-        """Its loss, as an exception of one's own."""
-        if self.loss is None:
-            raise RuntimeError("The process runs.")
-        return EngineLost(self.loss.message, retry_after=self.loss.retry_after)

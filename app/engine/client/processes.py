@@ -34,6 +34,7 @@ class Processes(Struct, frozen=True):
 
     watch: Watch
     prefixes: int
+    wired: int = 0
     spare: bool = True
 
 
@@ -49,7 +50,7 @@ class ProcessLoader:
         self._watch = options.watch
         self._spare: EngineProcess | None = None
         self._residents: dict[EngineProcess, int] = {}
-        self._shares = Shares(self._residents, budget, options.prefixes)
+        self._shares = Shares(self._residents, budget, prefixes=options.prefixes, wired=wired_share(options.wired))
         self._device: DeviceFacts | None = None
         self._last_closed: Path | None = None
         self._paths: dict[EngineProcess, Path] = {}
@@ -224,6 +225,12 @@ class ProcessLoader:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def wired_share(wanted: int) -> int:
+    """Of the bytes ``wanted``, those that leave the larger of 8 GB and 35 % of the memory to everything else."""
+    memory = int(psutil.virtual_memory().total)
+    return max(0, min(wanted, memory - max(8 * 10**9, memory * 35 // 100)))
 
 
 def _places(path: Path, options: LoadOptions) -> set[Path]:

@@ -16,13 +16,17 @@ POOL = 32
 class Shares:
     """Tells the processes of ``residents``, which hold so many bytes each, what they may take; event loop only.
 
-    ``budget`` gives the bytes that models may have in all, ``prefixes`` are those that prefix caches share.
+    ``budget`` gives the bytes that models may have in all, ``prefixes`` are those that prefix caches share, and
+    ``wired`` those that may be kept from being paged out.
     """
 
-    def __init__(self, residents: Mapping[EngineProcess, int], budget: Callable[[], int], prefixes: int) -> None:
+    def __init__(
+        self, residents: Mapping[EngineProcess, int], budget: Callable[[], int], *, prefixes: int, wired: int
+    ) -> None:
         self._residents = residents
         self._budget = budget
         self._prefixes = prefixes
+        self._wired = wired
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.told: dict[EngineProcess, Limits] = {}
@@ -45,6 +49,7 @@ class Shares:
                 pool=budget // POOL,
                 prefixes=self._prefixes // len(self._residents),
                 busy=sum(other.busy for other in self._residents if other is not process),
+                wired=self._wired // len(self._residents),
             )
             if self.told.get(process) != limits:
                 self.told[process] = limits

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import re
 import resource
 import sys
 from pathlib import Path
@@ -15,15 +14,12 @@ import psutil
 from app.engine.facts import DeviceFacts, Limits
 
 CPU_CACHE = 128 << 20
+EMULATING = ("applegpu_g13", "applegpu_g14")
 CUDA_CONTEXT = 560 << 20
 ROOM = 8 << 30
 """Bytes beside MLX's arrays that a process on a Linux CPU may take before the system refuses it more."""
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says a container's limit: cgroup v2, then v1."""
-
-
-OUT_OF_MEMORY = re.compile(r"out of memory|insufficient memory|unable to allocate|malloc|cudamalloc", re.IGNORECASE)
-"""What Metal, CUDA and the CPU allocator say when there is none left."""
 
 
 def device() -> DeviceFacts:
@@ -44,6 +40,16 @@ def context_bytes() -> int:
     return CUDA_CONTEXT if mx.cuda.is_available() else 0
 
 
+def emulates_bfloat16() -> bool:
+    """Whether this is an M1 or M2, whose GPUs (families g13 and g14) compute bfloat16 in float32."""
+    return mx.metal.is_available() and str(mx.device_info().get("architecture", "")).startswith(EMULATING)
+
+
+def compiles_kernels() -> bool:
+    """Whether the device compiles kernels where they are first needed, as Metal and CUDA do."""
+    return mx.metal.is_available() or mx.cuda.is_available()
+
+
 def half_bytes() -> int:
     """Bytes that a weight of 16 bits takes in memory."""
     return 4 if mx.default_device() == mx.Device(mx.cpu) else 2
@@ -57,14 +63,11 @@ def limit(limits: Limits) -> None:
     mx.set_memory_limit(limits.memory)
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     mx.set_cache_limit(min(limits.pool, CPU_CACHE) if on_cpu else limits.pool)
+    if mx.metal.is_available():
+        mx.set_wired_limit(limits.wired)
     if on_cpu and sys.platform == "linux":
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (limits.memory + ROOM, hard))
-
-
-def out_of_memory(failure: BaseException) -> bool:
-    """Whether memory was short."""
-    return isinstance(failure, MemoryError) or bool(OUT_OF_MEMORY.search(str(failure)))
 
 
 def settle() -> None:

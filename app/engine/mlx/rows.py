@@ -81,6 +81,8 @@ class Waiting:
         self.index = index
         self.request = request
         self.spelling = spelling
+        self.tried = False
+        """Whether the device has given up on it once."""
         self.rows = [Row(stream, index, row, request, spelling.row()) for row in range(request.rows)]
         stream.expect(self.rows)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import re
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -14,30 +12,25 @@ import mlx.core as mx
 from app.engine.base import Prefilled
 from app.engine.mlx.batch.decode import DecodeBatch
 from app.engine.mlx.batch.delivery import Delivery
+from app.engine.mlx.batch.failures import Failures
 from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
+from app.engine.mlx.device_errors import first_line, passes
 from app.engine.mlx.loaded import SHORT, Loaded
-from app.engine.mlx.memory import out_of_memory
 from app.engine.mlx.prefill.pacing import Pace
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.speculate.draft import Draft
 from app.engine.mlx.speculate.speculation import Speculation
 from app.engine.work import Work
-from app.errors import EngineFailed, SwitchyardError, Unavailable
+from app.errors import SwitchyardError
 
-LOST = re.compile(
-    r"excessive GPU errors|illegal memory access|device-side assert|unspecified launch failure|CUDA_ERROR_\w*CORRUPT",
-    re.IGNORECASE,
-)
-"""What Metal and CUDA say once a device answers this process with nothing but errors."""
 LONG_REST = 256
 """What a prompt lacks in the cache is computed so soon, if it is no more, that nothing need be said of it before."""
-STUBBORN = 3
-"""Steps that fail one after the other before the process is given up."""
+
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +67,7 @@ class ModelBatch:
         self._shared: list[DecodeBatch] = []
         self._abilities = loaded.abilities
         self._batchable = loaded.abilities.batch and fresh().batchable
-        self._failures = 0
+        self._failures = Failures(thread, self._forget)
         self._delivery = Delivery(thread)
 
     def submit(self, sequences: list[Waiting]) -> None:
@@ -96,15 +89,16 @@ class ModelBatch:
 
     def step(self) -> bool:
         """One prefill slice, one decode step; False when every row has ended."""
-        sliced, failures = False, self._failures
+        sliced = False
+        self._failures.begin_step()
         try:
             sliced = self._step_prefill()
         except BaseException as failure:  # whatever is raised ends those it was raised for, a library's panic included
-            log.exception("a prompt could not be computed")
-            self._fail_prompts(self._named(failure))
+            if not self._tries_again(failure):
+                log.exception("a prompt could not be computed")
+                self._fail_prompts(self._failures.named(failure))
         self._step_decode(timed=not sliced)
-        if self._failures == failures:
-            self._failures = 0
+        self._failures.end_step()
         self._deliver()
         return bool(self._batches or self._task or self._queue.sequences)
 
@@ -139,6 +133,19 @@ class ModelBatch:
             self._task = None
         return True
 
+    def _tries_again(self, failure: BaseException) -> bool:
+        """Whether the prompts are computed once more, in shorter slices: what was computed of them is given up."""
+        task = self._task
+        if task is None or not passes(failure) or any(waiting.tried for waiting in task.group):
+            return False
+        log.warning("a slice of a prompt is computed again: %s", first_line(failure))
+        self._task = None
+        self._pace.gave_up()
+        for waiting in task.group:
+            waiting.tried = True
+        self._queue.return_(task.group)
+        return True
+
     def _fail_prompts(self, failure: SwitchyardError) -> None:
         """End those whose prompts were being computed; if nobody can say who they are, everybody of this model."""
         task, self._task = self._task, None
@@ -158,7 +165,7 @@ class ModelBatch:
                 batch.step(speculation)
             except BaseException as failure:
                 log.exception("generation failed")
-                self._end(batch.abandon(), self._named(failure))
+                self._end(batch.abandon(), self._failures.named(failure))
         if timed and self._batches and speculation is None:
             self._pace.decoded(time.perf_counter() - started)
         self._batches = [batch for batch in self._batches if batch.busy]
@@ -173,23 +180,6 @@ class ModelBatch:
             row.done = True
         for stream in streams:
             self._thread.notify(partial(stream.fail, failure))
-
-    def _named(self, failure: BaseException) -> SwitchyardError:
-        """The failure as callers are told; memory that is short is made free where nobody needs it."""
-        if isinstance(failure, SwitchyardError):
-            return failure
-        self._failures += 1
-        if LOST.search(str(failure)):
-            self._thread.give_up(f"the device reports: {str(failure).strip().splitlines()[0][:200]}")
-        if out_of_memory(failure):
-            self._forget()
-            gc.collect()
-            mx.clear_cache()
-            message = "The machine ran out of memory while generating; send the request again."
-            return Unavailable(message, code="out_of_memory", retry_after=1)
-        if self._failures >= STUBBORN:
-            self._thread.give_up(f"{self._failures} steps failed one after the other, the last with: {failure!r:.200}")
-        return EngineFailed("Generation failed inside the engine; send the request again.")
 
     def _forget(self) -> None:
         """Let go of what is kept for prompts to come, and of what the draft has computed."""

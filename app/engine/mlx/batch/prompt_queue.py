@@ -63,6 +63,10 @@ class PromptQueue:
         """Wait behind what waits already."""
         self._waiting += sequences
 
+    def return_(self, group: list[Waiting]) -> None:
+        """Back to the head: what was computed of them is lost."""
+        self._waiting.extendleft(reversed(group))
+
     def clear(self) -> None:
         """Forget all that waits."""
         self._waiting.clear()

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-import mlx.core as mx
 import numpy as np
 
-from app.engine.mlx.batch.batch import LOST, STUBBORN
+from app.engine.mlx.batch.failures import Failures
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.encode.encoders import Computer, Piece
-from app.engine.mlx.memory import out_of_memory
 from app.engine.work import Work
-from app.errors import EngineFailed, SwitchyardError, Unavailable
+from app.errors import SwitchyardError
 
 BUSY_SECONDS, LONE_SECONDS = 0.03, 0.25
 """How long a slice may take beside other models that compute, and while there are none."""
@@ -55,7 +52,7 @@ class EncodeBatch:
         self._jobs: deque[EncodeJob] = deque()
         self._rate = 0.0
         """Tokens per second of the latest slice; 0 before the first."""
-        self._failures = 0
+        self._failures = Failures(thread, lambda: None)
 
     def submit(self, job: EncodeJob) -> None:
         """Queue a request. MLX thread."""
@@ -74,11 +71,12 @@ class EncodeBatch:
         taken = self._take()
         if taken:
             try:
+                self._failures.begin_step()
                 self._compute(taken)
-                self._failures = 0
+                self._failures.end_step()
             except BaseException as failure:  # whatever is raised ends those it was raised for
                 log.exception("texts could not be encoded")
-                self._end(dict.fromkeys(job for job, _ in taken), self._named(failure))
+                self._end(dict.fromkeys(job for job, _ in taken), self._failures.named(failure))
         return bool(self._jobs)
 
     def fail(self, failure: SwitchyardError) -> None:
@@ -121,22 +119,6 @@ class EncodeBatch:
         self._jobs = deque(job for job in self._jobs if job not in jobs)
         for job in jobs:
             self._thread.notify(partial(_fail, job, failure))
-
-    def _named(self, failure: BaseException) -> SwitchyardError:
-        """The failure as callers are told."""
-        if isinstance(failure, SwitchyardError):
-            return failure
-        self._failures += 1
-        if LOST.search(str(failure)):
-            self._thread.give_up(f"the device reports: {str(failure).strip().splitlines()[0][:200]}")
-        if out_of_memory(failure):
-            gc.collect()
-            mx.clear_cache()
-            message = "The machine ran out of memory while texts were encoded; send the request again with fewer."
-            return Unavailable(message, code="out_of_memory", retry_after=1)
-        if self._failures >= STUBBORN:
-            self._thread.give_up(f"{self._failures} steps failed one after the other, the last with: {failure!r:.200}")
-        return EngineFailed("Encoding failed inside the engine; send the request again.")
 
 
 def _answer(job: EncodeJob) -> None:

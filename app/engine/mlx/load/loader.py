@@ -21,6 +21,7 @@ from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.device_errors import out_of_memory
 from app.engine.mlx.draw.step import prepare
 from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.guide.compiler import GrammarCompiler
@@ -30,7 +31,7 @@ from app.engine.mlx.load.quantise import quantised
 from app.engine.mlx.load.warm_up import warm_up
 from app.engine.mlx.load.weights import KVBitsRefused, load_in_steps, warm_pages
 from app.engine.mlx.loaded import Loaded
-from app.engine.mlx.memory import out_of_memory, settle
+from app.engine.mlx.memory import compiles_kernels, settle
 from app.engine.mlx.speculate.draft import Draft, DraftRefused, check_pair, common_vocabulary
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.mlx.text.tokenizer_cache import TokenizerCache
@@ -89,7 +90,7 @@ class MLXLoader:
         reading = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
         draft = None if options.draft is None else await self._draft(options.draft, await reading)
         await asyncio.to_thread(warm_pages, path)
-        weights = self._thread.run_in_steps(load_in_steps(path, options.kv_bits))
+        weights = self._thread.run_in_steps(load_in_steps(path, options.kv_bits, options.dtype))
         await asyncio.gather(weights, reading, asyncio.to_thread(prepare), return_exceptions=True)
         loaded, tokenizer = weights.result(), reading.result()
         length, fingerprint = _context_length(config), _fingerprint(path, config, options)
@@ -151,8 +152,8 @@ class MLXLoader:
             raise ModelUnusable(
                 f"The model '{name}' cannot be loaded: {_reason(failure, path)}. {advice}.", param="model"
             ) from failure
-        if mx.cuda.is_available() and isinstance(engine, MLXEngine):
-            await _warmed_up(engine)
+        if isinstance(engine, MLXEngine) and compiles_kernels():
+            await warm_up(engine)
         await self._thread.call(settle)
         return engine
 
@@ -200,14 +201,6 @@ class MLXLoader:
         )
 
 
-async def _warmed_up(engine: MLXEngine) -> None:
-    try:
-        await warm_up(engine)
-    except BaseException:
-        await engine.close()
-        raise
-
-
 def _usable(options: LoadOptions, name: str) -> LoadOptions:
     """Without the draft on CUDA, where MLX plans attention anew for each length behind which several tokens stand.
 
@@ -234,6 +227,8 @@ def _fingerprint(path: Path, config: dict[str, Any], options: LoadOptions) -> st
     A draft counts: passes over several tokens round differently, so where two tokens are as likely it may tip scales.
     """
     made: list[Any] = [version("mlx"), version("mlx-lm"), str(mx.default_device()), options.kv_bits, options.pooling]
+    if options.dtype != "auto":
+        made.append(options.dtype)
     if options.draft is not None:
         made += [options.draft.name, _files(options.draft.path), options.draft.quantize, options.draft.kv_bits]
     told = json.dumps([_files(path), config, *made], default=str)

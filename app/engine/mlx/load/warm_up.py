@@ -21,10 +21,14 @@ DRAWS = (
 async def warm_up(engine: MLXEngine) -> None:
     """Let rows come beside others, be drawn for in every way and go one after another.
 
-    CUDA compiles kernels where they are first needed, some of them for seconds; what stands in a batch of one is only
-    a part of them.
+    CUDA and Metal compile kernels where they are first needed, some of them for seconds; what stands in a batch of one
+    is only a part of them. An engine that fails at this is closed.
     """
-    await asyncio.gather(*(_run(engine, sampling, size) for size in PROMPTS for sampling in DRAWS))
+    try:
+        await asyncio.gather(*(_run(engine, sampling, size) for size in PROMPTS for sampling in DRAWS))
+    except BaseException:
+        await engine.close()
+        raise
 
 
 async def _run(engine: MLXEngine, sampling: Sampling, size: int) -> None:

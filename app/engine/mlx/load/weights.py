@@ -9,17 +9,19 @@ from typing import Any
 
 import mlx.core as mx
 from mlx import nn
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.utils import load_model
 from msgspec.structs import replace
 
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.load.self_check import checked
 from app.engine.mlx.loaded import Loaded
-from app.engine.mlx.memory import half_bytes
+from app.engine.mlx.memory import emulates_bfloat16, half_bytes
+from app.engine.options import DType
 
 PAGE = 8 << 20
 """Bytes read at once when the system's page cache is warmed."""
+FLOAT16_MOST = 65504.0
 STEP = 64 << 20
 """Bytes of weights that are made real in one step."""
 
@@ -37,7 +39,7 @@ def warm_pages(path: Path) -> None:
                 pass
 
 
-def load_in_steps(path: Path, kv_bits: int | None = None) -> Generator[None, None, Loaded]:
+def load_in_steps(path: Path, kv_bits: int | None = None, dtype: DType = "auto") -> Generator[None, None, Loaded]:
     """Build the model lazily, then evaluate its weights a few at a time, then run it once. MLX thread.
 
     Raises as :func:`measured` does.
@@ -45,14 +47,40 @@ def load_in_steps(path: Path, kv_bits: int | None = None) -> Generator[None, Non
     started = time.perf_counter()
     model, _ = load_model(path, lazy=True)
     yield
-    if half_bytes() > 2:
-        model.set_dtype(mx.float32)  # float16 and bfloat16 are emulated there, many times slower
+    widen_or_convert(model, dtype)
     arrays = [array for _, array in tree_flatten(model.parameters())]
     yield from evaluated(arrays)
     made = yield from measured(model, sum(array.nbytes for array in arrays), kv_bits)
     config, seconds = (path / "config.json").read_bytes(), time.perf_counter() - started
     abilities = yield from checked(model, made.vocabulary, kv_bits, config=config, load_seconds=seconds)
     return replace(made, abilities=abilities)
+
+
+def widen_or_convert(model: Any, dtype: DType) -> None:
+    """Give a model the type that it computes in; lazily.
+
+    On a CPU that is float32, since types of 16 bits are emulated there, many times slower. Elsewhere only what has 16
+    bits is changed: what a checkpoint keeps in 32, such as a router's bias or a recurrent layer's decay, needs them,
+    and so does what float16 cannot hold. ``auto`` takes float16 for bfloat16 on the chips that emulate the latter.
+    """
+    if half_bytes() > 2:
+        model.set_dtype(mx.float32)
+        return
+    wanted = {"float16": mx.float16, "bfloat16": mx.bfloat16}.get(dtype)
+    if wanted is None and emulates_bfloat16():
+        wanted = mx.float16
+    if wanted is not None:
+        changed = [(name, converted(array, wanted)) for name, array in tree_flatten(model.parameters())]
+        model.update(tree_unflatten(changed))
+
+
+def converted(array: mx.array, wanted: mx.Dtype) -> mx.array:
+    """An array of 16 bits in the other type of 16 bits; any other, and one that float16 cannot hold, as it is."""
+    if array.dtype == wanted or array.dtype not in {mx.float16, mx.bfloat16}:
+        return array
+    if wanted == mx.float16 and mx.max(mx.abs(array)).item() > FLOAT16_MOST:
+        return array.astype(mx.float32)
+    return array.astype(wanted)
 
 
 def evaluated(arrays: Sequence[Any]) -> Generator[None, None, None]:

@@ -44,6 +44,7 @@ class Pace:
     def __init__(self, most: int, *, steady: bool) -> None:
         self._steady = steady
         self._sizes = [SHORTEST_SLICE << i for i in range(16) if SHORTEST_SLICE << i <= max(most, SHORTEST_SLICE)]
+        self._lone = LONE_SLICE
         self._best: dict[int, float] = {}
         self._step_seconds = 0.0
         self._planned: deque[Slice] = deque(maxlen=PLANS)
@@ -58,6 +59,12 @@ class Pace:
             self._best = {} if self._steady else {known: best * FORGET for known, best in self._best.items()}
             self._best[size] = min(time, self._best.get(size, time))
 
+    def gave_up(self) -> None:
+        """The device gave up on a slice: the next ones are an eighth as long, and never longer than that again."""
+        self._lone = max(SHORTEST_SLICE, self._lone // 8)
+        self._sizes = [size for size in self._sizes if size <= self._lone] or [SHORTEST_SLICE]
+        self._best = {}
+
     def decoded(self, seconds: float) -> None:
         """A decode step of all rows, with no slice beside it, took ``seconds``."""
         self._step_seconds = seconds if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * seconds
@@ -65,7 +72,7 @@ class Pace:
     def slice(self, *, decoding: bool) -> int:
         """Tokens for the next slice, a power of two."""
         if not decoding:
-            return LONE_SLICE
+            return self._lone
         room = max(SLICE_SECONDS, STEPS * self._step_seconds)
         return max((size for size in self._sizes if self._expected(size) <= room), default=SHORTEST_SLICE)
 
