@@ -303,6 +303,18 @@ async def test_openais_clients_keep_their_shape(serve: Serve):
     assert "request-id" not in answer.headers
 
 
+async def test_a_refusal_is_in_the_journal_in_its_own_words(serve: Serve):
+    app = serve()
+    refused = await request(app, "POST", "/v1/messages", {**ASK, "container": {}})
+    assert refused.status == 400
+    event = app.state.front._journal.entries()[0]
+    assert (event.path, event.outcome, event.message) == (
+        "/v1/messages",
+        "refused",
+        "container is refused: There are no containers; leave it out.",
+    )
+
+
 def test_a_failure_without_a_place_names_none():
     body = ErrorBody(ErrorDetail("Full.", "rate_limit_error", code="queue_full"))
     assert AnthropicDialect(asked(), SEAL, "r").failure(body).error.message == "Full."

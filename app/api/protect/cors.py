@@ -10,7 +10,7 @@ from app.observability import Message, Scope, Send
 NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 """A list of header names, as RFC 9110 spells them."""
 USUAL = "authorization, content-type, x-request-id, x-api-key, anthropic-version, anthropic-beta"
-EXPOSED = b"x-request-id, retry-after, openai-processing-ms, server-timing, x-switchyard-ignored"
+EXPOSED = b"x-request-id, request-id, retry-after, openai-processing-ms, server-timing, x-switchyard-ignored"
 
 
 class Cors:
