@@ -3,7 +3,7 @@
 import json
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.text import Marks
@@ -88,6 +88,7 @@ def without_ids(value):
     return [without_ids(it) for it in value] if isinstance(value, list) else value
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(
     st.lists(st.sampled_from(PIECES), max_size=7).map("".join),
     st.lists(st.integers(0, 40), max_size=30),

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.api.read import responses as reader
@@ -335,6 +335,7 @@ TOOL_FIELDS = ("name", "parameters", "strict", "description", "format", "tools")
 TOOLS = st.fixed_dictionaries({}, optional={"type": TOOL_KINDS | VALUES, **dict.fromkeys(TOOL_FIELDS, VALUES)})
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(st.lists(ITEMS, max_size=3), st.lists(TOOLS, max_size=2), VALUES)
 def test_whatever_items_tools_and_choices_are_made_of_is_read_or_refused_by_name(items, tools, choice):
     for fields in ({"input": items}, {"tools": tools}, {"tools": [F, *tools], "tool_choice": choice}):

@@ -3,7 +3,7 @@
 import stat
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import ResponseNotFound
@@ -114,6 +114,7 @@ async def test_what_is_not_used_in_time_is_gone_and_use_prolongs_it(store, clock
     assert store._fact("bytes") == 100 + ROW_BYTES
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(
     st.lists(
         st.tuples(
@@ -216,6 +217,7 @@ async def test_who_made_an_unknown_response_is_told():
     await store.close()
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(st.integers(0, 999_999), st.booleans())
 def test_an_item_says_where_it_is(number, of_input):
     response = response_id("0123abcd")
@@ -224,6 +226,7 @@ def test_an_item_says_where_it_is(number, of_input):
     assert made_by(response) == "0123abcd"
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(st.text(max_size=60))
 def test_other_ids_belong_nowhere(text):
     assert place_of(text) is None
