@@ -17,7 +17,9 @@ class StreamOptions(Struct):
     """What a stream carries beside its text."""
 
     include_usage: Annotated[bool, Meta(description="Send token counts in a last chunk.")] | None = None
-    continuous_usage_stats: Annotated[bool, Meta(description="Only false: usage comes last.")] | None = None
+    continuous_usage_stats: (
+        Annotated[bool, Meta(description="With include_usage: the counts so far in every chunk.")] | None
+    ) = None
     include_obfuscation: Annotated[bool, Meta(description="Only false: chunks are not padded.")] | None = None
 
 

@@ -21,7 +21,7 @@ from app.errors import InvalidRequest
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest
 from app.settings import ModelEntry, Settings
-from tests.support.asgi import request
+from tests.support.asgi import events, request
 
 USER = {"role": "user", "content": "Hello"}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
@@ -176,9 +176,6 @@ async def test_a_peers_field_is_a_400_that_names_it(serve):
         serve(), "POST", "/v1/completions", {"model": "tiny", "prompt": "x", "use_beam_search": True}
     )
     assert (answer.status, answer.error["param"]) == (400, "use_beam_search")
-    asked = {"model": "tiny", "prompt": "x", "stream": True, "stream_options": {"continuous_usage_stats": True}}
-    answer = await request(serve(), "POST", "/v1/completions", asked)
-    assert (answer.status, answer.error["param"]) == (400, "stream_options.continuous_usage_stats")
 
 
 CODINGS = {
@@ -233,3 +230,26 @@ async def test_a_compressed_request_is_answered_within_the_bodys_limit(serve):
 
 def test_a_grammar_is_compiled_for_the_field_that_it_came_from():
     assert grammar(ebnf=GBNF) == Grammar("lark", GBNF, param="ebnf")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"), [("/v1/completions", {"prompt": "x"}), ("/v1/chat/completions", {"messages": [USER]})]
+)
+@pytest.mark.parametrize("include", [True, False])
+async def test_usage_in_every_chunk_grows_to_what_the_last_one_says(serve, path, fields, include):
+    options = {"include_usage": include, "continuous_usage_stats": True}
+    answer = await request(
+        serve(), "POST", path, {"model": "tiny", "stream": True, "stream_options": options, "max_tokens": 9, **fields}
+    )
+    told = [event for event in events(answer.body) if event != "[DONE]"]
+    if not include:
+        assert not any("usage" in event for event in told)
+        return
+    counts = [event["usage"]["completion_tokens"] for event in told]
+    assert counts == sorted(counts)
+    assert counts[-1] == 9 > counts[0] >= 1
+    assert {event["usage"]["prompt_tokens"] for event in told} == {told[-1]["usage"]["prompt_tokens"]}
+    assert all(
+        it["usage"]["total_tokens"] == it["usage"]["prompt_tokens"] + made
+        for it, made in zip(told, counts, strict=True)
+    )

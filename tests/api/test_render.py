@@ -15,6 +15,7 @@ from app.api.write.sse import DONE, ASGIEventStream, Source
 from app.api.write.transcript import Head, Transcript
 from app.errors import EngineFailed
 from app.generation.events import Delta, Event, Finished, TokenLogprob, ToolCallArguments, ToolCallStarted
+from app.generation.meter import Meter
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest
 from tests.support.events import COMPLETED, STARTED, token, told
@@ -68,9 +69,9 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Event]]] = {
 
 def renderer(kind: str, fields: dict[str, Any]) -> Renderer:
     if kind == "completion":
-        return CompletionRenderer(msgspec.convert(fields, CompletionRequest), HEAD)
+        return CompletionRenderer(msgspec.convert(fields, CompletionRequest), Meter(), HEAD)
     messages = [{"role": "user", "content": "x"}]
-    return ChatRenderer(msgspec.convert({"messages": messages, **fields}, ChatRequest), HEAD)
+    return ChatRenderer(msgspec.convert({"messages": messages, **fields}, ChatRequest), Meter(), HEAD)
 
 
 async def stream(kind: str, fields: dict[str, Any], events: list[Event]) -> bytes:

@@ -36,5 +36,6 @@ class ChatController(Controller):
         """Answer through the model's own chat template; whole, or streamed as server-sent events."""
         job = translate.chat(data, registry.defaults(data.model), settings)
         lease = registry.lease(data.model, keep_alive=translate.keep_alive(data))
-        told = strategy.run(lease, job, record_of(request.scope).meter)
-        return await answer(request, told, Dialect(partial(ChatRenderer, data)), stream=data.stream is True)
+        meter = record_of(request.scope).meter
+        told, dialect = strategy.run(lease, job, meter), Dialect(partial(ChatRenderer, data, meter))
+        return await answer(request, told, dialect, stream=data.stream is True)

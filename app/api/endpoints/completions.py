@@ -36,5 +36,6 @@ class CompletionsController(Controller):
         """Continue each prompt as it stands, without a chat template; whole, or streamed as server-sent events."""
         job = translate.completion(data, registry.defaults(data.model), settings)
         lease = registry.lease(data.model, keep_alive=translate.keep_alive(data))
-        told = strategy.run(lease, job, record_of(request.scope).meter)
-        return await answer(request, told, Dialect(partial(CompletionRenderer, data)), stream=data.stream is True)
+        meter = record_of(request.scope).meter
+        told, dialect = strategy.run(lease, job, meter), Dialect(partial(CompletionRenderer, data, meter))
+        return await answer(request, told, dialect, stream=data.stream is True)

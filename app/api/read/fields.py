@@ -34,7 +34,7 @@ SHARED = (
     Field(
         "stream_options",
         "honoured",
-        "include_usage, with stream only; include_obfuscation and continuous_usage_stats may be false only.",
+        "include_usage and continuous_usage_stats, with stream only; include_obfuscation may be false only.",
     ),
     Field("temperature", "honoured", "0 to 2; 0 is greedy."),
     Field("top_p", "honoured", "0 to 1."),

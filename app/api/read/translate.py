@@ -177,11 +177,6 @@ def _stream_options(request: GenerationFields) -> None:
         return
     if not request.stream:
         raise InvalidRequest("stream_options is only allowed with stream: true.", param="stream_options")
-    if request.stream_options.continuous_usage_stats:
-        raise InvalidRequest(
-            "Token counts come in the last chunk; ask for include_usage alone.",
-            param="stream_options.continuous_usage_stats",
-        )
     if request.stream_options.include_obfuscation:
         raise InvalidRequest(
             "Chunks are not padded here; include_obfuscation may only be false.",

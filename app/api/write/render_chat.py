@@ -1,4 +1,4 @@
-"""Events as chat completions: chunks, and the whole answer. Pure."""
+"""Events as chat completions: chunks, and the whole answer. Pure, but for the meter that is read."""
 
 from typing import assert_never
 
@@ -6,7 +6,7 @@ from msgspec import UNSET, Struct
 
 from app.api.read import calling
 from app.api.write.logprobs import chat_logprobs
-from app.api.write.transcript import Choice, Head, Transcript
+from app.api.write.transcript import Choice, Counts, Head, Transcript
 from app.generation.events import (
     Cached,
     Completed,
@@ -19,6 +19,7 @@ from app.generation.events import (
     ToolCallArguments,
     ToolCallStarted,
 )
+from app.generation.meter import Meter
 from app.schemas import chat
 from app.schemas.chat import (
     ChatChoice,
@@ -64,19 +65,21 @@ def told_reason(reason: FinishReason, *, legacy: bool) -> chat.FinishReason:
 class ChatRenderer:
     """One request's answer."""
 
-    def __init__(self, request: ChatRequest, head: Head) -> None:
+    def __init__(self, request: ChatRequest, meter: Meter, head: Head) -> None:
         self._head = head
         self._id = f"chatcmpl-{head.id}"
         self._logprobs = request.logprobs is True
         self._legacy = calling.legacy(request)
-        options = request.stream_options
-        self._usage_asked = options is not None and options.include_usage is True
+        self._counts = Counts(request.stream_options, meter)
         self._begun: set[int] = set()
 
     def chunks(self, event: Event) -> list[Struct]:
         """The chunks that ``event`` makes; a choice's first one carries the role."""
         match event:
-            case Started() | Cached():
+            case Started():
+                self._counts.began(event)
+                return []
+            case Cached():
                 return []
             case Delta(index=index, text=text, logprobs=logprobs, reasoning=thought):
                 delta = ChatDelta(content=text if text or not thought else None, reasoning_content=thought or None)
@@ -87,7 +90,7 @@ class ChatRenderer:
                 end = ChunkChoice(index, ChatDelta(), finish_reason=told_reason(reason, legacy=self._legacy))
                 return [*self._role(index), self._chunk(end)]
             case Completed(usage=usage):
-                return [self._body([], usage)] if self._usage_asked else []
+                return [self._body([], usage)] if self._counts.asked else []
             case _:
                 assert_never(event)
 
@@ -126,7 +129,7 @@ class ChatRenderer:
             model=self._head.model,
             system_fingerprint=self._head.fingerprint,
             choices=choices,
-            usage=usage if usage is not None or self._usage_asked else UNSET,
+            usage=self._counts.now() if usage is None else usage,
         )
 
     def _tokens(self, logprobs: tuple[TokenLogprob, ...]) -> ChatLogprobs | None:

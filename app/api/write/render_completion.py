@@ -1,12 +1,12 @@
-"""Events as legacy completions: chunks, and the whole answer. Pure."""
+"""Events as legacy completions: chunks, and the whole answer. Pure, but for the meter that is read."""
 
 from collections import defaultdict
 from typing import Literal, assert_never
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from app.api.write.logprobs import LegacyLogprobs
-from app.api.write.transcript import Head, Transcript
+from app.api.write.transcript import Counts, Head, Transcript
 from app.generation.events import (
     Cached,
     Completed,
@@ -19,6 +19,7 @@ from app.generation.events import (
     ToolCallArguments,
     ToolCallStarted,
 )
+from app.generation.meter import Meter
 from app.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from app.schemas.usage import Usage
 
@@ -26,25 +27,27 @@ from app.schemas.usage import Usage
 class CompletionRenderer:
     """One request's answer."""
 
-    def __init__(self, request: CompletionRequest, head: Head) -> None:
+    def __init__(self, request: CompletionRequest, meter: Meter, head: Head) -> None:
         self._head = head
         self._id = f"cmpl-{head.id}"
         self._logprobs = request.logprobs is not None
-        options = request.stream_options
-        self._usage_asked = options is not None and options.include_usage is True
+        self._counts = Counts(request.stream_options, meter)
         self._offsets: defaultdict[int, LegacyLogprobs] = defaultdict(LegacyLogprobs)
 
     def chunks(self, event: Event) -> list[Struct]:
         """The chunks that ``event`` makes."""
         match event:
-            case Started() | Cached() | ToolCallStarted() | ToolCallArguments():
+            case Started():
+                self._counts.began(event)
+                return []
+            case Cached() | ToolCallStarted() | ToolCallArguments():
                 return []  # raw text holds no calls
             case Delta(index=index, text=text, logprobs=logprobs):
                 return [self._chunk(CompletionChoice(index, text, self._arrays(index, logprobs)))]
             case Finished(index=index, reason=reason):
                 return [self._chunk(CompletionChoice(index, "", None, _reason(reason)))]
             case Completed(usage=usage):
-                return [self._body([], usage)] if self._usage_asked else []
+                return [self._body([], usage)] if self._counts.asked else []
             case _:
                 assert_never(event)
 
@@ -66,7 +69,7 @@ class CompletionRenderer:
             model=self._head.model,
             system_fingerprint=self._head.fingerprint,
             choices=choices,
-            usage=usage if usage is not None or self._usage_asked else UNSET,
+            usage=self._counts.now() if usage is None else usage,
         )
 
     def _arrays(self, index: int, logprobs: tuple[TokenLogprob, ...]) -> CompletionLogprobs | None:

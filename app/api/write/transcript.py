@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self, TypeVar, assert_never
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from app.errors import EngineFailed
 from app.generation.events import (
@@ -19,6 +19,8 @@ from app.generation.events import (
     ToolCallArguments,
     ToolCallStarted,
 )
+from app.generation.meter import Meter
+from app.schemas.common import StreamOptions
 from app.schemas.usage import Usage
 
 T = TypeVar("T")
@@ -31,6 +33,27 @@ class Head(Struct, frozen=True):
     created: int
     model: str
     fingerprint: str
+
+
+class Counts:
+    """What a stream's chunks say of tokens: nothing, null until the last one, or the counts so far in each."""
+
+    def __init__(self, options: StreamOptions | None, meter: Meter) -> None:
+        self.asked = options is not None and options.include_usage is True
+        self._running = self.asked and options is not None and options.continuous_usage_stats is True
+        self._meter = meter
+        self._prompt = 0
+
+    def began(self, event: Started) -> None:
+        """The prompts are known."""
+        self._prompt = event.prompt_tokens
+
+    def now(self) -> Usage | UnsetType | None:
+        """For a chunk that is not the last."""
+        if not self._running:
+            return None if self.asked else UNSET
+        made = self._meter.completion_tokens
+        return Usage(prompt_tokens=self._prompt, completion_tokens=made, total_tokens=self._prompt + made)
 
 
 @dataclass
