@@ -144,14 +144,14 @@ class Memory(NamedTuple):
 )
 def test_the_doctor_says_the_budget_that_the_service_takes(monkeypatch, budget, verdict, words):
     monkeypatch.setattr(checkup.psutil, "virtual_memory", lambda: Memory(32 * GIB, 30 * GIB))
-    seen = checkup._memory(structs.replace(HERE, memory_budget=budget), 22 * GIB)
+    seen = checkup._memory(structs.replace(HERE, memory_budget=budget), (22 * GIB, 165 * GIB // 10))
     assert seen.verdict == verdict
     assert words in seen.said
     assert checkup._memory(HERE, None).verdict == "bad"
 
 
 def test_the_doctor_asks_mlx_itself_what_there_is():
-    assert checkup._device_bytes() == device().memory
+    assert checkup._device_bytes() == (device().memory, device().default_budget)
 
 
 def test_the_doctors_exit_code_says_whether_it_would_start(monkeypatch):

@@ -17,6 +17,7 @@ from app.cli import listen
 from app.cli.exposure import is_loopback
 from app.engine import native
 from app.errors import SwitchyardError
+from app.registry.budget import total_of
 from app.settings import Settings
 from app.settings.keys import read_keys
 from app.settings.problem import SettingsProblem
@@ -28,7 +29,7 @@ SYSCTL = "/usr/sbin/sysctl"
 LEFT_TO_OTHERS = 8 * GIB
 """Below which a Mac that has given the rest to its GPU becomes slow, or stops."""
 OLDEST_MACOS = 14
-GAUGE = "from app.engine.mlx.memory import device; print(device().memory)"
+GAUGE = "from app.engine.mlx.memory import device; it = device(); print(it.memory, it.default_budget)"
 """What the service asks of MLX, for a process of its own: where MLX breaks, the doctor has to go on."""
 
 
@@ -78,20 +79,21 @@ def _python_on_mac(version: str) -> Finding:
     return Finding("Python", "ok", f"{version} on macOS {system}")
 
 
-def _device_bytes() -> int | None:
-    """Bytes that MLX has for models; None if it cannot be asked."""
+def _device_bytes() -> tuple[int, int] | None:
+    """Bytes that MLX has for models, and how many they have by default; None if it cannot be asked."""
     done = subprocess.run([sys.executable, "-c", GAUGE], capture_output=True, text=True, check=False)  # noqa: S603
-    text = done.stdout.strip()
-    return int(text) if done.returncode == 0 and text.isdigit() else None
+    numbers = done.stdout.split()
+    return (int(numbers[0]), int(numbers[1])) if done.returncode == 0 and len(numbers) == 2 else None
 
 
-def _memory(settings: Settings, device: int | None) -> Finding:
-    """The budget as the service takes it. ``device``: the GPU's working set, or the machine's memory without one."""
+def _memory(settings: Settings, asked: tuple[int, int] | None) -> Finding:
+    """The budget as the service takes it. ``asked`` is what :func:`_device_bytes` gives."""
     machine, free = psutil.virtual_memory().total, psutil.virtual_memory().available
     said = f"{_gib(machine)}, of which {_gib(free)} are free"
-    if device is None:
+    if asked is None:
         return Finding("memory", "bad", f"{said}; MLX does not say what it can have: it does not run here")
-    budget = settings.memory_budget or int(device * settings.memory_fraction)
+    device, default = asked
+    budget = total_of(settings, device, default)
     said += f"; models can have {_gib(device)}, the budget is {_gib(budget)}"
     if budget > max(machine, device):
         return Finding("memory", "bad", f"{said}: lower memory_budget")

@@ -205,6 +205,9 @@ class MemoryGauge(Protocol):
     def total(self) -> int:
         """What there is for models: Metal working set, CUDA memory, or system memory under cgroups."""
 
+    def default_budget(self) -> int:
+        """The part of it that models have where the settings say nothing."""
+
     async def known(self) -> None:
         """Return once a process has seen the device; raises :class:`app.errors.EngineLost` if none can."""
 

@@ -41,6 +41,14 @@ class DeviceFacts(Struct, frozen=True, array_like=True):
     memory: int
     half_bytes: int
 
+    @property
+    def default_budget(self) -> int:
+        """Bytes that models have where the settings say nothing.
+
+        Metal's working set already leaves a quarter of the memory or more to everything else.
+        """
+        return int(self.memory * {"metal": 0.95, "cuda": 0.9, "cpu": 0.75}[self.kind])
+
 
 class ModelFacts(Struct, frozen=True, array_like=True):
     """A model that has been loaded as ``engine``; the numbers are those of :class:`app.engine.base.Engine`."""

@@ -64,10 +64,15 @@ def preflight(budget: Budget, repo: str, weights: int, quantize: int | None) -> 
 
 def budget_of(settings: Settings, gauge: MemoryGauge) -> Budget:
     """The plain number in the settings, or a fraction of what the machine has for models."""
-    total = settings.memory_budget
-    if total is None:
-        total = int(gauge.total() * settings.memory_fraction)
+    total = total_of(settings, gauge.total(), gauge.default_budget())
     return Budget(total, margin=total // _MARGIN_SHARE)
+
+
+def total_of(settings: Settings, memory: int, default: int) -> int:
+    """Bytes for models on a device with ``memory`` bytes, of which models have ``default`` if nobody says otherwise."""
+    if settings.memory_budget is not None:
+        return settings.memory_budget
+    return default if settings.memory_fraction is None else int(memory * settings.memory_fraction)
 
 
 def size(nbytes: float) -> str:

@@ -128,7 +128,7 @@ def _allowed(kind: Kind, inner: object, metas: list[Meta], *, optional: bool) ->
         Kind.FILE: "a file, which is made if it is missing" if _said(metas, "made") else "a file",
         Kind.CHOICE: "one of " + ", ".join(str(word) for word in get_args(inner)),
         Kind.NUMBER: "a whole number" + _bounds(metas),
-        Kind.DECIMAL: "a number" + _bounds(metas),
+        Kind.DECIMAL: "a number" + _bounds(metas) + (", or auto" if optional else ""),
     }
     return words[kind]
 

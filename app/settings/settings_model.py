@@ -27,8 +27,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     memory_fraction: Annotated[
-        Share, Meta(description="Share of the machine's memory that the budget takes when memory_budget is auto.")
-    ] = 0.75
+        Share | None,
+        Meta(
+            description="Share of the machine's memory that the budget takes when memory_budget is auto; auto: 0.95 of "
+            "Metal's working set, 0.9 of a GPU's memory, 0.75 of the system's on a CPU."
+        ),
+    ] = None
     wired_limit: Annotated[
         Size,
         Meta(

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from app.engine.facts import DeviceFacts
 from app.engine.options import LoadOptions
 from app.errors import Conflict, InvalidRequest, ModelNotFound, ModelUnusable
 from app.registry.budget import Budget, preflight
@@ -188,6 +189,13 @@ async def test_unload_and_delete_leave_what_is_in_use_alone(tmp_path):
 async def test_a_budget_of_a_share_of_the_machine(tmp_path):
     async with opened(tmp_path, memory_budget=None, memory_fraction=0.5) as (registry, _):
         assert registry.memory().budget == 500
+    async with opened(tmp_path / "auto", memory_budget=None) as (registry, _):
+        assert registry.memory().budget == 750
+
+
+@pytest.mark.parametrize(("kind", "share"), [("metal", 0.95), ("cuda", 0.9), ("cpu", 0.75)])
+def test_what_models_have_by_default_is_the_devices(kind, share):
+    assert DeviceFacts(kind, 1000, 2).default_budget == 1000 * share
 
 
 async def test_defaults_ask_nobody(tmp_path):

@@ -143,6 +143,9 @@ class ScriptedMemory:
     def total(self) -> int:
         return self._total
 
+    def default_budget(self) -> int:
+        return self._total * 3 // 4
+
     async def known(self) -> None:
         pass
 

@@ -136,6 +136,10 @@ class ProcessLoader:
         """Bytes that the device has for models; the system's memory for as long as the device is not known."""
         return int(psutil.virtual_memory().total) if self._device is None else self._device.memory
 
+    def default_budget(self) -> int:
+        """Bytes that models have by default."""
+        return (DeviceFacts("cpu", self.total(), 4) if self._device is None else self._device).default_budget
+
     def active(self) -> int:
         """Bytes of live arrays, in all processes."""
         return sum(process.state.active for process in self._residents)

@@ -47,7 +47,7 @@ def emulates_bfloat16() -> bool:
 
 def compiles_kernels() -> bool:
     """Whether the device compiles kernels where they are first needed, as Metal and CUDA do."""
-    return mx.metal.is_available() or mx.cuda.is_available()
+    return bool(mx.metal.is_available() or mx.cuda.is_available())
 
 
 def half_bytes() -> int:
