@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 import structlog
 
@@ -15,6 +16,8 @@ from app.generation.tools.toolbox import Tool, Toolbox
 FREE = r"/([^{\s](?s:.*))?/"
 """Text that does not begin like a JSON object."""
 
+PATIENCE = 10.0
+"""Seconds in which the functions that cannot be enforced are looked for; those not looked at by then are among them."""
 Prepare = Callable[[Grammar], Awaitable[None]]
 """Compiles a grammar and keeps it; raises :class:`app.errors.InvalidRequest` for what cannot be compiled."""
 
@@ -50,8 +53,10 @@ class CallForm:
         if self._answer is not None:
             await prepare(self._answer)
         unenforced = []
+        until = monotonic() + PATIENCE
         for tool in called:
-            refusal = await self._refusal((tool,), None, prepare)
+            late = monotonic() > until
+            refusal = _late(tool) if late else await self._refusal((tool,), None, prepare)
             if refusal is not None and tool.strict:
                 raise await _told(tool, refusal, prepare)
             unenforced += [] if refusal is None else [tool.name]
@@ -116,6 +121,14 @@ def _together(refusal: InvalidRequest) -> InvalidRequest:
         "These functions make a grammar that cannot be compiled: send fewer of them, or simpler ones.",
         param="tools",
         code=refusal.code,
+    )
+
+
+def _late(tool: Tool) -> InvalidRequest:
+    return InvalidRequest(
+        f"The parameters of function '{tool.name}' and of those before it take too long to compile; make them simpler.",
+        param=tool.param,
+        code="grammar_too_large",
     )
 
 

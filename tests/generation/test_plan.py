@@ -7,6 +7,7 @@ import pytest
 from app.engine.grammar import Grammar
 from app.engine.text import Marks
 from app.errors import InvalidRequest
+from app.generation import forms
 from app.generation.events import Delta, Finished, ToolCallArguments, ToolCallStarted
 from app.generation.job import ChatJob, Decoding, ToolUse
 from app.generation.tools.toolbox import Tool
@@ -203,3 +204,13 @@ async def test_a_form_reaches_the_engine_as_it_was_asked_for():
 async def test_marks_around_an_answer_are_no_part_of_it(tools, said):
     events, _ = await run(job(tools=tools), engine(said, answer_marks=("<r>", "</r>")))
     assert joined(events)[1:] == ("Hello." if said != "<r>\nHello." else "\nHello.", [], "stop")
+
+
+async def test_functions_that_are_too_many_to_look_at_are_unenforced_without_a_wait_for_each(monkeypatch):
+    monkeypatch.setattr(forms, "PATIENCE", -1.0)
+    said = engine("x")
+    many = tuple(Tool(f"refused_{n}", {"type": "object"}) for n in range(50))
+    await run(job(tools=use(*many)), said)
+    assert len(said.prepared) == 2
+    with pytest.raises(InvalidRequest, match="too long"):
+        await run(job(tools=use(Tool("refused", {"type": "object"}, strict=True))), engine("x"))

@@ -1,0 +1,146 @@
+"""Forty conversations a family as transformers writes them, odd texts, and calls out of scripted tokens."""
+
+import asyncio
+import json
+
+import msgspec
+import pytest
+
+from app.api.read import translate
+from app.engine.base import Sequence, Token
+from app.engine.mlx.guide.compiler import GrammarCompiler
+from app.engine.mlx.text.spelling import SequenceSpelling
+from app.engine.mlx.text.tokenizer import MLXTokenizer
+from app.generation import chat
+from app.generation.events import Delta, ToolCallArguments, ToolCallStarted
+from app.generation.plan import Plan
+from app.schemas.chat import ChatRequest
+from app.schemas.sampling import Sampling
+from app.settings import ModelEntry, Settings
+from tests.vocabularies.conversations import ODD, TOOLS, conversation, for_transformers
+from tests.vocabularies.real import FAMILIES, TEMPLATED, Here, directory, of_transformers
+
+CONVERSATIONS = 40
+LOOK = '{"city": "Zürich 👩‍🚀"}'
+JSON_CALL = f'<tool_call>\n{{"name": "look", "arguments": {LOOK}}}\n</tool_call>'
+CALLS = {
+    "qwen3": f"<think>\n\n</think>\n\n{JSON_CALL}",
+    "llama3_2": f'{{"name": "look", "parameters": {LOOK}}}',
+    "deepseek_v3": JSON_CALL,
+    "gemma3": JSON_CALL,
+    "gptoss": "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.look "
+    f"<|constrain|>json<|message|>{LOOK}",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("vocabularies")
+
+
+@pytest.fixture(scope="module")
+def loaded(home):
+    """Tokenizers by family, each read once."""
+    read: dict[str, Here] = {}
+
+    def load(family):
+        if family not in read:
+            read[family] = Here(MLXTokenizer.load(directory(family, home), None))
+        return read[family]
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def compilers(loaded):
+    """Of each family, made once: a large vocabulary takes seconds."""
+    made: dict[str, GrammarCompiler] = {}
+
+    def compiler(family):
+        if family not in made:
+            facts, tokenizer = loaded(family).facts, loaded(family).tokenizer
+            made[family] = GrammarCompiler(tokenizer.serialized, vocabulary=facts.vocab_size, eos_ids=facts.eos_ids)
+        return made[family]
+
+    return compiler
+
+
+def job(told, **more):
+    body = {"model": "m", **{key: value for key, value in told.items() if value is not None}, **more}
+    return translate.chat(msgspec.convert(body, ChatRequest), ModelEntry(), Settings())
+
+
+@pytest.mark.parametrize("family", TEMPLATED)
+def test_conversations_are_written_as_transformers_writes_them(loaded, home, family):
+    here = loaded(family)
+    knows = here.facts.template_takes_tools
+    told = [conversation(seed, tools=knows, thoughts=family == "qwen3") for seed in range(CONVERSATIONS)]
+    expected = of_transformers(directory(family, home), [for_transformers(it) for it in told])
+
+    async def made(it):
+        text = await chat.rendered(here, job(it))
+        return text, list(await chat.encoded(here, text))
+
+    for it, (text, ids) in zip(told, expected, strict=True):
+        assert asyncio.run(made(it)) == (text, ids), it
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_odd_texts_come_back_token_by_token(loaded, family):
+    tokenizer = loaded(family).tokenizer
+    for text in ODD:
+        ids = tuple(tokenizer.encode(f"It is {text} so.", special_tokens=False))
+        whole = tokenizer._hf.decode(ids)
+        assert tokenizer.decode(ids) == whole
+        assert b"".join(tokenizer.token_bytes(token) for token in ids).decode() == whole
+
+
+@pytest.mark.parametrize("family", CALLS)
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_scripted_call_is_read_whole_and_streamed(loaded, compilers, family, forced):
+    here = loaded(family)
+    if family == "gptoss":  # its package has no template
+        here = Here(here.tokenizer)
+        here.facts = msgspec.structs.replace(here.facts, template_takes_tools=True)
+    asked = job(
+        {"messages": [{"role": "user", "content": "?"}], "tools": TOOLS},
+        tool_choice="required" if forced else "auto",
+    )
+    plan = Plan(here.facts, asked)
+    compiler = compilers(family)
+
+    class Engine:
+        tokenizer = here
+        prepare = staticmethod(compiler.prepare)
+
+    asyncio.run(plan.prepare(Engine()))
+    ids = here.tokenizer.encode(CALLS[family], special_tokens=False)
+    assert plan.unenforced == ()
+    if not plan.grammar.trigger:
+        held = ids if family != "qwen3" else here.tokenizer.encode(JSON_CALL, special_tokens=False)
+        matcher = compiler.matcher(plan.grammar)
+        assert matcher.try_consume_tokens(held) == len(held)
+        assert matcher.is_accepting()
+    for together in (1, 1000):
+        calls, text = _read(here, plan, [*ids, min(here.facts.eos_ids)], together)
+        assert text == ""
+        assert calls == [("look", json.loads(LOOK))]
+
+
+def _read(here, plan, ids, together):
+    row = SequenceSpelling(
+        here.tokenizer, Sequence(prompt=(1,), sampling=Sampling(), max_tokens=999, stop_ids=frozenset(), keep=plan.keep)
+    ).row()
+    tokens = [
+        row.spelt(Token(0, 0, token, finish="stop" if at == len(ids) - 1 else None)) for at, token in enumerate(ids)
+    ]
+    choice = plan.choice(0)
+    events = [it for at in range(0, len(tokens), together) for it in choice.push(tokens[at : at + together])]
+    names = [it.name for it in events if isinstance(it, ToolCallStarted)]
+    said = [it for it in events if isinstance(it, ToolCallArguments)]
+    arguments = ["".join(it.text for it in said if it.call == n) for n in range(len(names))]
+    assert choice.finished == "tool_calls"
+    return (
+        [(name, json.loads(it)) for name, it in zip(names, arguments, strict=True)],
+        "".join(it.text for it in events if isinstance(it, Delta)),
+    )
