@@ -265,8 +265,7 @@ run_fixes() {
 run_benchmarks() {
   install dev
   cd "$root"
-  # shellcheck disable=SC2046 # the variables are separate words
-  exec env $("$python" -m app.engine.native) "$python" -m benchmarks ${1+"$@"}
+  exec "$python" -m benchmarks ${1+"$@"}
 }
 
 switchyard() {

@@ -2,19 +2,40 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from benchmarks import servers
 from benchmarks.lines import Child
+from benchmarks.servers import HERE, Server
 
 
 class Bench(msgspec.Struct):
-    """``home`` holds the models; each comparison takes ``rounds`` turns."""
+    """``home`` holds the models; each comparison takes ``rounds`` turns.
+
+    ``against`` is another checkout of the project, whose service takes turns with this one's.
+    """
 
     home: Path
     rounds: int
+    against: Path | None = None
+
+    @property
+    def versions(self) -> dict[str, Path]:
+        """The checkouts whose services are measured, this one first, by what they are called."""
+        return {"switchyard": HERE} | ({} if self.against is None else {f"switchyard in {self.against}": self.against})
+
+    @contextmanager
+    def services(self, *names: str, flags: tuple[str, ...] = ()) -> Iterator[list[Server]]:
+        """The service of every version, running and warmed up."""
+        with ExitStack() as stack:
+            yield [
+                stack.enter_context(servers.version(label, checkout, self.home, *names, flags=flags))
+                for label, checkout in self.versions.items()
+            ]
 
     def make(self, *names: str) -> None:
         """Make models that are missing, each in a process of its own, which lets the device go again."""

@@ -14,14 +14,19 @@ from contextlib import suppress
 import msgspec
 
 HOST = "127.0.0.1"
+BROKE_OFF = "the answer broke off"
 
 
 class Ask(msgspec.Struct):
-    """One request: ``after`` seconds from the start, or when one of ``at_once`` places is free."""
+    """One request: ``after`` seconds from the start, or when one of ``at_once`` places is free.
+
+    With ``beside`` it is there for the others: its connection is closed so many seconds after their last answer.
+    """
 
     path: str
     body: dict
     after: float = 0.0
+    beside: float | None = None
 
 
 class Load(msgspec.Struct):
@@ -98,8 +103,9 @@ async def play(load: Load) -> list[Answer]:
     loop = asyncio.get_running_loop()
     places = asyncio.Semaphore(load.at_once or len(load.asks))
     start = time.perf_counter()
+    beside: list[tuple[float, asyncio.BaseTransport]] = []
 
-    async def one(ask: Ask) -> Answer:
+    async def one(ask: Ask):
         request = _request(ask)
         if ask.after:
             await asyncio.sleep(ask.after - (time.perf_counter() - start))
@@ -107,14 +113,23 @@ async def play(load: Load) -> list[Answer]:
             begun = time.perf_counter()
             exchange = _Exchange(request, loop.create_future())
             try:
-                await loop.create_connection(lambda: exchange, HOST, load.port)
+                transport, _ = await loop.create_connection(lambda: exchange, HOST, load.port)
             except OSError as failure:
                 return Answer(0, begun - start, time.perf_counter() - start, [], error=str(failure))
+            if ask.beside is not None:
+                beside.append((ask.beside, transport))
             await exchange._done  # noqa: SLF001
             return begun, time.perf_counter(), exchange.parts
 
-    ran = await asyncio.gather(*map(one, load.asks))
-    return [it if isinstance(it, Answer) else _read(start, *it) for it in ran]
+    running = [asyncio.create_task(one(ask)) for ask in load.asks]
+    await asyncio.gather(*(task for ask, task in zip(load.asks, running, strict=True) if ask.beside is None))
+    for seconds, transport in beside:
+        loop.call_later(seconds, transport.close)
+    answers = [it if isinstance(it, Answer) else _read(start, *it) for it in await asyncio.gather(*running)]
+    for ask, answer in zip(load.asks, answers, strict=True):
+        if ask.beside is not None and answer.error == BROKE_OFF:
+            answer.error = ""
+    return answers
 
 
 def _request(ask: Ask) -> bytes:
@@ -148,7 +163,7 @@ def _read(start: float, begun: float, ended: float, parts: list[tuple[float, byt
     if answer.status != 200:
         answer.error = body[:300].decode(errors="replace")
     elif not answer.error and not (whole and answer.tokens) and not body.endswith(b"data: [DONE]\n\n"):
-        answer.error = "the answer broke off"
+        answer.error = BROKE_OFF
     return answer
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks import large_tokenizer
+
 _SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _BOS, _EOS = 1, 2
 _SHARD = 4 << 30
@@ -27,7 +29,10 @@ _TEXT = (
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """A llama's sizes. ``tied``: the head is the embedding; ``seed`` tells models of one shape apart."""
+    """A llama's sizes. ``tied``: the head is the embedding; ``seed`` tells models of one shape apart.
+
+    ``large_tokenizer`` gives it gpt-oss's, which takes longer to read than everything else of a small model.
+    """
 
     width: int
     layers: int
@@ -40,6 +45,7 @@ class Shape(msgspec.Struct, frozen=True):
     spread: float = 3.0
     context: int = 8192
     seed: int = 0
+    large_tokenizer: bool = False
 
 
 _W64 = Shape(64, 4, 4, 2, 128, 49152, "float32")
@@ -51,6 +57,10 @@ SHAPES = {
     "w64-other": msgspec.structs.replace(_W64, seed=1),
     "w64-third": msgspec.structs.replace(_W64, seed=2),
     "w64-fourth": msgspec.structs.replace(_W64, seed=3),
+    "w64-large": msgspec.structs.replace(_W64, vocabulary=large_tokenizer.VOCABULARY, large_tokenizer=True),
+    "w64-large-other": msgspec.structs.replace(
+        _W64, vocabulary=large_tokenizer.VOCABULARY, large_tokenizer=True, seed=1
+    ),
     "135m": _135M,
     "8b": Shape(4096, 32, 32, 8, 14336, 128256, "bfloat16", tied=False),
 }
@@ -86,8 +96,8 @@ def _config(shape: Shape):
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "tie_word_embeddings": shape.tied,
-        "bos_token_id": _BOS,
-        "eos_token_id": _EOS,
+        "bos_token_id": large_tokenizer.BOS if shape.large_tokenizer else _BOS,
+        "eos_token_id": large_tokenizer.EOS if shape.large_tokenizer else _EOS,
         "torch_dtype": shape.dtype,
     }
 
@@ -150,6 +160,10 @@ def _tensors(shape: Shape):
 
 def _tokenizer(shape: Shape) -> dict[str, bytes]:
     """A byte-level BPE of some hundred merges, filled up to the vocabulary's size with words that no merge reaches."""
+    if shape.large_tokenizer:
+        files = large_tokenizer.files()
+        config = msgspec.json.decode(files["tokenizer_config.json"]) | {"chat_template": _TEMPLATE}
+        return files | {"tokenizer_config.json": msgspec.json.encode(config)}
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
 
     tokenizer = Tokenizer(models.BPE())

@@ -14,7 +14,10 @@ Figures = dict[str, float]
 
 
 class Line(msgspec.Struct, kw_only=True):
-    """One comparison. ``bar`` bounds ``ratio`` from below, or from above where ``at_most``; None: told, not judged."""
+    """One comparison. ``bar`` bounds ``ratio`` from below, or from above where ``at_most``; None: told, not judged.
+
+    ``spread`` holds the quartiles of ``rounds`` ratios.
+    """
 
     work: str
     ours: float
@@ -24,6 +27,8 @@ class Line(msgspec.Struct, kw_only=True):
     ratio: float
     bar: float | None = None
     at_most: bool = False
+    rounds: int = 0
+    spread: tuple[float, float] | None = None
     detail: dict[str, Figures] = {}
 
     @property
@@ -51,10 +56,10 @@ class Runs:
         """The middle one of the rounds."""
         return median(round_[figure] for round_ in self.figures[name])
 
-    def ratio(self, over: str, under: str, figure: str) -> float:
-        """The median of the rounds' own ratios, so that a busy moment of the machine weighs on both sides."""
+    def ratios(self, over: str, under: str, figure: str) -> list[float]:
+        """Each round's own, in ascending order, so that a busy moment of the machine weighs on both sides."""
         pairs = zip(self.figures[over], self.figures[under], strict=True)
-        return median(above[figure] / below[figure] for above, below in pairs)
+        return sorted(above[figure] / below[figure] for above, below in pairs)
 
     def line(
         self,
@@ -68,21 +73,29 @@ class Runs:
         at_most: bool = False,
         inverse: bool = False,
     ) -> Line:
-        """Ours over the other, or with ``inverse`` the other over ours."""
+        """Ours over the other, or with ``inverse`` the other over ours; the median of the rounds' ratios."""
+        ratios = self.ratios(other, ours, figure) if inverse else self.ratios(ours, other, figure)
         return Line(
             work=work,
             ours=self.median(ours, figure),
             other=self.median(other, figure),
             unit=unit,
             against=other,
-            ratio=self.ratio(other, ours, figure) if inverse else self.ratio(ours, other, figure),
+            ratio=median(ratios),
             bar=bar,
             at_most=at_most,
+            rounds=len(ratios),
+            spread=quartiles(ratios),
             detail={name: self._medians(name) for name in (ours, other)},
         )
 
     def _medians(self, name: str) -> Figures:
         return {figure: self.median(name, figure) for figure in self.figures[name][0]}
+
+
+def quartiles(ordered: list[float]) -> tuple[float, float] | None:
+    """Of values in ascending order; None where there are too few to have any."""
+    return (ordered[len(ordered) // 4], ordered[-1 - len(ordered) // 4]) if len(ordered) >= 4 else None
 
 
 class Report:
@@ -99,9 +112,10 @@ class Report:
             print(f"{'work':64} {'ours':>9} {'other':>9} {'unit':8} {'ratio':>6} {'bar':>6}       against")
         self.lines.append(line)
         bar = "" if line.bar is None else f"{'<=' if line.at_most else '>='}{line.bar:g}"
+        spread = f" ({line.spread[0]:.2f} to {line.spread[1]:.2f} in {line.rounds})" if line.spread else ""
         print(
             f"{line.work:64} {line.ours:9.4g} {line.other:9.4g} {line.unit:8} {line.ratio:6.2f} {bar:>6} "
-            f"{line.verdict:5} {line.against}",
+            f"{line.verdict:5} {line.against}{spread}",
             flush=True,
         )
         if self._path is not None:

@@ -7,41 +7,75 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+import psutil
 
 from benchmarks.client import HOST, Answer, Load
 from benchmarks.traffic import chat, drive
 
+HERE = Path(__file__).parents[1]
+"""The checkout that is measured."""
 START_SECONDS = 300
 STOP_SECONDS = 15
+REST_SECONDS = 1.0
+REST_SHARE = 0.02
+"""A server rests once its processes have used less than this share of a core for so many seconds."""
+REST_PATIENCE = 60.0
+SERVE = (sys.executable, "-m", "app", "serve", "--offline", "--log-level", "warning")
 
 
-def environment() -> dict[str, str]:
-    """Variables for every measured program: no hub, and OpenBLAS under MLX on a Linux CPU, the same for all."""
+def environment(*, computes: bool = True) -> dict[str, str]:
+    """Variables for a measured program: no hub, and bytecode that is kept, as it is where people start programs.
+
+    One that ``computes`` in its own process has OpenBLAS under MLX on a Linux CPU, as the service gives it to its own.
+    """
+    shared = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if not computes:
+        return kept | shared
     found = subprocess.run(
-        [sys.executable, "-m", "app.engine.native"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "app.engine.native"], capture_output=True, text=True, check=True, cwd=HERE
     ).stdout.split()
-    variables = dict(variable.split("=", 1) for variable in found)
-    return os.environ | variables | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    return kept | dict(variable.split("=", 1) for variable in found) | shared
 
 
 class Server:
-    """A server below ``root``, a directory of model directories. ``names`` are the models to warm up, by directory."""
+    """A server below ``root``, a directory of model directories. ``names`` are the models to warm up, by directory.
 
-    def __init__(self, label: str, root: Path, names: tuple[str, ...], command: list[str], *, full_paths: bool) -> None:
+    ``checkout`` is the directory that its program is run in; ``computes`` says that it does so in its own process.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        root: Path,
+        names: tuple[str, ...],
+        command: list[str],
+        *,
+        checkout: Path = HERE,
+        full_paths: bool = False,
+        computes: bool = False,
+    ) -> None:
         self.label = label
         self._root = root
         self._names = names
-        self.command = command
+        self._command = command
+        self._checkout = checkout
         self._full_paths = full_paths
+        self._computes = computes
 
     def __enter__(self) -> Self:
         self.port = free_port()
         self._log = tempfile.TemporaryFile()
-        command = [*self.command, "--port", str(self.port)]
         self._process = subprocess.Popen(  # noqa: S603  our own programs
-            command, env=environment(), stdout=self._log, stderr=self._log
+            [*self._command, "--port", str(self.port)],
+            env=environment(computes=self._computes),
+            cwd=self._checkout,
+            stdout=self._log,
+            stderr=self._log,
         )
         try:
             self._wait()
@@ -60,10 +94,51 @@ class Server:
             self._process.wait()
         self._log.close()
 
-    @property
-    def pid(self) -> int:
-        """The server's process; the service restarts itself under the same one."""
-        return self._process.pid
+    def processes(self) -> list[psutil.Process]:
+        """The server's own process, and every one that it has started."""
+        own = psutil.Process(self._process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def resident(self) -> float:
+        """MiB that all of its processes hold, pages that they share counted in each."""
+        held = 0
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                held += process.memory_info().rss
+        return held / 2**20
+
+    def rest(self) -> None:
+        """Wait until its processes do nothing; raises RuntimeError when they never do."""
+        deadline = time.monotonic() + REST_PATIENCE
+        used = self._used()
+        while time.monotonic() < deadline:
+            time.sleep(REST_SECONDS)
+            before, used = used, self._used()
+            if used.keys() == before.keys() and sum(used.values()) - sum(before.values()) < REST_SHARE * REST_SECONDS:
+                return
+        raise RuntimeError(f"{self.label} does not come to rest")
+
+    def _used(self) -> dict[int, float]:
+        """Seconds of processor time, by process."""
+        used = {}
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                used[process.pid] = times.user + times.system
+        return used
+
+    def ask(self, method: str, path: str) -> bytes:
+        """A request without a body, and what it is answered with; raises RuntimeError for anything but 200."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=START_SECONDS)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RuntimeError(f"{method} {path} was answered with {response.status}: {body[:300].decode()}")
+        return body
 
     def model(self, name: str) -> str:
         """How requests name the model in directory ``name``."""
@@ -94,14 +169,18 @@ class Server:
 
 def ours(root: Path, *names: str, flags: tuple[str, ...] = ()) -> Server:
     """The service as it is installed, serving every directory below ``root``."""
-    command = [sys.executable, "-m", "app", "serve", "--offline", "--log-level", "warning", "--model-root", str(root)]
-    return Server("switchyard", root, names, [*command, *flags], full_paths=False)
+    return version("switchyard", HERE, root, *names, flags=flags)
+
+
+def version(label: str, checkout: Path, root: Path, *names: str, flags: tuple[str, ...] = ()) -> Server:
+    """The service of another checkout, with the libraries that are installed here."""
+    return Server(label, root, names, [*SERVE, "--model-root", str(root), *flags], checkout=checkout)
 
 
 def theirs(root: Path, *names: str, flags: tuple[str, ...] = ()) -> Server:
     """mlx_lm.server as it is installed, started with the first model."""
     command = [sys.executable, "-m", "mlx_lm", "server", "--log-level", "ERROR", "--model", str(root / names[0])]
-    return Server("mlx_lm.server", root, names, [*command, *flags], full_paths=True)
+    return Server("mlx_lm.server", root, names, [*command, *flags], full_paths=True, computes=True)
 
 
 def is_healthy(port: int) -> bool:

@@ -120,18 +120,19 @@ def _rest(line: socket.socket) -> bytes:
 
 
 def figures(process: psutil.Process) -> dict[str, float]:
-    with process.oneshot():
-        return {
-            "resident MiB": round(process.memory_info().rss / 2**20, 1),
-            "open files": process.num_fds(),
-            "threads": process.num_threads(),
-            "children": len(process.children()),
-        }
+    models = process.children(recursive=True)
+    return {
+        "resident MiB": round(process.memory_info().rss / 2**20, 1),
+        "open files": process.num_fds(),
+        "threads": process.num_threads(),
+        "processes of models": len(models),
+        "their MiB": round(sum(it.memory_info().rss for it in models) / 2**20, 1),
+    }
 
 
 def settled(running: Service) -> dict[str, float]:
-    """Figures once the service has nothing to do."""
-    time.sleep(3)
+    """Figures once the service has nothing to do, and a process waits for the next load again."""
+    time.sleep(6)
     return figures(psutil.Process(running.process.pid))
 
 
@@ -183,7 +184,7 @@ def report(soak: Soak, before: dict[str, float], after: dict[str, float]) -> Non
     print(f"{SECONDS:.0f} s, {CLIENTS} clients, {IDLE} idle connections: {sum(soak.seen.values())} deeds")
     print(f"  {dict(soak.seen)}")
     for name, value in before.items():
-        print(f"  {name:14} {value:>8} before {after[name]:>8} after")
+        print(f"  {name:20} {value:>8} before {after[name]:>8} after")
     print(f"  {len(soak.wrong)} answers that should not have been")
     for line in soak.wrong[:10]:
         print(f"    {line}")

@@ -170,8 +170,7 @@ class _Measured(Server):
 
 def _server(bench: Bench, places: str | None) -> _Measured:
     flags = [] if places is None else ["--memory-budget", BUDGETS[places]]
-    made = servers.ours(bench.home, flags=tuple(flags))
-    return _Measured(made.label, bench.home, (), made.command, full_paths=False)
+    return _Measured("switchyard", bench.home, (), [*servers.SERVE, "--model-root", str(bench.home), *flags])
 
 
 def _act(server: _Measured, model: str, action: str) -> None:

@@ -22,6 +22,7 @@ def chat(
     system: str | None = None,
     after: float = 0.0,
     whole: bool = False,
+    beside: float | None = None,
 ) -> Ask:
     """One chat request of ``tokens`` tokens: greedy, or at temperature 0.7 and top_p 0.9.
 
@@ -38,7 +39,7 @@ def chat(
         body["ignore_eos"] = True
     if stream:
         body["stream_options"] = {"include_usage": True}
-    return Ask("/v1/chat/completions", body, after)
+    return Ask("/v1/chat/completions", body, after, beside)
 
 
 def texts(rows: int, salt: object) -> list[str]:

@@ -8,6 +8,7 @@ from benchmarks.client import Load
 from benchmarks.report import Figures, Line, Runs
 from benchmarks.servers import Server
 from benchmarks.traffic import chat, first_text, seconds, texts
+from benchmarks.versions import Row, compare
 
 REQUESTS = 12
 TOKENS = 32
@@ -29,6 +30,15 @@ def run(bench: Bench) -> Iterator[Line]:
     yield runs.line(work, us.label, them.label, "ttft_p50_ms", unit="ms", bar=10, inverse=True)
     work = "two models alternated, time per request"
     yield runs.line(work, us.label, "one model", "request_ms", unit="ms", bar=1.1, at_most=True)
+
+
+def against(bench: Bench) -> Iterator[Line]:
+    bench.make(*MODELS)
+    rows = (
+        Row("in turns", "ttft_p50_ms", "two models alternated, time to first text", "ms", time=True),
+        Row("in turns", "request_ms", "two models alternated, time per request", "ms", time=True),
+    )
+    yield from compare(bench, MODELS, {"in turns": lambda server, n: _ask(server, MODELS, n)}, rows)
 
 
 def _ask(server: Server, models: tuple[str, ...], salt: int) -> Figures:

@@ -1,4 +1,4 @@
-"""What the server's process holds after 5,000 requests, over what it held after 200.
+"""What the service and its models' processes hold after 5,000 requests, over what they held after 200.
 
 It is read twice: straight after the last answer, when buffers are kept for reuse, and after a pause, in which the
 service gives those back. Only the second tells a leak, and is judged. No prompt comes twice. The prefix cache is kept
@@ -7,14 +7,14 @@ so small that it is full after the first 200: filling it is no leak.
 
 import time
 from collections.abc import Iterator
-
-import psutil
+from pathlib import Path
 
 from benchmarks import servers
 from benchmarks.bench import Bench
 from benchmarks.client import Load
-from benchmarks.report import Line
+from benchmarks.report import Figures, Line, Runs
 from benchmarks.traffic import chat, texts
+from benchmarks.versions import Row, lines
 
 EARLY, LATE = 200, 5000
 AT_ONCE = 32
@@ -25,9 +25,29 @@ PAUSE_SECONDS = 3
 
 def run(bench: Bench) -> Iterator[Line]:
     bench.make("w64")
-    with servers.ours(bench.home, "w64", flags=FLAGS) as server:
-        process = psutil.Process(server.pid)
-        at_work, at_rest = [], []
+    found = _measure(bench, "switchyard", servers.HERE)
+    yield _line("straight after", found["early_at_work"], found["at_work"], bar=None)
+    yield _line(f"{PAUSE_SECONDS} s after", found["early_at_rest"], found["at_rest"], bar=1.03)
+
+
+def against(bench: Bench) -> Iterator[Line]:
+    bench.make("w64")
+    contenders = {
+        f"{label}, held": lambda _n, label=label, checkout=checkout: _measure(bench, label, checkout)
+        for label, checkout in bench.versions.items()
+    }
+    rows = (
+        Row("held", "at_work", f"all processes straight after {LATE} requests", "MiB", time=True, bar=None),
+        Row("held", "at_rest", f"all processes {PAUSE_SECONDS} s after {LATE} requests", "MiB", time=True, bar=None),
+    )
+    yield from lines(bench, Runs(bench.rounds, contenders), rows)
+
+
+def _measure(bench: Bench, label: str, checkout: Path) -> Figures:
+    """MiB that all processes of a new service hold, early and late."""
+    at_work, at_rest = [], []
+    with servers.version(label, checkout, bench.home, "w64", flags=FLAGS) as server:
+        server.rest()  # the process that waits for the next load is there from now on
         for number, requests in enumerate((EARLY, LATE - EARLY)):
             asked = texts(requests, f"memory {number}")
             asks = [
@@ -35,16 +55,20 @@ def run(bench: Bench) -> Iterator[Line]:
                 for row, text in enumerate(asked)
             ]
             server.drive(Load(0, asks, at_once=AT_ONCE))
-            at_work.append(process.memory_info().rss / 2**20)
+            at_work.append(server.resident())
             time.sleep(PAUSE_SECONDS)
-            at_rest.append(process.memory_info().rss / 2**20)
-    yield _line("straight after", *at_work, bar=None)
-    yield _line(f"{PAUSE_SECONDS} s after", *at_rest, bar=1.03)
+            at_rest.append(server.resident())
+    return {
+        "early_at_work": at_work[0],
+        "at_work": at_work[1],
+        "early_at_rest": at_rest[0],
+        "at_rest": at_rest[1],
+    }
 
 
 def _line(when: str, early: float, late: float, *, bar: float | None) -> Line:
     return Line(
-        work=f"server process {when} {LATE} requests",
+        work=f"all processes {when} {LATE} requests",
         ours=late,
         other=early,
         unit="MiB",

@@ -1,17 +1,35 @@
 """One stream at the client, over mlx-lm's ``stream_generate`` in its own process."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from benchmarks import servers
 from benchmarks.bench import Bench
-from benchmarks.report import Line, Runs
+from benchmarks.report import Figures, Line, Runs
+from benchmarks.servers import Server
 from benchmarks.traffic import streams, summary, texts
+from benchmarks.versions import Row, compare
 
 
 def run(bench: Bench) -> Iterator[Line]:
+    for name, tokens in _models(bench):
+        yield from _measure(bench, name, tokens)
+
+
+def against(bench: Bench) -> Iterator[Line]:
+    for name, tokens in _models(bench):
+        row = Row("one", "tokens_per_second", f"{name}: single stream", "tokens/s")
+        yield from compare(bench, (name,), {"one": partial(_stream, name=name, tokens=tokens)}, (row,))
+
+
+def _models(bench: Bench) -> tuple[tuple[str, int], ...]:
+    """Their names, and how many tokens are asked of them."""
     bench.make("w64")
-    yield from _measure(bench, "w64", 128)
-    yield from _measure(bench, bench.smollm2(), 48)
+    return ("w64", 128), (bench.smollm2(), 48)
+
+
+def _stream(server: Server, number: int, *, name: str, tokens: int) -> Figures:
+    return summary(server.drive(streams(name, 1, tokens, number)))
 
 
 def _measure(bench: Bench, name: str, tokens: int) -> Iterator[Line]:
@@ -25,7 +43,7 @@ def _measure(bench: Bench, name: str, tokens: int) -> Iterator[Line]:
         runs = Runs(
             bench.rounds,
             {
-                "switchyard": lambda n: summary(server.drive(streams(name, 1, tokens, n))),
+                "switchyard": lambda n: _stream(server, n, name=name, tokens=tokens),
                 "stream_generate": lambda n: in_process("lone", n),
                 "floor, one row": lambda n: in_process("raw", n),
             },

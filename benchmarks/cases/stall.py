@@ -8,16 +8,42 @@ from benchmarks.bench import Bench
 from benchmarks.report import Figures, Line, Runs
 from benchmarks.servers import Server
 from benchmarks.traffic import chat, gaps, streams
+from benchmarks.versions import Row, compare
 
 STREAMS = 4
 PROMPT = 3000
 STEPS = 3
 MILLISECONDS = 100
+TOKENS = 1200
+AFTER = 1.0
+"""Seconds for which the streams run alone."""
 
 
 def run(bench: Bench) -> Iterator[Line]:
     bench.make("w64")
-    yield from _measure(bench, "w64", tokens=1200, after=1.0)
+    yield from _measure(bench, "w64", tokens=TOKENS, after=AFTER)
+
+
+def against(bench: Bench) -> Iterator[Line]:
+    bench.make("w64")
+    lengths: dict[str, int] = {}
+
+    def measure(server: Server, number: int) -> Figures:
+        if server.label not in lengths:
+            lengths[server.label] = prompt_of(server, "w64", PROMPT)
+        return _run_on(server, "w64", number, length=lengths[server.label], tokens=TOKENS, after=AFTER)
+
+    rows = (
+        Row("stall", "gap_ms", _work("w64"), "ms", time=True),
+        Row(
+            "stall", "long_ttft_ms", f"w64: that prompt's time to first text beside {STREAMS} streams", "ms", time=True
+        ),
+    )
+    yield from compare(bench, ("w64",), {"stall": measure}, rows)
+
+
+def _work(name: str) -> str:
+    return f"{name}: largest gap in {STREAMS} streams, a {PROMPT}-token prompt arriving"
 
 
 def _measure(bench: Bench, name: str, *, tokens: int, after: float) -> Iterator[Line]:
@@ -30,7 +56,7 @@ def _measure(bench: Bench, name: str, *, tokens: int, after: float) -> Iterator[
                 for it in (us, them)
             },
         )
-    work = f"{name}: largest gap in {STREAMS} streams, a {PROMPT}-token prompt arriving"
+    work = _work(name)
     allowed = max(MILLISECONDS, STEPS * runs.median(us.label, "step_ms"))
     ours, other = runs.median(us.label, "gap_ms"), runs.median(them.label, "gap_ms")
     detail = runs.line(work, us.label, them.label, "gap_ms", unit="ms", bar=None).detail

@@ -4,18 +4,36 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
 
 from benchmarks import servers
 from benchmarks.bench import Bench
-from benchmarks.report import Line
+from benchmarks.report import Line, Runs
+from benchmarks.versions import Row, lines
+
+HELP, HEALTH = "--help", "the first answer of /health"
 
 
 def run(bench: Bench) -> Iterator[Line]:
     times = max(5, bench.rounds)
-    command = [sys.executable, "-m", "app"]
-    yield _line("--help", [_help([*command, "--help"]) for _ in range(times)], 0.3)
-    yield _line("the first answer of /health", [_health(command) for _ in range(times)], 1.5)
+    _help(servers.HERE)
+    yield _line(HELP, [_help(servers.HERE) for _ in range(times)], 0.3)
+    _health(servers.HERE)
+    yield _line(HEALTH, [_health(servers.HERE) for _ in range(times)], 1.5)
+
+
+def against(bench: Bench) -> Iterator[Line]:
+    kinds = {HELP: _help, HEALTH: _health}
+    contenders = {
+        f"{label}, {kind}": lambda _n, start=start, checkout=checkout: {"seconds": start(checkout)}
+        for kind, start in kinds.items()
+        for label, checkout in bench.versions.items()
+    }
+    for start in contenders.values():
+        start(-1)
+    rows = tuple(Row(kind, "seconds", f"start-up: {kind}", "s", time=True, bar=None) for kind in kinds)
+    yield from lines(bench, Runs(max(5, bench.rounds), contenders), rows)
 
 
 def _line(what: str, seconds: list[float], allowed: float) -> Line:
@@ -32,17 +50,22 @@ def _line(what: str, seconds: list[float], allowed: float) -> Line:
     )
 
 
-def _help(command: list[str]) -> float:
+def _help(checkout: Path) -> float:
+    env = servers.environment(computes=False)
     begun = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  our own program
+    command = [sys.executable, "-m", "app", "--help"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=checkout, env=env)  # noqa: S603  our own program
     return time.perf_counter() - begun
 
 
-def _health(command: list[str]) -> float:
+def _health(checkout: Path) -> float:
     port = servers.free_port()
+    env = servers.environment(computes=False)
     begun = time.perf_counter()
     process = subprocess.Popen(  # noqa: S603  our own program
-        [*command, "serve", "--offline", "--log-level", "error", "--port", str(port)],
+        [*servers.SERVE, "--port", str(port)],
+        cwd=checkout,
+        env=env,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
