@@ -200,3 +200,13 @@ def test_what_is_wrong_with_a_model_is_said_in_one_line(tmp_path, text, said):
         read_models(path)
     for words in [str(path), *said]:
         assert words in str(caught.value)
+
+
+def test_settings_that_mean_something_else_now_are_told_where_somebody_set_them(tmp_path):
+    file = tmp_path / "old.toml"
+    file.write_text("watchdog_timeout = 100.0\nport = 9000\n")
+    told = load({}, {"SWITCHYARD_PREFIX_CACHE": "1GB"}, file, here=tmp_path).changed
+    assert len(told) == 2
+    assert any(str(file) in line and "no longer the service" in line for line in told)
+    assert any("SWITCHYARD_PREFIX_CACHE" in line for line in told)
+    assert load({}, {}, here=tmp_path).changed == []

@@ -36,6 +36,8 @@ def serve(config: str | None, **given: Given) -> None:
     if advice is not None:
         sys.stderr.write(f"switchyard: {advice}\n")
 
+    for line in effective.changed:
+        sys.stderr.write(f"switchyard: {line}\n")
     raise_open_files()
 
     from app.cli import launched, listen, server  # noqa: PLC0415  uvicorn takes long to import

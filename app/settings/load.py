@@ -27,6 +27,12 @@ _NOT_SETTINGS = frozenset(
 """Variables with the prefix that are no settings: the file to read, what ``docker-free-run.sh`` understands, and which
 service the commands talk to with which key."""
 
+CHANGED = {
+    "watchdog_timeout": "now ends the process of the model that hangs, and no longer the service",
+    "prefix_cache": "is now shared out among the models in memory, each of which has its own caches",
+}
+"""What changed its meaning with version 0.2, where models got processes of their own."""
+
 FlagValue = str | bool | Sequence[str]
 
 
@@ -35,6 +41,15 @@ class Effective(Struct, frozen=True):
 
     settings: Settings
     origins: dict[str, str]
+
+    @property
+    def changed(self) -> list[str]:
+        """A line for each setting that somebody has set and that means something else since version 0.2."""
+        return [
+            f"{origin}: {name} {CHANGED[name]}"
+            for name, origin in self.origins.items()
+            if name in CHANGED and not origin.startswith(str(CONFIG / "default.toml"))
+        ]
 
 
 def load(

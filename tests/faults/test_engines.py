@@ -207,6 +207,9 @@ async def test_engines_have_no_secrets_and_no_connection_but_to_the_service(root
         names = psutil.Process(pid).environ().keys()
         assert not names & {*secrets, "OPENAI_API_KEY"}
         assert "HF_HUB_OFFLINE" in names
+        service_maps = psutil.Process(running.process.pid).memory_maps()
+        assert not [it.path for it in service_maps if "mlx" in it.path or "/tokenizers/" in it.path]
+        assert [it.path for it in psutil.Process(pid).memory_maps() if "libmlx" in it.path]
         kinds = {it.family for it in psutil.Process(pid).net_connections("all")}
         assert kinds <= {socket.AF_UNIX}
 
