@@ -211,8 +211,9 @@ def test_the_expression_says_what_llguidance_says_of_the_grammar(seed):
     grammar = writer.written()
     try:
         found = re.compile(expression(grammar))
-    except Irregular as large:
-        assert "too large" in str(large), grammar
+    except Irregular as failure:
+        if "too large" not in str(failure):
+            raise
         reject()
     tokenizer = llguidance.LLTokenizer("byte")
     for _ in range(3):
