@@ -1,5 +1,6 @@
 """The grammar of an answer that may hold tool calls."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from time import monotonic
@@ -18,6 +19,8 @@ FREE = r"/([^{\s](?s:.*))?/"
 
 PATIENCE = 10.0
 """Seconds in which the functions that cannot be enforced are looked for; those not looked at by then are among them."""
+FEW = 8
+"""Functions whose grammar is written in a millisecond or two."""
 Prepare = Callable[[Grammar], Awaitable[None]]
 """Compiles a grammar and keeps it; raises :class:`app.errors.InvalidRequest` for what cannot be compiled."""
 
@@ -48,38 +51,43 @@ class CallForm:
         one is needed.
         """
         called = tuple(tool for tool in self._use.tools if self._use.named in (None, tool.name))
-        if await self._refusal(called, self._answer, prepare) is None:
-            return self._grammar(called, self._answer), ()
+        whole = await self._tried(called, self._answer, prepare)
+        if isinstance(whole, Grammar):
+            return whole, ()
         if self._answer is not None:
             await prepare(self._answer)
         unenforced = []
         until = monotonic() + PATIENCE
         for tool in called:
             late = monotonic() > until
-            refusal = _late(tool) if late else await self._refusal((tool,), None, prepare)
-            if refusal is not None and tool.strict:
-                raise await _told(tool, refusal, prepare)
-            unenforced += [] if refusal is None else [tool.name]
+            alone = _late(tool) if late else await self._tried((tool,), None, prepare)
+            if isinstance(alone, InvalidRequest) and tool.strict:
+                raise await _told(tool, alone, prepare)
+            unenforced += [tool.name] if isinstance(alone, InvalidRequest) else []
         free = tuple(tool.freed() if tool.name in unenforced else tool for tool in called)
-        refusal = await self._refusal(free, self._answer, prepare)
-        if refusal is None:
+        lax = await self._tried(free, self._answer, prepare)
+        if isinstance(lax, Grammar):
             if unenforced:
                 _log(unenforced)
-            return self._grammar(free, self._answer), tuple(unenforced)
+            return lax, tuple(unenforced)
         if self._forced or self._answer is not None or any(tool.strict for tool in called):
-            raise refusal
+            raise lax
         _log([tool.name for tool in called])
         return None, tuple(tool.name for tool in called)
 
-    async def _refusal(
+    async def _tried(
         self, called: tuple[Tool, ...], answer: Grammar | None, prepare: Prepare
-    ) -> InvalidRequest | None:
-        """Why there is no such grammar; None if there is."""
+    ) -> Grammar | InvalidRequest:
+        """The grammar, compiled, or why there is none; that of many functions is written beside the event loop."""
         try:
-            await prepare(self._grammar(called, answer))
+            if len(called) > FEW:
+                grammar = await asyncio.to_thread(self._grammar, called, answer)
+            else:
+                grammar = self._grammar(called, answer)
+            await prepare(grammar)
         except InvalidRequest as refusal:
             return _together(refusal) if refusal.param == "tools" else refusal
-        return None
+        return grammar
 
     def _grammar(self, called: tuple[Tool, ...], answer: Grammar | None) -> Grammar:
         rules = Rules(self._added_id, parallel=self._use.parallel)

@@ -1,7 +1,9 @@
 """The functions that a model may call."""
 
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 from msgspec import Struct, structs
 
 from app.generation.schema.keywords import AnySchema, Schema
@@ -34,7 +36,7 @@ class Tool(Struct, frozen=True):
 
     def held(self) -> "Tool":
         """With the schema that calls are held to: references resolved, objects closed where it says nothing else."""
-        schema = enforced(self.parameters)
+        schema = _enforced(msgspec.json.encode(self.parameters))
         none = self.parameters.get("properties") == {} and "additionalProperties" not in self.parameters
         closed = {"additionalProperties": False} if none else {}
         return structs.replace(self, parameters={**schema, **closed} if isinstance(schema, dict) else {"enum": []})
@@ -42,6 +44,12 @@ class Tool(Struct, frozen=True):
     def freed(self) -> "Tool":
         """Without a schema: any object will do."""
         return structs.replace(self, parameters=ANY_OBJECT, strict=False)
+
+
+@lru_cache(maxsize=1024)
+def _enforced(written: bytes) -> AnySchema:
+    """Kept, because agents send the same functions with every turn; nobody changes what is returned."""
+    return enforced(msgspec.json.decode(written))
 
 
 class Toolbox:
