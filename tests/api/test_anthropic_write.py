@@ -175,6 +175,7 @@ def events_of(told, cuts) -> list[Event]:
     return [*events, Finished(0, "stop"), COMPLETED]
 
 
+@settings(deadline=None)
 @given(parts, st.lists(st.integers(0, 9), max_size=4), st.sampled_from([None, "summarized", "omitted"]))
 def test_any_split_of_the_text_gives_the_same_blocks_streamed_and_whole(told, cuts, display):
     fields = {} if display is None else {"thinking": {"type": "adaptive", "display": display}}

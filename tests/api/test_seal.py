@@ -1,7 +1,7 @@
 """Signed thoughts: what was signed here comes back, everything else is nothing."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.api.seal import Seal
@@ -9,6 +9,7 @@ from app.api.seal import Seal
 SEAL = Seal(("one",))
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_signed_text_comes_back(text):
     blob = SEAL.sign(text)
@@ -17,6 +18,7 @@ def test_a_signed_text_comes_back(text):
     assert "\n" not in blob
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(0), st.characters())
 def test_a_blob_of_which_one_character_is_another_is_nothing(text, at, other):
     blob = SEAL.sign(text)
@@ -25,6 +27,7 @@ def test_a_blob_of_which_one_character_is_another_is_nothing(text, at, other):
     assert changed == blob or SEAL.read(changed) is None
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_others_signed_is_nothing(blob):
     assert SEAL.read(blob) is None

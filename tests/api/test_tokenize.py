@@ -1,7 +1,7 @@
 """Text to tokens and back, as vLLM and as llama.cpp spell it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.api.endpoints.tokenize import _text
@@ -79,6 +79,7 @@ async def test_pieces_are_told_in_both_shapes(ask):
     assert told["tokens"] == [{"id": 72, "piece": "H"}, {"id": 195, "piece": [195]}, {"id": 169, "piece": [169]}]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=6))
 def test_a_piece_is_its_text_or_else_its_bytes(piece):
     told = _text(piece)

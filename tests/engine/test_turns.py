@@ -1,9 +1,10 @@
 """Conversations of any shape, folded to what templates of six kinds take."""
 
 from collections import OrderedDict
+from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.mlx.text import template_helper
@@ -43,6 +44,7 @@ TEMPLATES = {
 }
 
 
+@cache
 def rendering(source):
     """``render_chat`` of a template, as far as turns go."""
     made, kept = template_helper.environment(), OrderedDict()
@@ -82,6 +84,7 @@ def conversation(kinds):
 
 
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "gemma"])
+@settings(deadline=None)
 @given(kinds=roles)
 def test_every_text_and_every_call_is_told_once_and_in_order(name, kinds):
     source, turns = TEMPLATES[name]
@@ -94,6 +97,7 @@ def test_every_text_and_every_call_is_told_once_and_in_order(name, kinds):
     assert all(told.count(text) == 1 for text in texts if text.startswith("text"))
 
 
+@settings(deadline=None)
 @given(kinds=st.lists(st.sampled_from(["system", "user", "assistant"]), min_size=1, max_size=9))
 def test_a_template_without_system_turns_and_tools_takes_any_order_of_the_others(kinds):
     source, turns = TEMPLATES["gemma"]
@@ -103,6 +107,7 @@ def test_a_template_without_system_turns_and_tools_takes_any_order_of_the_others
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
+@settings(deadline=None)
 @given(kinds=st.lists(st.sampled_from(["system", "user"]), min_size=1, max_size=5), later=roles)
 def test_a_conversation_that_goes_on_keeps_its_beginning(name, kinds, later):
     source, turns = TEMPLATES[name]

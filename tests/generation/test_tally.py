@@ -2,7 +2,7 @@
 
 from itertools import chain
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.base import Found, Prefilled, Sequence
@@ -12,6 +12,7 @@ from app.generation.tally import Tally
 from app.schemas.sampling import Sampling
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), min_size=1, max_size=5), st.randoms())
 def test_what_was_cached_is_told_once_and_counted_once(prompts, random):
     sequences = tuple(Sequence(prompt=(1,), sampling=Sampling(), max_tokens=0) for _ in prompts)
