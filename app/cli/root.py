@@ -26,6 +26,7 @@ COMMANDS = {
     "rm": Entry("models:rm", "Remove a hub model, all of its revisions, from disk."),
     "chat": Entry("chat:chat", "Talk with a model."),
     "complete": Entry("chat:complete", "Continue a text as it stands, without a chat template."),
+    "embed": Entry("embed:embed", "Make vectors of texts, a line for each."),
     "launch": Entry("launch:launch", "Start a coding agent on a model of this service."),
     "bench": Entry("bench:bench", "Measure how fast the service answers with a model."),
     "config": Entry("config:config", "Look at the settings."),

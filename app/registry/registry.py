@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ from msgspec import structs
 from app.engine.base import EngineLoader, MemoryGauge, PendingLease
 from app.errors import Conflict, ModelNotFound, SwitchyardError
 from app.registry import drafts, report
-from app.registry.abilities import AbilityReader
+from app.registry.abilities import Abilities, AbilityReader
 from app.registry.budget import NoPrefixCaches, PrefixCaches, budget_of
 from app.registry.catalog import Catalog
 from app.registry.dispatcher import Dispatcher
@@ -131,9 +132,7 @@ class ModelRegistry:
         """
         sources, on_disk = await self._known()
         slots, ids = self._dispatcher.slots, {source.id for source in sources}
-        paths = report.directories(sources, on_disk, slots)
-        async with self._reading:
-            read = await asyncio.to_thread(self._abilities.all, paths)
+        read = await self._read(sources, on_disk)
         return tuple(
             card
             for source in sources
@@ -160,6 +159,7 @@ class ModelRegistry:
         known = {source.id: source for source in sources}
         known |= {slot.model: slot.source for slot in dispatcher.slots.values()}
         known |= report.being_pulled(known.values(), downloads.values())
+        read = await self._read(known.values(), on_disk)
         queued = report.queued_by_model(dispatcher)
         return tuple(
             report.model_status(
@@ -170,6 +170,7 @@ class ModelRegistry:
                 aliases=self._catalog.aliases(id_),
                 downloads=downloads,
                 losses=dispatcher.losses.count(id_),
+                kind=report.abilities_of(source, read, dispatcher.slots).kind,
             )
             for id_, source in sorted(known.items())
         )
@@ -211,6 +212,12 @@ class ModelRegistry:
                 known.setdefault(id_, source)
                 on_disk[id_] = installed.path
         return tuple(known[id_] for id_ in sorted(known)), on_disk
+
+    async def _read(self, sources: Iterable[Source], on_disk: Mapping[str, Path]) -> dict[str, Abilities]:
+        """What the files of models on disk say that they can do."""
+        paths = report.directories(sources, on_disk, self._dispatcher.slots)
+        async with self._reading:
+            return await asyncio.to_thread(self._abilities.all, paths)
 
     async def _acquire(self, model: str | None, keep_alive: float | None) -> ModelLease:
         slot = self._dispatcher.slots.get(self._catalog.name(model))  # a hit looks at no disk

@@ -10,6 +10,7 @@ import psutil
 from msgspec.structs import replace
 
 from app.engine.base import MemoryGauge
+from app.engine.kind import Kind
 from app.registry.abilities import EMBEDDED, Abilities
 from app.registry.budget import PrefixCaches
 from app.registry.dispatcher import Dispatcher
@@ -119,6 +120,7 @@ def model_status(
     aliases: Iterable[str],
     downloads: Mapping[str, Progress],
     losses: int,
+    kind: Kind,
 ) -> ModelStatus:
     """One model now; ``slot`` None if nobody asks for it and it has no memory."""
     progress = downloads.get(source.repo) if isinstance(source, HubRepo) else None
@@ -134,6 +136,7 @@ def model_status(
             download=transfer,
             queued=queued,
             losses=losses,
+            kind=kind,
         )
     now = asyncio.get_running_loop().time()
     process = None if slot.engine is None else slot.engine.status()
@@ -153,6 +156,7 @@ def model_status(
         pid=None if process is None else process.pid,
         process=0 if process is None else process.resident,
         losses=losses,
+        kind=kind,
     )
 
 

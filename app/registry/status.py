@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from app.engine.kind import Kind
 from app.engine.work import Work
 from app.registry.abilities import Abilities
 
@@ -57,6 +58,7 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     pid: int | None = None
     process: int = 0
     losses: int = 0
+    kind: Kind = "text"
 
 
 class MemoryStatus(Struct, frozen=True, kw_only=True):

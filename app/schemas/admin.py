@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 ModelState = Literal["absent", "downloading", "on_disk", "queued", "loading", "resident", "unloading"]
+Kind = Literal["text", "embedding", "rerank"]
 Source = Literal["embedded", "local", "hub"]
 Outcome = Literal["waiting", "running", "answered", "refused", "failed", "left"]
 Action = Literal["pull", "load", "unload", "pin", "unpin"]
@@ -35,6 +36,7 @@ class AdminModel(Struct, frozen=True, kw_only=True):
     pid: Annotated[int | None, Meta(description="Its process, which adapters share; null: it has none.")] = None
     process: Annotated[int, Meta(description="Resident memory of that process.")] = 0
     losses: Annotated[int, Meta(description="How often a process of it has ended unasked.")] = 0
+    kind: Annotated[Kind, Meta(description="What it is for: text, vectors or scores.")] = "text"
 
 
 class AdminModels(Struct, frozen=True):
