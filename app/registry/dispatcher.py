@@ -28,7 +28,7 @@ from app.registry.trimmer import RECLAIM_SECONDS, Trimmer
 
 
 class Dispatcher:
-    """Who has which model. Everything runs on one event loop, ."""
+    """Who has which model. Everything runs on one event loop. ``rows`` are the places in a model's batch."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Dispatcher:
         budget: Callable[[], Budget],
         turns: Turns,
         queue: Queue,
+        rows: int,
         changes: Changes | None = None,
     ) -> None:
         self._lifecycle = Lifecycle(fetch, loader, lease=self._lease_base, changed=self._changed, failed=self._failed)
@@ -53,6 +54,7 @@ class Dispatcher:
         self.budget = budget
         self.counts = self._lifecycle.counts
         self.queue = queue
+        self._rows = rows
         self.losses = Losses()
         self.slots: dict[str, Slot] = {}
 
@@ -64,6 +66,7 @@ class Dispatcher:
             self.losses.check(source.id, _now())
             slot = self.slots.setdefault(source.id, Slot(source, keep_alive))
         if self._grants(slot):
+            self.queue.check(1 + len(slot.leases) - self._rows)
             return self._grant(slot, keep_alive)
         waiter = self.queue.join(slot.model, keep_alive=keep_alive)
         self._turn()

@@ -29,7 +29,11 @@ class Waiter:
 
 
 class Queue:
-    """Waiters by ticket, in the order in which they came. ``timeout`` is in seconds of the loop's clock."""
+    """Waiters by ticket, in the order in which they came. ``timeout`` is in seconds of the loop's clock.
+
+    ``limit`` counts requests that wait for a model or for a place in its batch; what runs already and waits for more
+    memory is never turned away.
+    """
 
     def __init__(self, limit: int, timeout: float, retry_after: float) -> None:
         self._limit = limit
@@ -66,10 +70,9 @@ class Queue:
         cancelled is in ``waiter.granted``.
         """
         if not waiter.future.done():
-            if len(self._waiting) > self._limit:
+            if waiter.lease is None and sum(it.lease is None for it in self._waiting.values()) > self._limit:
                 self._drop(waiter)
-                message = f"{self._limit} requests are waiting for models already. Try again in a moment."
-                self.fail(waiter, QueueFull(message, retry_after=self._retry_after))
+                self.fail(waiter, self._full())
                 changed()
             else:
                 loop = asyncio.get_running_loop()
@@ -79,6 +82,11 @@ class Queue:
         finally:
             if self._drop(waiter):
                 changed()
+
+    def check(self, beyond: int) -> None:
+        """Raises :class:`app.errors.QueueFull` if ``beyond`` requests that wait for a place in a batch are too many."""
+        if beyond > self._limit:
+            raise self._full()
 
     def answer(self, waiter: Waiter, lease: ModelLease) -> None:
         """Let a waiter go on."""
@@ -91,6 +99,10 @@ class Queue:
         self._drop(waiter)
         if not waiter.future.done():
             waiter.future.set_exception(error)
+
+    def _full(self) -> QueueFull:
+        message = f"{self._limit} requests are waiting for models already. Try again in a moment."
+        return QueueFull(message, retry_after=self._retry_after)
 
     def _expire(self, waiter: Waiter, why: Callable[[], str], changed: Callable[[], None]) -> None:
         message = f"{why()} Waiting took longer than {self._timeout:g} seconds; try again later."

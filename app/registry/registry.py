@@ -62,6 +62,7 @@ class ModelRegistry:
             budget=lambda: budget_of(self._settings, gauge),
             turns=Turns(settings.min_residency) if turns is None else turns,
             changes=shelf.changes,
+            rows=settings.max_batch_rows,
             queue=Queue(settings.queue_limit, settings.queue_timeout, max(1.0, settings.min_residency)),
         )
 

@@ -57,7 +57,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(description="Seconds an unused model stays in memory; negative: until its memory is needed."),
     ] = -1.0
-    queue_limit: Annotated[Count, Meta(description="Requests that may wait; one more is answered with 429.")] = 256
+    queue_limit: Annotated[
+        Count,
+        Meta(description="Requests that may wait for a model or a place in its batch; one more is answered with 429."),
+    ] = 256
     queue_timeout: Annotated[
         Annotated[float, Meta(gt=0)], Meta(description="Seconds a request may wait before it is answered with 503.")
     ] = 300.0

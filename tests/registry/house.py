@@ -32,6 +32,7 @@ class House:
         timeout: float = 300.0,
         margin: int = 0,
         caches: PrefixCaches | None = None,
+        rows: int = 1 << 30,
     ) -> None:
         self.memory = ScriptedMemory(budget)
         self.loader = ScriptedLoader(self.memory, sizes=sizes, seconds=load_seconds)
@@ -50,6 +51,7 @@ class House:
             budget=lambda: Budget(budget, margin),
             turns=Turns() if turns is None else turns,
             queue=self.queue,
+            rows=rows,
         )
 
     def lease(self, model: str, keep_alive: float = -1.0) -> AskedLease:

@@ -473,3 +473,33 @@ async def test_close_sends_everybody_away_and_leaves_nothing():
     with pytest.raises(Unavailable, match="stopping"):
         await house.use("a")
     await held.__aexit__(None, None, None)
+
+
+@scenario
+async def test_requests_beyond_the_batch_wait_up_to_the_limit_and_no_more():
+    house = House(1000, sizes={"a": 100}, limit=3, rows=2)
+    await house.use("a")
+    running = [asyncio.ensure_future(house.use("a", seconds=10)) for _ in range(5)]
+    await asyncio.sleep(0.1)
+    with pytest.raises(QueueFull) as refusal:
+        await house.use("a")
+    assert refusal.value.retry_after
+    await asyncio.gather(*running)
+    await house.use("a")
+
+
+@scenario
+async def test_what_runs_is_not_turned_away_where_the_queue_is_full():
+    house = House(150, sizes={"a": 100, "b": 100}, limit=1)
+    async with house.lease("a") as first, house.lease("a") as second:
+        await first.admit(40)
+        waiting = asyncio.ensure_future(house.use("b"))
+        await asyncio.sleep(0.1)
+        with pytest.raises(QueueFull):
+            await house.use("b")
+        more = asyncio.ensure_future(second.admit(30))
+        await asyncio.sleep(0.1)
+        assert not more.done()
+        first.end()
+        await more
+    await waiting
