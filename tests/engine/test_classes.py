@@ -60,7 +60,7 @@ def test_equal_lengths_are_one_class(length, count):
 def test_one_long_row_beside_short_ones_costs_them_nothing(classes):
     batch = HandBatch(model(ABLE if classes else Abilities(classes=False)), slice_tokens=2048)
     batch.submit(*(Sequence(prompt(i, n), GREEDY, max_tokens=40) for i, n in enumerate([1800, *[70] * 15])))
-    while batch.batch._queue.sequences or batch.batch._task:
+    while batch.batch._queue.sequences or batch.batch._rounds.tasks:
         batch.step()
     batch.step(4)
     running = batch.batch._batches

@@ -1,6 +1,8 @@
 """How much of a prompt is computed between two decode steps."""
 
-from app.engine.mlx.prefill.pacing import LONE_SLICE, SHORTEST_SLICE, Pace, Slice
+import pytest
+
+from app.engine.mlx.prefill.pacing import FIRST_SLICE, LONE_SLICE, SHORTEST_SLICE, Pace, Slice
 
 
 def measured(pace, tokens, seconds):
@@ -83,3 +85,16 @@ def test_a_device_that_is_not_full_is_given_larger_slices_four_times_the_known_a
         sizes.append(pace.slice(decoding=True))
         measured(pace, sizes[-1], 0.03 if sizes[-1] < 1024 else 0.06)
     assert sizes == [64, 256, 1024, 256]
+
+
+@pytest.mark.parametrize(("steady", "shorter", "then"), [(True, 128, LONE_SLICE), (False, SHORTEST_SLICE, 256)])
+def test_a_prompt_that_stalls_nobody_is_sliced_too_where_slices_are_slow(steady, shorter, then):
+    pace = Pace(512, steady=steady)
+    measured(pace, 256, 0.6)
+    assert pace.slice(decoding=False) == shorter
+    measured(pace, shorter, 0.01)
+    assert pace.slice(decoding=False) == then
+
+
+def test_where_times_are_steady_and_none_is_known_the_first_slice_is_no_large_one():
+    assert Pace(512, steady=True).slice(decoding=False) == FIRST_SLICE

@@ -14,6 +14,7 @@ from app.engine.mlx.batch.decode import DecodeBatch
 from app.engine.mlx.batch.delivery import Delivery
 from app.engine.mlx.batch.failures import Failures
 from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
+from app.engine.mlx.batch.rounds import Rounds
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.classes import attend_by_class
@@ -62,7 +63,7 @@ class ModelBatch:
         self._prefixes = PrefixCache(pool, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
         self._speculation = None if draft is None else Speculation(draft, PrefixCache(pool), slice_tokens=slice_tokens)
         self._queue = PromptQueue(loaded, fresh, self._prefixes, group_tokens=slice_tokens)
-        self._task: PrefillTask | None = None
+        self._rounds = Rounds(self._queue)
         self._batches: list[DecodeBatch] = []
         self._shared: list[DecodeBatch] = []
         self._abilities = loaded.abilities
@@ -71,18 +72,19 @@ class ModelBatch:
         self._delivery = Delivery(thread)
 
     def submit(self, sequences: list[Waiting]) -> None:
-        """Queue sequences, first come first served."""
+        """Queue sequences; their prompts take turns by request."""
         self._queue.add(sequences)
         self._thread.add(self)
 
     def work(self) -> Work:
         """What there is to do. Any thread: it reads, and may be a step late."""
-        task = self._task
-        waiting = sum(len(it.request.prompt) for it in self._queue.sequences)
+        waiting = sum(task.work.left for task in self._rounds.tasks) + sum(
+            len(it.request.prompt) for it in self._queue.sequences
+        )
         drafted = self._speculation
         return Work(
             sum(batch.rows for batch in self._batches),
-            waiting + (task.work.left if task else 0),
+            waiting,
             drafted.proposed if drafted else 0,
             drafted.accepted if drafted else 0,
         )
@@ -100,15 +102,15 @@ class ModelBatch:
         self._step_decode(timed=not sliced)
         self._failures.end_step()
         self._deliver()
-        return bool(self._batches or self._task or self._queue.sequences)
+        return bool(self._batches or self._rounds.tasks or self._queue.sequences)
 
     def fail(self, failure: SwitchyardError) -> None:
         """End everything with ``failure`` and let its memory go."""
-        waiting = self._queue.sequences + (self._task.group if self._task else [])
+        waiting = self._queue.sequences + [it for task in self._rounds.tasks for it in task.group]
         streams = {it.stream for it in waiting} | {row.stream for batch in self._batches for row in batch.unfinished}
         self._delivery.flush()
         self._queue.clear()
-        self._task = None
+        self._rounds = Rounds(self._queue)
         self._batches = []
         self._shared = []
         self._forget()
@@ -116,30 +118,26 @@ class ModelBatch:
             self._thread.notify(partial(stream.fail, failure))
 
     def _step_prefill(self) -> bool:
-        """One slice of the next prompts, if any wait; whether there was one."""
-        if self._task is None:
-            free = self._max_rows - sum(batch.rows for batch in self._batches)
-            self._task = self._queue.next(free, idle=not self._batches)
-            if self._task is not None and self._task.work.left > LONG_REST:
-                self._delivery.found(self._task.group, self._task.cached)
-        if self._task is None or self._task.cancelled:
-            self._task = None
+        """One slice of the prompt whose turn it is, if any waits; whether there was one."""
+        free = self._max_rows - sum(batch.rows for batch in self._batches)
+        task = self._rounds.next(free, idle=not self._batches)
+        if task is None:
             return False
         started = time.perf_counter()
-        piece = self._task.work.step(self._pace.slice(decoding=bool(self._batches) or self._thread.busy_elsewhere))
+        piece = task.work.step(self._pace.slice(decoding=bool(self._batches) or self._thread.busy_elsewhere))
         self._pace.prefilled(piece, time.perf_counter() - started)
-        if not self._task.work.left:
-            self._finish(self._task)
-            self._task = None
+        if not task.work.left:
+            self._finish(task)
+        self._rounds.sliced()
         return True
 
     def _tries_again(self, failure: BaseException) -> bool:
         """Whether the prompts are computed once more, in shorter slices: what was computed of them is given up."""
-        task = self._task
+        task = self._rounds.current
         if task is None or not passes(failure) or any(waiting.tried for waiting in task.group):
             return False
         log.warning("a slice of a prompt is computed again: %s", first_line(failure))
-        self._task = None
+        self._rounds.failed()
         self._pace.gave_up()
         for waiting in task.group:
             waiting.tried = True
@@ -148,7 +146,7 @@ class ModelBatch:
 
     def _fail_prompts(self, failure: SwitchyardError) -> None:
         """End those whose prompts were being computed; if nobody can say who they are, everybody of this model."""
-        task, self._task = self._task, None
+        task = self._rounds.failed()
         if task is None or not task.group:
             self.fail(failure)
             return
@@ -158,7 +156,7 @@ class ModelBatch:
     def _step_decode(self, *, timed: bool) -> None:
         """One token for every row; a batch that fails ends its own rows."""
         started = time.perf_counter()
-        alone = len(self._batches) == 1 and self._task is None and not self._queue.sequences
+        alone = len(self._batches) == 1 and not self._rounds.tasks and not self._queue.sequences
         speculation = self._speculation if alone else None
         for batch in self._batches:
             try:
@@ -238,7 +236,7 @@ class ModelBatch:
 
     def _deliver(self) -> None:
         """Nothing is held back while a prompt is computed or waits: a slice would come between."""
-        self._delivery.deliver(stalling=bool(self._task or self._queue.sequences))
+        self._delivery.deliver(stalling=bool(self._rounds.tasks or self._queue.sequences))
 
     def _fail_row(self, row: Row, failure: SwitchyardError) -> None:
         """End what this row belongs to; the rows of others go on."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Sequence
-from itertools import takewhile
-from typing import Any
+from itertools import count, takewhile
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
@@ -15,6 +15,9 @@ from app.engine.mlx.cache.prefix import PrefixCache
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.prefill import Prefill, ScoringPrefill
 from app.engine.mlx.rows import Waiting
+
+WORTH_AWAITING = 2
+"""A prompt waits for another that spares it a part, one in so many, of what that still takes."""
 
 
 class PrefillTask:
@@ -36,12 +39,34 @@ class PrefillTask:
         """Whether nobody waits for it any more."""
         return bool(self.group) and all(waiting.cancelled for waiting in self.group)
 
+    @property
+    def rows(self) -> int:
+        """Rows that it will decode."""
+        return sum(len(waiting.rows) for waiting in self.group)
+
+    def spares(self, prompt: Sequence[int]) -> int:
+        """How many tokens at the beginning of ``prompt`` will be known when it is done."""
+        begun = [self.prefix] if self.prefix else [waiting.request.prompt[:-1] for waiting in self.group]
+        common = [(_common(prompt[:-1], it), len(it)) for it in begun]
+        trimmable = self.work.kv.trimmable
+        return max((length for length, whole in common if trimmable or length == whole), default=0)
+
+
+class _Entry(NamedTuple):
+    """A sequence in the queue: in which round it is, then shorter ones first, then those that came first."""
+
+    turn: int
+    tokens: int
+    number: int
+    waiting: Waiting
+
 
 class PromptQueue:
-    """First come, first served; short prompts are computed together, shared beginnings once. MLX thread only.
+    """Rounds in which each request has one of its prompts computed, shorter ones first. MLX thread only.
 
-    ``fresh`` gives an empty cache for one row; ``group_tokens`` bounds the padded tokens of prompts that are computed
-    together.
+    Who comes while a round goes on is in the next one, so nobody is overtaken for ever. Short prompts are computed
+    together, shared beginnings once. ``fresh`` gives an empty cache for one row; ``group_tokens`` bounds the padded
+    tokens of prompts that are computed together.
     """
 
     def __init__(self, loaded: Loaded, fresh: Callable[[], KV], prefixes: PrefixCache, *, group_tokens: int) -> None:
@@ -51,62 +76,100 @@ class PromptQueue:
         self._group_tokens = group_tokens
         self._groups = loaded.abilities.group and loaded.abilities.batch and fresh().batchable
         self._few_shapes = bool(mx.cuda.is_available())
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: list[_Entry] = []
+        self._turn = 0
+        self._turns: dict[object, int] = {}
+        self._numbers = count()
         self._tried: Sequence[int] = ()
 
     @property
     def sequences(self) -> list[Waiting]:
         """What waits, in order."""
-        return list(self._waiting)
+        return [entry.waiting for entry in self._waiting]
 
     def add(self, sequences: list[Waiting]) -> None:
-        """Wait behind what waits already."""
-        self._waiting += sequences
+        """Wait: the first of each request in the next round, the others in those that follow."""
+        for waiting in sequences:
+            turn = max(self._turn, self._turns.get(waiting.stream, 0)) + 1
+            self._turns[waiting.stream] = turn
+            insort(self._waiting, _Entry(turn, len(waiting.request.prompt), next(self._numbers), waiting))
 
     def return_(self, group: list[Waiting]) -> None:
         """Back to the head: what was computed of them is lost."""
-        self._waiting.extendleft(reversed(group))
+        for waiting in group:
+            insort(self._waiting, _Entry(0, len(waiting.request.prompt), next(self._numbers), waiting))
 
     def clear(self) -> None:
         """Forget all that waits."""
         self._waiting.clear()
+        self._turns.clear()
 
-    def next(self, free_rows: int, *, idle: bool) -> PrefillTask | None:
-        """What to compute now, for at most ``free_rows`` rows; one sequence always fits into an idle batch."""
-        self._waiting = deque(waiting for waiting in self._waiting if not waiting.cancelled)
-        if not self._waiting or (len(self._waiting[0].rows) > free_rows and not idle):
+    def next(self, free_rows: int, *, idle: bool, begun: Sequence[PrefillTask] = ()) -> PrefillTask | None:
+        """What to begin now, for at most ``free_rows`` rows; one sequence always fits into an idle batch.
+
+        A request of which something is ``begun`` waits for it, and a prompt to which that is about to spare at least
+        half of what it still takes.
+        """
+        self._waiting = [entry for entry in self._waiting if not entry.waiting.cancelled]
+        if not self._waiting:
+            self._turns.clear()
+        ready = self._ready(begun) if free_rows or idle else []
+        if not ready or (len(ready[0].waiting.rows) > free_rows and not idle):
             return None
-        first = self._waiting[0].request
+        first = ready[0].waiting.request
         if first.prompt_logprobs is not None:
             work = ScoringPrefill(self._model, first.prompt, first.prompt_logprobs, self._fresh())
-            return PrefillTask(work, [self._waiting.popleft()], [0])
-        size = self._group_size(free_rows)
-        shared = self._shared_beginning(size)
+            return PrefillTask(work, self._taken(ready[:1]), [0])
+        size = self._group_size(ready, free_rows)
+        shared = self._shared_beginning(ready[:size])
         if shared and shared != self._tried:
             self._tried = shared  # once: the cache may have no room to keep it
             kv, known = self._prefixes.find([*shared, -1]) or (self._fresh(), 0)
             return PrefillTask(self._prefill([shared[known:]], [kv]), [], [], shared)
         self._tried = ()
-        group = [self._waiting.popleft() for _ in range(size)]
+        group = self._taken(ready[:size])
         found = [self._prefixes.find(it.request.prompt) or (self._fresh(), 0) for it in group]
         cached = [known for _, known in found]
         prompts = [it.request.prompt[known:-1] for it, known in zip(group, cached, strict=True)]
         return PrefillTask(self._prefill(prompts, [kv for kv, _ in found]), group, cached)
 
+    def _ready(self, begun: Sequence[PrefillTask]) -> list[_Entry]:
+        busy = {waiting.stream for task in begun for waiting in task.group}
+        entries = [entry for entry in self._waiting if entry.waiting.stream not in busy]
+        return [entry for entry in entries if not self._awaits(entry.waiting, begun)] if begun else entries
+
+    def _taken(self, entries: list[_Entry]) -> list[Waiting]:
+        """These leave the queue; their rounds have begun."""
+        numbers = {entry.number for entry in entries}
+        self._waiting = [entry for entry in self._waiting if entry.number not in numbers]
+        self._turn = max(self._turn, entries[0].turn)
+        return [entry.waiting for entry in entries]
+
+    def _awaits(self, waiting: Waiting, begun: Sequence[PrefillTask]) -> bool:
+        request = waiting.request
+        if request.prompt_logprobs is not None:
+            return False
+        for task in begun:
+            spared = task.spares(request.prompt)
+            worth = spared - self._prefixes.known(request.prompt) if spared >= self._prefixes.shortest else 0
+            if worth >= self._prefixes.shortest and WORTH_AWAITING * worth >= task.work.left:
+                return True
+        return False
+
     def _prefill(self, prompts: Sequence[Sequence[int]], caches: list[KV]) -> Prefill:
         return Prefill(self._model, prompts, caches, few_shapes=self._few_shapes)
 
-    def _group_size(self, free_rows: int) -> int:
+    def _group_size(self, entries: Sequence[_Entry], free_rows: int) -> int:
         """How many of those that wait are computed together: as many as fit beside the first."""
         if not self._groups:
             return 1
         size, width, rows = 0, 0, 0
         lengths: list[int] = []
-        for waiting in self._waiting:
-            request = waiting.request
+        for entry in entries:
+            request = entry.waiting.request
             lengths.append(len(request.prompt))
             width = max(width, len(request.prompt) - self._prefixes.known(request.prompt))
-            rows += len(waiting.rows)
+            rows += len(entry.waiting.rows)
             fits = rows <= free_rows and width * (size + 1) <= self._group_tokens and request.prompt_logprobs is None
             fits = fits and alike(lengths)
             if size and not fits:
@@ -114,11 +177,16 @@ class PromptQueue:
             size += 1
         return 1 << (size.bit_length() - 1) if self._few_shapes else size
 
-    def _shared_beginning(self, size: int) -> Sequence[int]:
-        """Tokens that all of the next ``size`` prompts begin with, if enough of them are not known yet."""
-        prompts = [waiting.request.prompt[:-1] for waiting in list(self._waiting)[:size]]
-        if size < 2:
+    def _shared_beginning(self, entries: Sequence[_Entry]) -> Sequence[int]:
+        """Tokens that all of the next prompts begin with, if enough of them are not known yet."""
+        prompts = [entry.waiting.request.prompt[:-1] for entry in entries]
+        if len(prompts) < 2:
             return ()
         same = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
         shared = tuple(column[0] for column in same)
         return shared if len(shared) >= self._prefixes.known([*shared, -1]) + self._prefixes.shortest else ()
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))

@@ -6,7 +6,12 @@ from collections import deque
 from typing import NamedTuple
 
 LONE_SLICE = 2048
-"""Prompt tokens computed at once while nothing decodes."""
+"""Prompt tokens computed at once while nothing decodes, if that takes no more than ``LONE_SECONDS``: somebody else may
+come, or this one may leave.
+"""
+LONE_SECONDS = 0.5
+FIRST_SLICE = 256
+"""Where times are steady and none is known yet."""
 SHORTEST_SLICE = 16
 SLICE_SECONDS = 0.04
 STEPS = 1.5
@@ -43,7 +48,8 @@ class Pace:
 
     def __init__(self, most: int, *, steady: bool) -> None:
         self._steady = steady
-        self._sizes = [SHORTEST_SLICE << i for i in range(16) if SHORTEST_SLICE << i <= max(most, SHORTEST_SLICE)]
+        self._most = max(most, SHORTEST_SLICE)
+        self._sizes = [SHORTEST_SLICE << i for i in range(16) if SHORTEST_SLICE << i <= max(self._most, LONE_SLICE)]
         self._lone = LONE_SLICE
         self._best: dict[int, float] = {}
         self._step_seconds = 0.0
@@ -71,10 +77,12 @@ class Pace:
 
     def slice(self, *, decoding: bool) -> int:
         """Tokens for the next slice, a power of two."""
-        if not decoding:
-            return self._lone
-        room = max(SLICE_SECONDS, STEPS * self._step_seconds)
-        return max((size for size in self._sizes if self._expected(size) <= room), default=SHORTEST_SLICE)
+        room = max(SLICE_SECONDS, STEPS * self._step_seconds) if decoding else LONE_SECONDS
+        most = self._most if decoding else self._lone
+        if self._steady and not self._best:
+            most = min(most, FIRST_SLICE)
+        sizes = [size for size in self._sizes if size <= most]
+        return max((size for size in sizes if self._expected(size) <= room), default=SHORTEST_SLICE)
 
     def _expected(self, size: int) -> float:
         """The latest slice's time by tokens; else no longer than a larger slice took, or smaller ones in a row."""
