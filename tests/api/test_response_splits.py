@@ -24,6 +24,8 @@ PIECES = (
 )
 TOOLS = tuple(Tool(name, {"type": "object", "properties": {}}) for name in ("ns__weather", "patch", "other"))
 
+VARYING = {"call_id", "completed_at"}
+
 
 class Together(ScriptedStream):
     """As many steps at once as ``sizes`` says, one after the other."""
@@ -84,7 +86,7 @@ def joined(events):
 
 def without_ids(value):
     if isinstance(value, dict):
-        return {key: without_ids(it) for key, it in value.items() if key != "call_id"}
+        return {key: without_ids(it) for key, it in value.items() if key not in VARYING}
     return [without_ids(it) for it in value] if isinstance(value, list) else value
 
 
