@@ -12,10 +12,10 @@ from litestar.di import Provide
 from app.api import routes
 from app.api.document import openapi
 from app.api.errors import exception_handlers
-from app.api.middleware_stack import Front
+from app.api.middleware_stack import MiddlewareStack
 from app.api.observe.feed import Feed
 from app.api.observe.journal import Journal
-from app.api.observe.service_state import Vitals
+from app.api.observe.service_state import ServiceState
 from app.api.read.body import StrictRequest
 from app.api.seal import Seal
 from app.awake import awake
@@ -44,28 +44,31 @@ def create_app(
             raise Unavailable("The service is starting; try again.", retry_after=1.0)
         return resident
 
-    front = Front(settings, provide_registry, lambda: resident, journal)
+    middleware = MiddlewareStack(settings, provide_registry, lambda: resident, journal)
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
         nonlocal resident
         configure_logging(settings.log_level, settings.log_format)
-        async with AsyncExitStack() as stack, awake(lambda: settings.stay_awake and is_busy(front.vitals, resident)):
-            stack.callback(front.close)
+        async with (
+            AsyncExitStack() as stack,
+            awake(lambda: settings.stay_awake and is_busy(middleware.service_state, resident)),
+        ):
+            stack.callback(middleware.close)
             stack.push_async_callback(store.close)
             if registry is None:
                 resident = await stack.enter_async_context(model_registry(settings))
             yield
 
     app = Litestar(
-        route_handlers=routes(front.access.guard),
+        route_handlers=routes(middleware.access.guard),
         dependencies={
             "registry": Provide(provide_registry, sync_to_thread=False),
             "strategy": _always(generation),
             "settings": _always(settings),
             "live": _always(live),
-            "vitals": _always(front.vitals),
-            "metrics": _always(front.metrics),
+            "service_state": _always(middleware.service_state),
+            "metrics": _always(middleware.metrics),
             "seal": _always(Seal(settings.signing_keys)),
             "store": _always(store),
         },
@@ -76,14 +79,14 @@ def create_app(
         request_class=StrictRequest,
         request_max_body_size=settings.max_body_bytes,
     )
-    front.stand_before(app)
-    app.state.live, app.state.front = live, front
+    middleware.stand_before(app)
+    app.state.live, app.state.middleware = live, middleware
     return app
 
 
-def is_busy(vitals: Vitals, registry: ModelRegistry | None) -> bool:
+def is_busy(service_state: ServiceState, registry: ModelRegistry | None) -> bool:
     """Whether there is work for which the machine has to stay awake: answers, downloads, loads at the start."""
-    return vitals.running > 0 or (registry is not None and (registry.fetching or registry.preloading))
+    return service_state.running > 0 or (registry is not None and (registry.fetching or registry.preloading))
 
 
 def _always(value: object) -> Provide:

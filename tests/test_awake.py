@@ -103,13 +103,13 @@ async def test_the_service_keeps_its_machine_awake_if_it_is_told_to(caffeinate, 
     async with scripted_registry(ScriptedLoader(scripted_memory(), script=says("x")), tmp_path / "models") as registry:
         app = create_app(Settings(stay_awake=stays), registry=registry)
         async with app.lifespan():
-            vitals = app.state.front.vitals
-            assert not is_busy(vitals, registry)
-            vitals.begin("an answer")
-            assert is_busy(vitals, registry)
+            service_state = app.state.middleware.service_state
+            assert not is_busy(service_state, registry)
+            service_state.begin("an answer")
+            assert is_busy(service_state, registry)
             assert [busy() for busy in asked] == [stays]
-            vitals.end("an answer")
-            assert not is_busy(vitals, None)
+            service_state.end("an answer")
+            assert not is_busy(service_state, None)
 
 
 class Nap:

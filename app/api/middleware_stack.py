@@ -6,18 +6,18 @@ from litestar import Litestar
 
 from app.api.observe.journal import Journal, journaled
 from app.api.observe.metrics import Metrics
-from app.api.observe.record import Told, observed
-from app.api.observe.service_state import Vitals
+from app.api.observe.record import Observer, observed
+from app.api.observe.service_state import ServiceState
 from app.api.observe.tracing import Tracer, tracer
 from app.api.protect.access import Access
-from app.api.protect.request_checks import Gate
+from app.api.protect.request_checks import RequestChecks
 from app.observability import ASGIApp
 from app.registry.registry import ModelRegistry
 from app.settings import ModelEntry, Settings
 from app.settings.keys import read_keys
 
 
-class Front:
+class MiddlewareStack:
     """Made with the application; ``registry`` raises while there is none. Raises SettingsProblem for a bad key file."""
 
     def __init__(
@@ -30,11 +30,11 @@ class Front:
         self._settings = settings
         self._journal = journal
         self._resident = resident
-        self.vitals = Vitals()
+        self.service_state = ServiceState()
         self.access = Access(read_keys(settings), lambda model: registry().canonical(model))
-        self.metrics = Metrics(resident, lambda: self.vitals.running)
+        self.metrics = Metrics(resident, lambda: self.service_state.running)
         self._tracer: Tracer | None = None
-        self._told: tuple[Told, ...] = (self.metrics.observe,)
+        self._told: tuple[Observer, ...] = (self.metrics.observe,)
         if settings.tracing:
             self._tracer = tracer()
             self._told = (*self._told, self._tracer)
@@ -42,8 +42,8 @@ class Front:
     def stand_before(self, app: Litestar) -> None:
         """Put everything before the application's own handler."""
         inner: ASGIApp = journaled(app.asgi_handler, self._journal)
-        app.asgi_handler = observed(Gate(inner, self._settings, self.vitals), *self._told)
-        app.state.vitals = self.vitals
+        app.asgi_handler = observed(RequestChecks(inner, self._settings, self.service_state), *self._told)
+        app.state.service_state = self.service_state
         app.state.request_timeout = self._settings.request_timeout
 
     def reload(self, models: dict[str, ModelEntry]) -> None:

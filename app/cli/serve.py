@@ -59,7 +59,7 @@ def serve(config: str | None, **given: Given) -> None:
         on_ready=lambda: click.echo(welcome(__version__, url, settings)),
         on_hangup=lambda: reload(app, Path(effective.origins["models"])),
         on_stop=app.state.live.close,
-        drain=app.state.vitals.drain,
+        drain=app.state.service_state.drain,
     )
     server.run(app, socks, settings, hooks)
     server.leave_at_once()
@@ -76,7 +76,7 @@ def raise_open_files() -> None:
 def reload(app: Any, models: Path) -> None:
     """Read ``models.toml`` and the key file again; what is wrong with them is said, and changes nothing."""
     try:
-        app.state.front.reload(read_models(models))
+        app.state.middleware.reload(read_models(models))
     except SettingsProblem as problem:
         sys.stderr.write(f"switchyard: not reloaded: {problem}\n")
     else:

@@ -43,7 +43,7 @@ class Budget(Struct, frozen=True):
         """Bytes for weights and KV caches."""
         return self.total - self.margin
 
-    def stray(self, active: int, booked: int) -> int:
+    def unaccounted(self, active: int, booked: int) -> int:
         """Bytes of the limit that are in use (``active``, measured) though nothing was ``booked`` for them."""
         return max(0, active - booked - self.margin)
 

@@ -141,12 +141,12 @@ class Dispatcher:
             return self._set_alarm(inf)
         asked, residents, now = claims(self.queue, self.slots), self.residents(), _now()
         booked = sum(resident.nbytes for resident in residents)
-        stray = self.budget().stray(self._gauge.active(), booked)
-        if self._trimmer.works_on(booked + stray + sum(claim.nbytes for claim in asked) - self.budget().limit):
+        unaccounted = self.budget().unaccounted(self._gauge.active(), booked)
+        if self._trimmer.works_on(booked + unaccounted + sum(claim.nbytes for claim in asked) - self.budget().limit):
             return None
-        decided = schedule(residents, asked, self.budget().limit, now=now, turns=self._turns, stray=stray)
+        decided = schedule(residents, asked, self.budget().limit, now=now, turns=self._turns, unaccounted=unaccounted)
         self._carry_out(decided)
-        reclaim = now + RECLAIM_SECONDS if stray and len(decided.start) < len(asked) else inf
+        reclaim = now + RECLAIM_SECONDS if unaccounted and len(decided.start) < len(asked) else inf
         return self._set_alarm(min(reclaim, decided.until))
 
     def _carry_out(self, decided: Schedule) -> None:

@@ -31,4 +31,4 @@ def idle_adapters(slots: Mapping[str, Slot], bases: Collection[str]) -> list[Slo
 def has_room(slots: Mapping[str, Slot], nbytes: int, budget: Budget, gauge: MemoryGauge) -> bool:
     """Whether that many more bytes fit as things are."""
     booked = sum(slot.booked for slot in slots.values())
-    return booked + budget.stray(gauge.active(), booked) + nbytes <= budget.limit
+    return booked + budget.unaccounted(gauge.active(), booked) + nbytes <= budget.limit

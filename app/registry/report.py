@@ -177,7 +177,7 @@ def memory_status(dispatcher: Dispatcher, gauge: MemoryGauge, caches: PrefixCach
         kv=sum(resident.kv for resident in residents),
         prefix_caches=caches.nbytes(),
         active=active,
-        stray=budget.stray(active, sum(resident.nbytes for resident in residents)),
+        unaccounted=budget.unaccounted(active, sum(resident.nbytes for resident in residents)),
         queued=len(dispatcher.queue),
         pool=gauge.pool(),
         process=psutil.Process().memory_info().rss + sum(resident_memory(dispatcher).values()),

@@ -26,10 +26,16 @@ class Schedule(Struct, frozen=True, kw_only=True):
 
 
 def schedule(
-    residents: Sequence[Resident], claims: Iterable[Claim], limit: int, *, now: float, turns: Turns, stray: int = 0
+    residents: Sequence[Resident],
+    claims: Iterable[Claim],
+    limit: int,
+    *,
+    now: float,
+    turns: Turns,
+    unaccounted: int = 0,
 ) -> Schedule:
-    """Answer every claim. ``limit`` bytes are for models and KV; ``stray`` of them cannot be used at the moment."""
-    turn = _Planning(residents, limit - stray, now, turns)
+    """Answer every claim. ``limit`` bytes are for models and KV; ``unaccounted`` of them cannot be used now."""
+    turn = _Planning(residents, limit - unaccounted, now, turns)
     refused = []
     answerable = []
     for claim in claims:
@@ -83,7 +89,7 @@ class _Planning:
                 self.promised.update(drain)
                 self.kept += claim.nbytes
                 self.until = min(self.until, until)
-            case Refuse():  # for now only: what is stray, or kept for others, will come free
+            case Refuse():  # for now only: what is unaccounted, or kept for others, will come free
                 self.kept += claim.nbytes
 
     def _decide(self, claim: Claim) -> Decision:

@@ -65,7 +65,7 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     """The budget and what it is used for, in bytes.
 
     ``limit`` is the budget without its ``margin``; ``weights`` and ``kv`` are booked, ``prefix_caches`` held,
-    ``active`` is what the gauge measures, and ``stray`` the part of it that nothing was booked for beyond the margin.
+    ``active`` is what the gauge measures, and ``unaccounted`` what of it nothing was booked for beyond the margin.
     ``machine`` is what there is for models in all, ``pool`` what engines keep of freed buffers, ``process`` the
     resident memory of the service and of all its models' processes.
     """
@@ -78,7 +78,7 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     kv: int
     prefix_caches: int
     active: int
-    stray: int
+    unaccounted: int
     queued: int
     pool: int
     process: int

@@ -56,7 +56,7 @@ class AdminMemory(Struct, frozen=True, kw_only=True):
     kv: int
     prefix_caches: int
     active: Annotated[int, Meta(description="Live arrays, measured.")]
-    stray: Annotated[int, Meta(description="Measured beyond what is booked and the margin.")]
+    unaccounted: Annotated[int, Meta(description="Measured beyond what is booked and the margin.")]
     queued: Annotated[int, Meta(description="Requests that wait for a model or for memory.")]
     pool: Annotated[int, Meta(description="Freed buffers that are kept for reuse.")]
     process: Annotated[int, Meta(description="Resident memory of the service and of all models' processes.")]

@@ -308,7 +308,7 @@ async def test_a_refusal_is_in_the_journal_in_its_own_words(serve: Serve):
     app = serve()
     refused = await request(app, "POST", "/v1/messages", {**ASK, "container": {}})
     assert refused.status == 400
-    event = app.state.front._journal.entries()[0]
+    event = app.state.middleware._journal.entries()[0]
     assert (event.path, event.outcome, event.message) == (
         "/v1/messages",
         "refused",

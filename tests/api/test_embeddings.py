@@ -166,7 +166,7 @@ async def test_listings_tell_the_kind_of_each_model(app):
 
 async def test_the_journal_knows_whom_it_asked_and_how_many_tokens(app):
     await request(app, "POST", "/v1/embeddings", EMBED | {"input": ["a" * 30, "b"]})
-    (entry,) = app.state.front._journal.entries()
+    (entry,) = app.state.middleware._journal.entries()
     assert (entry.model, entry.prompt_tokens, entry.completion_tokens, entry.outcome) == ("vec", 31, 0, "answered")
 
 

@@ -19,7 +19,7 @@ async def test_stopping_refuses_what_is_new_and_lets_streams_finish(serve, loade
     await held_stream(app, loader)
     async with exchange(app, "POST", "/v1/completions", STREAM) as running:
         await running.started()
-        draining = asyncio.ensure_future(app.state.vitals.drain(10))
+        draining = asyncio.ensure_future(app.state.service_state.drain(10))
         await asyncio.sleep(0.01)
         refused = await request(app, "POST", "/v1/completions", ASK)
         assert (refused.status, refused.error["code"]) == (503, "stopping")
@@ -41,11 +41,11 @@ async def test_what_has_not_finished_in_time_ends_with_an_error(serve, loader):
         await running.started()
         waiting = asyncio.ensure_future(request(app, "POST", "/v1/completions", ASK))
         await asyncio.sleep(0.05)
-        await asyncio.wait_for(app.state.vitals.drain(0.1), 5)
+        await asyncio.wait_for(app.state.service_state.drain(0.1), 5)
         last = events((await running.answer()).body)[-1]
         assert last["error"]["code"] == "stopping"
         assert (await waiting).status == 503
-    assert app.state.vitals.running == 0
+    assert app.state.service_state.running == 0
     assert not loader.engines["tiny"].streams
 
 
@@ -111,7 +111,7 @@ async def test_models_are_renamed_without_an_interruption(serve, loader):
     assert (await request(app, "POST", "/v1/completions", ASK | {"model": "nick"})).status == 404
     async with exchange(app, "POST", "/v1/completions", STREAM) as running:
         await running.started()
-        app.state.front.reload({"tiny": ModelEntry(aliases=("nick",))})
+        app.state.middleware.reload({"tiny": ModelEntry(aliases=("nick",))})
         loader.engines["tiny"].may_step.set()
         assert (await request(app, "POST", "/v1/completions", ASK | {"model": "nick"})).status == 200
         assert events((await running.answer()).body)[-1] == "[DONE]"

@@ -92,7 +92,7 @@ async def test_switching_leaves_memory_as_it_was(url):
         last = await around(SWITCHES)
     assert abs(last.active - first.active) < SLACK
     assert last.process - first.process < GROWTH
-    assert (last.weights, last.kv, last.stray) == (0, 0, 0)
+    assert (last.weights, last.kv, last.unaccounted) == (0, 0, 0)
 
 
 async def test_a_stream_goes_on_while_another_model_is_loaded(root):

@@ -143,12 +143,12 @@ def test_a_reader_that_stops_reading_is_cut_off_and_gives_its_place_back(tmp_pat
             connection.connect(("127.0.0.1", live.port))
             connection.sendall(post("/v1/completions", body))
             deadline = time.perf_counter() + 10
-            while not live.app.state.vitals.running and time.perf_counter() < deadline:
+            while not live.app.state.service_state.running and time.perf_counter() < deadline:
                 time.sleep(0.02)
-            assert live.app.state.vitals.running
-            while live.app.state.vitals.running and time.perf_counter() < deadline:
+            assert live.app.state.service_state.running
+            while live.app.state.service_state.running and time.perf_counter() < deadline:
                 time.sleep(0.05)
-            assert not live.app.state.vitals.running
+            assert not live.app.state.service_state.running
         assert ask(live.port).startswith(b"HTTP/1.1 200 ")
 
 

@@ -163,7 +163,7 @@ async def test_hostile_directories_are_a_clear_refusal_and_nobody_elses(shared, 
     assert (await ask(client, "a")).choices[0].text
     assert models(running.url)["a"].pid == before
     memory = httpx2.get(f"{running.url}/admin/memory").json()
-    assert memory["stray"] == 0
+    assert memory["unaccounted"] == 0
 
 
 @pytest.fixture(scope="module")

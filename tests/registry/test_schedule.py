@@ -82,7 +82,7 @@ def test_requests_that_hold_nothing_hide_no_deadlock():
 
 
 def test_stray_memory_postpones_and_refuses_nobody():
-    decided = decide([], [load(1, "a", 100)], 100, stray=10)
+    decided = decide([], [load(1, "a", 100)], 100, unaccounted=10)
     assert decided.start == ()
     assert decided.refuse == ()
 

@@ -133,7 +133,7 @@ class ByteTokenizer:
 
 
 class ScriptedMemory:
-    """A gauge whose needle is moved by scripted engines (and by a test that wants stray memory)."""
+    """A gauge whose needle is moved by scripted engines (and by a test that wants unaccounted memory)."""
 
     def __init__(self, total: int = 1000) -> None:
         self._total = total

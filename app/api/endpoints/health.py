@@ -3,7 +3,7 @@
 from litestar import Controller, Response, get
 from litestar.di import NamedDependency
 
-from app.api.observe.service_state import State, Vitals
+from app.api.observe.service_state import ServiceState, State
 from app.registry.registry import ModelRegistry
 from app.schemas.models import Health
 
@@ -21,10 +21,10 @@ class HealthController(Controller):
 
     @get("/ready", summary="Whether the service takes requests")
     async def ready(
-        self, vitals: NamedDependency[Vitals], registry: NamedDependency[ModelRegistry]
+        self, service_state: NamedDependency[ServiceState], registry: NamedDependency[ModelRegistry]
     ) -> Response[Health]:
         """``ok``, or 503 with the reason: ``loading`` models marked preload, ``draining``."""
-        if vitals.draining:
+        if service_state.draining:
             return _told("draining", registry)
         return _told("loading" if registry.preloading else "ok", registry)
 

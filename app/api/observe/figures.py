@@ -12,7 +12,7 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
     """Memory by kind, queue, batches, and what has been loaded and evicted since the start."""
     memory, figures = registry.memory(), registry.figures()
     kinds = GaugeMetricFamily("switchyard_memory_bytes", "Memory by what holds it", labels=("kind",))
-    for kind in ("weights", "kv", "prefix_caches", "active", "stray", "pool", "process"):
+    for kind in ("weights", "kv", "prefix_caches", "active", "unaccounted", "pool", "process"):
         kinds.add_metric([kind], getattr(memory, kind))
     yield kinds
     yield GaugeMetricFamily("switchyard_memory_budget_bytes", "The memory budget", memory.limit)

@@ -106,10 +106,10 @@ def record_of(scope: Any) -> Record:
 QUIET = ("/health", "/metrics", "/page/")
 """Asked for by machines all the time, or dozens together by every visit of the page: logged at debug."""
 
-Told = Callable[[Record], None]
+Observer = Callable[[Record], None]
 
 
-def observed(app: ASGIApp, *tell: Told) -> ASGIApp:
+def observed(app: ASGIApp, *tell: Observer) -> ASGIApp:
     """``app``, with the request id and timings on every answer and one log line per request, however it ends.
 
     The record of the request is then told to each of ``tell``.

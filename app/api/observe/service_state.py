@@ -68,7 +68,7 @@ State = Literal["ok", "loading", "draining"]
 STOPPING = "The service is stopping. Send the request again once it is back."
 
 
-class Vitals:
+class ServiceState:
     """One for each application; everything here runs on its event loop."""
 
     def __init__(self) -> None:
@@ -111,11 +111,11 @@ class Vitals:
 
 
 async def watched(
-    scope: Any, told: AsyncGenerator[Events, None], vitals: Vitals, seconds: float
+    scope: Any, told: AsyncGenerator[Events, None], service_state: ServiceState, seconds: float
 ) -> AsyncGenerator[Events, None]:
     """What is ``told`` until it ends, fails, takes longer than ``seconds`` or the service stops."""
     record, deadline = record_of(scope), Deadline(seconds)
-    vitals.begin(deadline)
+    service_state.begin(deadline)
     try:
         async with aclosing(told):
             with deadline:
@@ -134,4 +134,4 @@ async def watched(
         record.error = "internal_error"
         raise
     finally:
-        vitals.end(deadline)
+        service_state.end(deadline)

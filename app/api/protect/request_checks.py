@@ -8,7 +8,7 @@ from litestar.exceptions import HTTPException
 
 from app.api.errors import refusal
 from app.api.observe.record import record_of
-from app.api.observe.service_state import Vitals
+from app.api.observe.service_state import ServiceState
 from app.api.protect.access import caller_of
 from app.api.protect.cors import Cors
 from app.api.protect.hosts import Names, same_site
@@ -20,16 +20,16 @@ DOCS = ("/docs", "/schema")
 OPEN_WHILE_STOPPING = ("/health", "/metrics")
 
 
-class Gate:
+class RequestChecks:
     """Wraps the application; one for each."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, vitals: Vitals) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, service_state: ServiceState) -> None:
         self._app = app
         self._names = Names(settings.host, settings.allowed_hosts)
         self._cors = Cors(settings.cors_origins)
         self._body_timeout = settings.body_timeout
         self._docs = settings.docs
-        self._vitals = vitals
+        self._service_state = service_state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through or answer it here."""
@@ -74,7 +74,7 @@ class Gate:
             return ModelNotFound("The description of the API is switched off here.", code="unknown_url")
         if scope["path"].startswith(OPEN_WHILE_STOPPING):
             return None
-        return self._vitals.refusal()
+        return self._service_state.refusal()
 
     def _timed(self, receive: Receive) -> Receive:
         """``receive`` that gives up on a body that takes too long; waiting for the end of a connection is free."""

@@ -83,7 +83,7 @@ async def answer(
     """
     note = note_of(request.scope)
     state = request.app.state
-    told = watched(request.scope, told, state.vitals, state.request_timeout)
+    told = watched(request.scope, told, state.service_state, state.request_timeout)
     if stream:
         telling = Telling(told, dialect, note)
         await while_connected(request.receive, telling.begin())

@@ -32,7 +32,7 @@ WIDTH = 4
 async def computed(request: Request[Any, Any, Any], computation: Computation[Made]) -> Made:
     """What the computation makes; raises what it fails with."""
     state = request.app.state
-    told = watched(request.scope, computation.events(), state.vitals, state.request_timeout)
+    told = watched(request.scope, computation.events(), state.service_state, state.request_timeout)
     note = note_of(request.scope)
 
     async def run() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 
-from app.engine import messages as told
+from app.engine import messages as wire
 from app.engine.base import ProcessStatus, Sequence
 from app.engine.client.process import EngineProcess
 from app.engine.client.stream import ProcessStream
@@ -30,24 +30,24 @@ class ProcessTokenizer:
 
     async def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Text to ids."""
-        return await self._process.ask(lambda call: told.Encode(call, self._engine, text, special_tokens), list[int])
+        return await self._process.ask(lambda call: wire.Encode(call, self._engine, text, special_tokens), list[int])
 
     async def count(self, text: str, enough: int) -> int:
         """About how many tokens there are."""
-        return await self._process.ask(lambda call: told.Count(call, self._engine, text, enough), int)
+        return await self._process.ask(lambda call: wire.Count(call, self._engine, text, enough), int)
 
     async def fill_in_middle(self, prefix: str, suffix: str) -> list[int] | None:
         """A prompt between both."""
-        ids = await self._process.ask(lambda call: told.FillInMiddle(call, self._engine, prefix, suffix), list[int])
+        ids = await self._process.ask(lambda call: wire.FillInMiddle(call, self._engine, prefix, suffix), list[int])
         return ids or None
 
     async def decode(self, ids: tuple[int, ...]) -> str:
         """Ids to text."""
-        return await self._process.ask(lambda call: told.Decode(call, self._engine, ids), str)
+        return await self._process.ask(lambda call: wire.Decode(call, self._engine, ids), str)
 
     async def spell(self, ids: tuple[int, ...]) -> list[bytes]:
         """The bytes of each token."""
-        return await self._process.ask(lambda call: told.Spell(call, self._engine, ids), list[bytes])
+        return await self._process.ask(lambda call: wire.Spell(call, self._engine, ids), list[bytes])
 
     async def render_chat(
         self,
@@ -60,7 +60,7 @@ class ProcessTokenizer:
         """Messages through the chat template."""
         asked = {"messages": messages, "tools": tools, "continue_final": continue_final, "variables": variables}
         conversation = json.dumps(asked).encode()  # JSON has room for numbers that msgpack has not
-        return await self._process.ask(lambda call: told.RenderChat(call, self._engine, conversation), str)
+        return await self._process.ask(lambda call: wire.RenderChat(call, self._engine, conversation), str)
 
 
 class ProcessEngine:
@@ -79,7 +79,7 @@ class ProcessEngine:
 
     async def prepare(self, grammar: Grammar) -> None:
         """Compile a grammar."""
-        await self.process.ask(lambda call: told.Prepare(call, self.number, grammar), type(None))
+        await self.process.ask(lambda call: wire.Prepare(call, self.number, grammar), type(None))
 
     def generate(self, sequences: tuple[Sequence, ...]) -> ProcessStream:
         """Queue sequences for the running batch."""
@@ -87,11 +87,11 @@ class ProcessEngine:
 
     async def embed(self, texts: tuple[Input, ...], how: Embedding) -> Vectors:
         """A vector for each text."""
-        return await self.process.ask(lambda call: told.Embed(call, self.number, texts, how), Vectors)
+        return await self.process.ask(lambda call: wire.Embed(call, self.number, texts, how), Vectors)
 
     async def rerank(self, query: str, documents: tuple[str, ...], how: Ranking) -> Scores:
         """A score for each document."""
-        return await self.process.ask(lambda call: told.Rerank(call, self.number, query, documents, how), Scores)
+        return await self.process.ask(lambda call: wire.Rerank(call, self.number, query, documents, how), Scores)
 
     def work(self) -> Work:
         """As of the latest step."""

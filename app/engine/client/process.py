@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from app.engine import messages as told
+from app.engine import messages as wire
 from app.engine.client.environment import command, environment
 from app.engine.client.stream import ProcessStream
 from app.engine.client.watchdog import Watchdog, cause, oom_kills
@@ -108,7 +108,7 @@ class EngineProcess(asyncio.Protocol):
             self.send(question(number))
             raw = await future
         except asyncio.CancelledError:
-            self.send(told.Withdraw(number))
+            self.send(wire.Withdraw(number))
             raise
         finally:
             self._calls.pop(number, None)
@@ -124,7 +124,7 @@ class EngineProcess(asyncio.Protocol):
             return stream
         self._streams[number] = stream
         self._set_about()
-        self.send(told.Generate(number, engine, sequences))
+        self.send(wire.Generate(number, engine, sequences))
         return stream
 
     def send(self, message: ToEngine) -> None:
@@ -170,29 +170,29 @@ class EngineProcess(asyncio.Protocol):
 
     def _take(self, message: FromEngine) -> None:  # noqa: C901  one case for each kind
         match message:
-            case told.Step(parts, state):
+            case wire.Step(parts, state):
                 self.state = state
                 for part in parts:
                     stream = self._streams.get(part.stream)
                     if stream is not None:
                         stream.deliver(part)
-            case told.Answer(call, value):
+            case wire.Answer(call, value):
                 self._settle(call, lambda future: future.set_result(value))
-            case told.Refusal(call, failure):
+            case wire.Refusal(call, failure):
                 self._settle(call, lambda future: future.set_exception(failure.error()))
-            case told.Greeting(version, device):
-                if version != told.VERSION:
-                    self.kill(f"it speaks version {version} of the protocol, not {told.VERSION}")
+            case wire.Greeting(version, device):
+                if version != wire.VERSION:
+                    self.kill(f"it speaks version {version} of the protocol, not {wire.VERSION}")
                 elif not self.device.done():
                     self.device.set_result(device)
-            case told.Ready():
+            case wire.Ready():
                 self._watchdog.started()
                 if not self.ready.done():
                     self.ready.set_result(None)
                 self._set_about()
-            case told.Dying(reason):
+            case wire.Dying(reason):
                 self.kill(reason)
-            case told.Progress():
+            case wire.Progress():
                 pass
 
     def _settle(self, call: int, how: Callable[[Answered], None]) -> None:

@@ -9,7 +9,7 @@ import psutil
 from msgspec import Struct
 from msgspec.structs import replace
 
-from app.engine import messages as told
+from app.engine import messages as wire
 from app.engine.base import Engine
 from app.engine.client.engine import ProcessEngine
 from app.engine.client.environment import places
@@ -89,7 +89,7 @@ class ProcessLoader:
         self._residents[process] = 0
         self._shares.tell()
         try:
-            facts = await process.ask(lambda call: told.Load(call, path, name, options), ModelFacts)
+            facts = await process.ask(lambda call: wire.Load(call, path, name, options), ModelFacts)
         except BaseException:
             self._residents.pop(process, None)
             await process.end()
@@ -106,14 +106,14 @@ class ProcessLoader:
         if not isinstance(base, ProcessEngine):
             raise TypeError("An adapter's base is an engine of this loader.")
         process = base.process
-        facts = await process.ask(lambda call: told.Adapt(call, base.number, path, name, options), ModelFacts)
+        facts = await process.ask(lambda call: wire.Adapt(call, base.number, path, name, options), ModelFacts)
         return ProcessEngine(process, facts, self._close_adapter)
 
     async def embedded(self) -> Path:
         """The directory of the embedded default model, converted on first use."""
         process = self._take(set())
         self._set_spare(process)
-        return Path(await process.ask(lambda call: told.MakeEmbedded(call, str(cache_home())), str))
+        return Path(await process.ask(lambda call: wire.MakeEmbedded(call, str(cache_home())), str))
 
     async def close(self) -> None:
         """End every process."""
@@ -158,7 +158,7 @@ class ProcessLoader:
             held = min(nbytes, process.state.prefixes)
             if held > 0:
                 try:
-                    await process.ask(lambda call, some=held: told.Trim(call, some), type(None))  # type: ignore[misc]
+                    await process.ask(lambda call, some=held: wire.Trim(call, some), type(None))  # type: ignore[misc]
                 except EngineLost:
                     continue
                 nbytes -= held
@@ -208,7 +208,7 @@ class ProcessLoader:
 
     async def _read(self, spare: EngineProcess, path: Path) -> None:
         try:
-            await spare.ask(lambda call: told.ReadTokenizer(call, str(path)), type(None))
+            await spare.ask(lambda call: wire.ReadTokenizer(call, str(path)), type(None))
         except SwitchyardError:
             return
 
@@ -223,7 +223,7 @@ class ProcessLoader:
     async def _close_adapter(self, engine: ProcessEngine) -> None:
         process = engine.process
         if process.loss is None:
-            await process.ask(lambda call: told.Unload(call, engine.number), type(None))
+            await process.ask(lambda call: wire.Unload(call, engine.number), type(None))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

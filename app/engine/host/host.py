@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from app.engine import messages as told
+from app.engine import messages as wire
 from app.engine.base import Item
 from app.engine.facts import Failure, Limits
 from app.engine.framing import packed
@@ -49,14 +49,14 @@ class Host(Watcher):
 
     async def begin(self) -> None:
         """Greet the service; say when everything is imported."""
-        self.channel.send(told.Greeting(told.VERSION, device()))
+        self.channel.send(wire.Greeting(wire.VERSION, device()))
         try:
             await self._ready()
         except Exception as failure:
             log.exception("the engine's libraries cannot be imported")
             self.lost(f"its libraries cannot be imported: {failure!r:.200}")
         else:
-            self.channel.send(told.Ready())
+            self.channel.send(wire.Ready())
 
     async def _import(self, *, urgent: bool) -> Models:
         with ThreadPoolExecutor(1, "imports") as importer:  # a thread of its own: it may give way to others for good
@@ -74,7 +74,7 @@ class Host(Watcher):
     def progress(self) -> None:
         """Say that work goes on, unless a step is about to say so."""
         if not self._sending:
-            self.channel.send(told.Progress())
+            self.channel.send(wire.Progress())
 
     def idle(self) -> None:
         """The state at rest."""
@@ -82,7 +82,7 @@ class Host(Watcher):
 
     def lost(self, reason: str) -> None:
         """The service ends this process and says so to whoever waits."""
-        self.channel.send(told.Dying(reason))
+        self.channel.send(wire.Dying(reason))
 
     def put(self, number: int, items: list[Item], failure: Failure | None = None) -> None:
         """See :class:`app.engine.host.channel.Outbox`."""
@@ -112,27 +112,27 @@ class Host(Watcher):
 
     def _receive(self, message: ToEngine) -> None:
         match message:
-            case told.Generate():
+            case wire.Generate():
                 self._generate(message)
-            case told.CancelRow():
+            case wire.CancelRow():
                 self._cancel_row(message)
-            case told.CloseStream():
+            case wire.CloseStream():
                 self._parts.pop(message.stream, None)
                 if (closing := self._streams.pop(message.stream, None)) is not None:
                     closing.close()
-            case told.Withdraw():
+            case wire.Withdraw():
                 self._withdraw(message.call)
-            case told.SetLimits():
+            case wire.SetLimits():
                 self._limit(message.limits)
             case Question():
                 task = self._loop.create_task(self._answer(message))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-                if isinstance(message, told.Embed | told.Rerank):
+                if isinstance(message, wire.Embed | wire.Rerank):
                     self._withdrawable[message.call] = task
                     task.add_done_callback(lambda _: self._withdrawable.pop(message.call, None))
 
-    def _generate(self, message: told.Generate) -> None:
+    def _generate(self, message: wire.Generate) -> None:
         stream = self._streams[message.stream] = HostStream(message.stream, self)
         if self._models is None:
             raise RuntimeError("Nothing is loaded yet.")
@@ -143,7 +143,7 @@ class Host(Watcher):
         else:
             engine.generate(message.sequences, stream)
 
-    def _cancel_row(self, message: told.CancelRow) -> None:
+    def _cancel_row(self, message: wire.CancelRow) -> None:
         if message.stream in self._streams:
             self._streams[message.stream].cancel(message.sequence, message.row)
 
@@ -161,42 +161,42 @@ class Host(Watcher):
     async def _answer(self, question: Question) -> None:
         reply: FromEngine
         try:
-            reply = told.Answer(question.call, packed(await _value(await self._ready(), question)))
+            reply = wire.Answer(question.call, packed(await _value(await self._ready(), question)))
         except SwitchyardError as refusal:
-            reply = told.Refusal(question.call, Failure.of(refusal))
+            reply = wire.Refusal(question.call, Failure.of(refusal))
         except asyncio.CancelledError:
             return
         except BaseException as failure:  # no task may let out what ends the loop
             log.exception("a question could not be answered")
             message = f"The engine could not do this ({type(failure).__name__}); send the request again."
-            reply = told.Refusal(question.call, Failure.of(EngineFailed(message)))
+            reply = wire.Refusal(question.call, Failure.of(EngineFailed(message)))
         self._send()  # memory may have changed, and who asked shall know that first
         self.channel.send(reply)
 
 
 async def _value(models: Models, question: Question) -> object:  # noqa: PLR0911  one for each question
     match question:
-        case told.Load(_, path, name, options):
+        case wire.Load(_, path, name, options):
             return await models.load(path, name, options)
-        case told.Adapt(_, base, path, name, options):
+        case wire.Adapt(_, base, path, name, options):
             return await models.adapt(base, path, name, options)
-        case told.Unload(_, number):
+        case wire.Unload(_, number):
             await models.unload(number)
             return None
-        case told.MakeEmbedded(_, directory):
+        case wire.MakeEmbedded(_, directory):
             return await models.make_embedded(directory)
-        case told.ReadTokenizer(_, path):
+        case wire.ReadTokenizer(_, path):
             await models.read_tokenizer(path)
             return None
-        case told.Trim(_, nbytes):
+        case wire.Trim(_, nbytes):
             await models.trim(nbytes)
             return None
-        case told.Prepare(_, number, grammar):
+        case wire.Prepare(_, number, grammar):
             await models.engine(number).prepare(grammar)
             return None
-        case told.Embed(_, number, texts, how):
+        case wire.Embed(_, number, texts, how):
             return await models.encoder(number, "embedding").embed(texts, how)
-        case told.Rerank(_, number, query, documents, ranking):
+        case wire.Rerank(_, number, query, documents, ranking):
             return await models.encoder(number, "rerank").rerank(query, documents, ranking)
     return await asyncio.to_thread(_text, models, question)
 
@@ -204,17 +204,17 @@ async def _value(models: Models, question: Question) -> object:  # noqa: PLR0911
 def _text(models: Models, question: Question) -> object:
     """What is asked of a model's text side; on another thread, since it may take long."""
     match question:
-        case told.Encode(_, number, text, special_tokens):
+        case wire.Encode(_, number, text, special_tokens):
             return models.engine(number).encode(text, special_tokens=special_tokens)
-        case told.Count(_, number, text, enough):
+        case wire.Count(_, number, text, enough):
             return models.engine(number).tokenizer.count(text, enough)
-        case told.FillInMiddle(_, number, prefix, suffix):
+        case wire.FillInMiddle(_, number, prefix, suffix):
             return models.engine(number).tokenizer.fill_in_middle(prefix, suffix) or []
-        case told.Decode(_, number, ids):
+        case wire.Decode(_, number, ids):
             return models.engine(number).tokenizer.decode(ids)
-        case told.Spell(_, number, ids):
+        case wire.Spell(_, number, ids):
             tokenizer = models.engine(number).tokenizer
             return [tokenizer.token_bytes(token) for token in ids]
-        case told.RenderChat(_, number, conversation):
+        case wire.RenderChat(_, number, conversation):
             return models.engine(number).tokenizer.render_chat(**json.loads(conversation))
     raise TypeError(question)

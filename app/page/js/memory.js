@@ -10,7 +10,7 @@ export function Memory({ memory, models }) {
     ...held.map((model) => ({ name: model.id, size: model.nbytes, kind: "weights", hue: hue(model.id, models) })),
     { name: "KV caches of running requests", size: Math.max(kv, memory.kv), kind: "kv" },
     { name: "Prefix caches", size: memory.prefix_caches, kind: "prefix" },
-    { name: "Not booked", size: memory.stray, kind: "stray" },
+    { name: "Not booked", size: memory.unaccounted, kind: "unaccounted" },
   ].filter((part) => part.size > 0);
   const used = parts.reduce((sum, part) => sum + part.size, 0);
   const free = Math.max(0, memory.limit - used);
