@@ -49,8 +49,12 @@ class Bench(msgspec.Struct):
 
     def smollm2(self) -> str:
         """The directory name of the real model in float32."""
-        self.make("smollm2")
-        return "SmolLM2-135M-Instruct-float32"
+        return self.directory("smollm2")
+
+    def directory(self, name: str) -> str:
+        """The name of the directory of a model, made if it is missing."""
+        self.make(name)
+        return "SmolLM2-135M-Instruct-float32" if name == "smollm2" else name
 
     def floor(self, name: str) -> Child:
         """The yardstick over the model ``name``."""

@@ -1,4 +1,7 @@
-"""Many streams at once: greedy over the best in-process loop, and sampled, each with its own seed, over greedy."""
+"""Many streams at once: greedy over the best in-process loop, and sampled, each with its own seed, over greedy.
+
+``concurrent:w64``, ``concurrent:w64-flat`` and ``concurrent:smollm2`` are each a part of it.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -11,36 +14,38 @@ from benchmarks.servers import Server
 from benchmarks.traffic import streams, summary, texts
 from benchmarks.versions import Row, compare
 
-ROWS = (16, 64)
+TOKENS = {"w64": 128, "w64-flat": 128, "smollm2": 32}
+ROWS = {"w64": (16, 64), "w64-flat": (16, 64), "smollm2": (16,)}
 SAMPLED = "temperature 0.7 top_p 0.9, own seeds"
 
 
-def run(bench: Bench) -> Iterator[Line]:
-    bench.make("w64", "w64-flat")
-    yield from measure(bench, "w64", 128, ROWS)
-    yield from measure(bench, "w64-flat", 128, ROWS, greedy=False)
-    yield from measure(bench, bench.smollm2(), 32, (16,))
+def run(bench: Bench, part: str = "") -> Iterator[Line]:
+    for shape in [part] if part else TOKENS:
+        name = bench.directory(shape)
+        with servers.ours(bench.home, name) as server, bench.floor(name) as floor:
+            for rows in ROWS[shape]:
+                yield from _rows(
+                    server,
+                    floor,
+                    rounds=bench.rounds,
+                    name=name,
+                    rows=rows,
+                    tokens=TOKENS[shape],
+                    greedy=shape != "w64-flat",
+                )
 
 
-def against(bench: Bench) -> Iterator[Line]:
-    bench.make("w64", "w64-flat")
-    kinds = {"greedy": False, SAMPLED: True}
-    for name, tokens, rows in (("w64", 128, ROWS), ("w64-flat", 128, ROWS), (bench.smollm2(), 32, (16,))):
-        for count in rows:
-            chosen = [kind for kind in kinds if kinds[kind] or name != "w64-flat"]
+def against(bench: Bench, part: str = "") -> Iterator[Line]:
+    for shape in [part] if part else TOKENS:
+        name, tokens = bench.directory(shape), TOKENS[shape]
+        kinds = {"greedy": False, SAMPLED: True} if shape != "w64-flat" else {SAMPLED: True}
+        for rows in ROWS[shape]:
             yield from compare(
                 bench,
                 (name,),
-                {it: partial(_streams, name=name, rows=count, tokens=tokens, sampled=kinds[it]) for it in chosen},
-                tuple(Row(it, "tokens_per_second", f"{name}: {count} streams, {it}", "tokens/s") for it in chosen),
+                {kind: partial(_streams, name=name, rows=rows, tokens=tokens, sampled=kinds[kind]) for kind in kinds},
+                tuple(Row(kind, "tokens_per_second", f"{name}: {rows} streams, {kind}", "tokens/s") for kind in kinds),
             )
-
-
-def measure(bench: Bench, name: str, tokens: int, rows: tuple[int, ...], *, greedy: bool = True) -> Iterator[Line]:
-    """The lines of one model; without ``greedy`` that of sampling alone."""
-    with servers.ours(bench.home, name) as server, bench.floor(name) as floor:
-        for count in rows:
-            yield from _rows(server, floor, rounds=bench.rounds, name=name, rows=count, tokens=tokens, greedy=greedy)
 
 
 def _rows(

@@ -1,4 +1,7 @@
-"""One stream at the client, over mlx-lm's ``stream_generate`` in its own process."""
+"""One stream at the client, over mlx-lm's ``stream_generate`` in its own process.
+
+``single:w64`` and ``single:smollm2`` are each a part of it.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -10,22 +13,19 @@ from benchmarks.servers import Server
 from benchmarks.traffic import streams, summary, texts
 from benchmarks.versions import Row, compare
 
-
-def run(bench: Bench) -> Iterator[Line]:
-    for name, tokens in _models(bench):
-        yield from _measure(bench, name, tokens)
+TOKENS = {"w64": 128, "smollm2": 48}
 
 
-def against(bench: Bench) -> Iterator[Line]:
-    for name, tokens in _models(bench):
+def run(bench: Bench, part: str = "") -> Iterator[Line]:
+    for shape in [part] if part else TOKENS:
+        yield from _measure(bench, bench.directory(shape), TOKENS[shape])
+
+
+def against(bench: Bench, part: str = "") -> Iterator[Line]:
+    for shape in [part] if part else TOKENS:
+        name = bench.directory(shape)
         row = Row("one", "tokens_per_second", f"{name}: single stream", "tokens/s")
-        yield from compare(bench, (name,), {"one": partial(_stream, name=name, tokens=tokens)}, (row,))
-
-
-def _models(bench: Bench) -> tuple[tuple[str, int], ...]:
-    """Their names, and how many tokens are asked of them."""
-    bench.make("w64")
-    return ("w64", 128), (bench.smollm2(), 48)
+        yield from compare(bench, (name,), {"one": partial(_stream, name=name, tokens=TOKENS[shape])}, (row,))
 
 
 def _stream(server: Server, number: int, *, name: str, tokens: int) -> Figures:

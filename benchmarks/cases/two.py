@@ -1,4 +1,7 @@
-"""Two models on one device: streams beside streams, a short request beside a long prompt, a stream beside a load."""
+"""Two models on one device: streams beside streams, a short request beside a long prompt, a stream beside a load.
+
+``two:streams``, ``two:prompt`` and ``two:load`` are each a part of it.
+"""
 
 from collections.abc import Iterator
 from statistics import median
@@ -11,7 +14,7 @@ from benchmarks.report import Figures, Line, Runs, quartiles
 from benchmarks.servers import Server
 from benchmarks.traffic import chat, gaps, streams
 
-PAIRS = (("w64", "w64-other", 1, 384), ("w64", "w64-other", 8, 192), ("SmolLM2", "135m", 1, 24))
+PAIRS = (("w64", "w64-other", 1, 384), ("w64", "w64-other", 8, 192), ("smollm2", "135m", 1, 24))
 """Two models, streams of each, tokens of a stream."""
 SHARE = 0.5
 """What each model keeps of its own speed at the least: half of the machine."""
@@ -26,13 +29,15 @@ AFTERMATH_SECONDS = 4.0
 """In which a process is started for the next load; a stream's gaps in it are told, not judged."""
 
 
-def run(bench: Bench) -> Iterator[Line]:
-    bench.make("w64", "w64-other", "135m", *LARGE)
-    real = bench.smollm2()
-    for first, second, rows, tokens in PAIRS:
-        yield from _at_once(bench, real if first == "SmolLM2" else first, second, rows, tokens)
-    yield from _beside_a_prompt(bench, "w64", real)
-    yield from _beside_a_load(bench, "w64")
+def run(bench: Bench, part: str = "") -> Iterator[Line]:
+    if part in {"", "streams"}:
+        for first, second, rows, tokens in PAIRS:
+            yield from _at_once(bench, bench.directory(first), bench.directory(second), rows, tokens)
+    if part in {"", "prompt"}:
+        yield from _beside_a_prompt(bench, bench.directory("w64"), bench.directory("smollm2"))
+    if part in {"", "load"}:
+        bench.make(*LARGE)
+        yield from _beside_a_load(bench, bench.directory("w64"))
 
 
 def _at_once(bench: Bench, first: str, second: str, rows: int, tokens: int) -> Iterator[Line]:
