@@ -11,34 +11,21 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import mlx.core as mx
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from app.engine.mlx.cache.classes import attend_by_class
-from app.engine.mlx.cache.kv import KV, merge
+from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.draw.step import HostStep, step_type
 from app.engine.mlx.load.findings import Findings
+from app.engine.mlx.load.trial import LENGTHS, STEPS, Steps, Trial
 from app.engine.mlx.loaded import ABLE, Abilities
-from app.engine.mlx.prefill.prefill import Prefill
 
-LENGTHS = (22, 9, 1, 3)
-"""Tokens of the prompts: one goes on in a second slice, one ends within the first, of one nothing is computed before
-it decodes, of one next to nothing."""
-SLICE = 16
-STEPS = 2
-"""Tokens decoded behind each: the second sees what the first has written."""
 IDS = 1000
 """Prompts are made of token ids below it, which every vocabulary has."""
-TIMES_ROUNDING = 5.0
-LEAST, MOST = 0.02, 0.3
-"""What counts as rounding at least and at most, as a part of the logits' own deviation from their mean. Unrelated
-logits lie at 1.4; those of a row that has seen padding, seldom below 0.1."""
 TIMES = (4, 16, 64, 128)
 """Then the first two are tried this many times as long: for what shows only where there is more to attend to."""
 SECONDS, PART_OF_LOAD = 0.25, 0.04
@@ -52,10 +39,6 @@ REVISION = 2
 """Changes when the check does: what was found before is found anew."""
 RAISED = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, NotImplementedError)
 """What models raise for shapes, types and caches that they do not take."""
-
-Logits = NDArray[np.float32]
-T = TypeVar("T")
-Steps = Generator[None, None, T]
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +73,8 @@ def checked(
 
 def _find(model: Any, ids: int, kv_bits: int | None, longest: int, budget: float) -> Steps[Abilities]:
     attend_by_class(model)
-    tries = [_Try(model, ids, kv_bits, seed) for seed in range(TRIES)]
-    ahead = step_type() is not HostStep or (yield from _right(tries, _Try.ahead))
+    tries = [Trial(model, ids, kv_bits, seed) for seed in range(TRIES)]
+    ahead = step_type() is not HostStep or (yield from _right(tries, Trial.ahead))
     able = Abilities(group=False, batch=False, empty=False, ahead=ahead, classes=False)
     if not KV.fresh(model, kv_bits).batchable:
         return able
@@ -117,13 +100,13 @@ def _further(  # noqa: PLR0917
         late = started + took * (times / previous) ** 1.5 > end
         if late or not able.batch or LENGTHS[0] * times + STEPS > longest:
             break
-        tries = [_Try(model, ids, kv_bits, seed, [length * times for length in LENGTHS[:2]]) for seed in range(TRIES)]
+        tries = [Trial(model, ids, kv_bits, seed, [length * times for length in LENGTHS[:2]]) for seed in range(TRIES)]
         able = yield from _together(tries, able)
         previous, took = times, time.perf_counter() - started
     return able
 
 
-def _together(tries: Sequence[_Try], able: Abilities) -> Steps[Abilities]:
+def _together(tries: Sequence[Trial], able: Abilities) -> Steps[Abilities]:
     """``able``, with what else is right for prompts like these, or without what is wrong."""
     rows, axes = list(range(len(tries[0].lengths))), able.mask_axes
     replace = msgspec.structs.replace
@@ -137,7 +120,7 @@ def _together(tries: Sequence[_Try], able: Abilities) -> Steps[Abilities]:
     return replace(able, group=False, batch=False, empty=False)
 
 
-def _right(tries: Sequence[_Try], way: Callable[[_Try], Steps[bool]]) -> Steps[bool]:
+def _right(tries: Sequence[Trial], way: Callable[[Trial], Steps[bool]]) -> Steps[bool]:
     """Whether it is right with any set of prompts."""
     for one in tries:
         yield from one.alone()
@@ -148,113 +131,6 @@ def _right(tries: Sequence[_Try], way: Callable[[_Try], Steps[bool]]) -> Steps[b
             log.debug("it does not run this way: %s", failure)
             return False
     return False
-
-
-class _Try:
-    """One set of prompts, what comes of each alone, and how much of a difference is rounding."""
-
-    def __init__(self, model: Any, ids: int, kv_bits: int | None, seed: int, lengths: Sequence[int] = LENGTHS) -> None:
-        self.lengths = lengths
-        self._model = model
-        self._kv_bits = kv_bits
-        numbers = np.random.default_rng(seed)
-        self._prompts = [numbers.integers(0, ids, length + STEPS).tolist() for length in lengths]
-        self._caches: list[KV] = []
-        self._alone: list[list[Logits]] = []
-        self._limit = 0.0
-
-    def alone(self) -> Steps[None]:
-        """Each prompt by itself; the first also at once, which is what says how much is rounding."""
-        if self._alone:
-            return
-        for i, length in enumerate(self.lengths):
-            kv = yield from self._computed([i], ABLE.mask_axes)
-            self._caches.append(kv.copy())
-            said = []
-            for step in range(STEPS):
-                logits = yield from self._pass(kv, self._tokens([i], step))
-                said.append(logits[0])
-            self._alone.append(said)
-            if not i:
-                whole = yield from self._pass(self._fresh(ABLE.mask_axes), [self._prompts[0][:length]])
-                rounding = _distance(whole[0], self._alone[0][0])
-                self._limit = min(max(LEAST, TIMES_ROUNDING * rounding), MOST)
-
-    def ahead(self) -> Steps[bool]:
-        """A graph built on a buffer that is filled before it is computed, as on a CPU."""
-        kv, (token,) = self._caches[0].copy(), self._tokens([0], 0)
-        buffer = mx.array([0], dtype=mx.uint32)
-        logits = self._model(buffer[:, None], cache=kv.layers)[:, -1]
-        np.asarray(buffer)[:] = token
-        yield
-        return self._same(np.array(logits.astype(mx.float32)), [0], 0)
-
-    def grouped(self, rows: list[int], axes: int) -> Steps[bool]:
-        """The first two computed together in slices, the others joining one by one."""
-        kv = yield from self._computed(rows[:2], axes)
-        for row in rows[2:]:
-            kv = kv.join(self._lone(row, axes))
-        return (yield from self._decoded(kv, rows))
-
-    def merged(self, rows: list[int], axes: int) -> Steps[bool]:
-        """All computed alone, decoded together."""
-        kv = merge([self._lone(row, axes) for row in rows[:-1]])
-        return (yield from self._decoded(kv.join(self._lone(rows[-1], axes)), rows))
-
-    def classed(self, rows: list[int], axes: int) -> Steps[bool]:
-        """All computed alone, decoded in two classes."""
-        kv = merge([self._lone(row, axes) for row in rows])
-        return (yield from self._decoded(kv.arranged([rows[:1], rows[1:]]), rows))
-
-    def _decoded(self, kv: KV, rows: list[int]) -> Steps[bool]:
-        for step in range(STEPS):
-            logits = yield from self._pass(kv, self._tokens(rows, step))
-            if not self._same(logits, rows, step):
-                return False
-        return True
-
-    def _same(self, logits: Logits, rows: list[int], step: int) -> bool:
-        """Whether ``logits``, one line for each of ``rows``, are what those say alone."""
-        return all(_distance(it, self._alone[row][step]) <= self._limit for it, row in zip(logits, rows, strict=True))
-
-    def _computed(self, rows: list[int], axes: int) -> Steps[KV]:
-        """The prompts but for what is decoded behind them."""
-        prompts = [self._prompts[row][: self.lengths[row] - 1] for row in rows]
-        few_shapes = bool(mx.cuda.is_available())
-        work = Prefill(self._model, prompts, [self._fresh(axes) for _ in rows], few_shapes=few_shapes)
-        while work.left:
-            work.step(max(SLICE, self.lengths[0] // 2) * len(rows))
-            yield
-        return work.kv
-
-    def _tokens(self, rows: list[int], step: int) -> list[list[int]]:
-        return [[self._prompts[row][self.lengths[row] - 1 + step]] for row in rows]
-
-    def _pass(self, kv: KV, tokens: list[list[int]]) -> Steps[Logits]:
-        logits = self._model(mx.array(tokens, dtype=mx.uint32), cache=kv.layers)[:, -1].astype(mx.float32)
-        mx.eval(logits, kv.arrays)
-        yield
-        return np.array(logits)
-
-    def _fresh(self, axes: int) -> KV:
-        return KV.fresh(self._model, self._kv_bits, axes)
-
-    def _lone(self, row: int, axes: int) -> KV:
-        kv = self._caches[row].copy()
-        kv.mask_axes = axes
-        return kv
-
-
-def _distance(a: Logits, b: Logits) -> float:
-    """How far ``a`` lies from ``b``, as a part of the latter's deviation from its mean.
-
-    Tokens that a model bans have no number; infinite unless they are the same ones.
-    """
-    usable = np.isfinite(b)
-    if not np.array_equal(usable, np.isfinite(a)):
-        return float("inf")
-    a, b = a[usable], b[usable]
-    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b - b.mean())), 1e-6))
 
 
 def _longest(config: bytes | None) -> int:
