@@ -39,7 +39,7 @@ function Model({ form, change, live }) {
     <input list="models" value=${form.model} placeholder=${preset} autocomplete="off" spellcheck=${false} autocapitalize="off"
       onInput=${(event) => change({ model: event.target.value })} />
     <datalist id="models">
-      ${live.models.map((model) => html`<option value=${model.id}>${STATES[model.state].label}</option>`)}
+      ${live.models.filter((model) => model.kind === "text").map((model) => html`<option value=${model.id}>${STATES[model.state].label}</option>`)}
       ${live.models.flatMap((model) => model.aliases.map((alias) => html`<option value=${alias}>${model.id}</option>`))}
     </datalist>
     <small>${hint(form.model, chosen)}</small>

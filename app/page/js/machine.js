@@ -1,4 +1,5 @@
 // The machine: its memory, its models, what it was asked lately.
+import { Compare } from "./compare.js";
 import { html } from "./html.js";
 import { Memory } from "./memory.js";
 import { Models } from "./models.js";
@@ -9,6 +10,7 @@ export function Machine({ live }) {
   return html`<div class="machine">
     <${Memory} memory=${live.memory} models=${live.models} />
     <${Models} live=${live} />
+    <${Compare} models=${live.models} />
     <${Requests} requests=${live.requests} />
   </div>`;
 }

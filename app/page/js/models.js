@@ -76,6 +76,7 @@ function Model({ model, color, at, speed, busy }) {
     </div>
     <div class="state">
       <span class="chip ${model.state}">${STATES[model.state].label}</span>
+      ${model.kind !== "text" && html`<span class="chip">${model.kind}</span>`}
       ${model.pinned && html`<span class="chip pinned">pinned</span>`}
       <${Details} model=${model} at=${at} />
     </div>

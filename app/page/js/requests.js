@@ -8,8 +8,10 @@ const WORDS = {
 const NAMES = {
   "/v1/chat/completions": "chat",
   "/v1/completions": "completion",
+  "/v1/embeddings": "embeddings",
   "/v1/messages": "messages",
   "/v1/messages/count_tokens": "messages, counted",
+  "/v1/rerank": "rerank",
   "/v1/responses": "responses",
   "/v1/responses/input_tokens": "responses, counted",
 };
