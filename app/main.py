@@ -5,6 +5,7 @@ No MLX is imported here at all: models live in processes of their own.
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from litestar import Litestar
 from litestar.di import Provide
@@ -50,10 +51,8 @@ def create_app(
     async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
         nonlocal resident
         configure_logging(settings.log_level, settings.log_format)
-        async with (
-            AsyncExitStack() as stack,
-            awake(lambda: settings.stay_awake and is_busy(middleware.service_state, resident)),
-        ):
+        busy = partial(is_busy, middleware.service_state)
+        async with AsyncExitStack() as stack, awake(lambda: settings.stay_awake and busy(resident)):
             stack.callback(middleware.close)
             stack.push_async_callback(store.close)
             if registry is None:

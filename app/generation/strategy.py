@@ -14,8 +14,7 @@ from app.generation.limits import check_length
 from app.generation.meter import Meter
 from app.generation.plan import Plan
 from app.generation.ranking import best
-from app.generation.reservation import Reservation
-from app.generation.tally import Tally
+from app.generation.tally import Reservation, Tally
 from app.generation.truncation import fitting
 from app.schemas.sampling import Sampling
 

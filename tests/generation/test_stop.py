@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.generation.stop import StopMachine
+from app.generation.choice import StopMachine
 
 ALPHABET = "ab\n é🙂"
 TEXTS = st.text(ALPHABET, max_size=40)
