@@ -35,7 +35,6 @@ def create_app(
 ) -> Litestar:
     """The service. A ``registry`` that is given stays its giver's to close; else one with MLX is built at the start."""
     resident = registry
-    generation = GenerationStrategy() if strategy is None else strategy
     journal = Journal()
     live = Feed(journal, settings.default_model)
     store = ResponseStore(settings.response_store, settings.response_lifetime, settings.response_file)
@@ -63,7 +62,7 @@ def create_app(
         route_handlers=routes(middleware.access.guard),
         dependencies={
             "registry": Provide(provide_registry, sync_to_thread=False),
-            "strategy": _always(generation),
+            "strategy": _always(GenerationStrategy() if strategy is None else strategy),
             "settings": _always(settings),
             "live": _always(live),
             "service_state": _always(middleware.service_state),
