@@ -105,6 +105,47 @@ def bert_weights(rng: np.random.Generator, config: dict[str, Any], *, classifier
     return made
 
 
+def make_modernbert(directory: Path, *, seed: int = 0, classifier: bool = False, **config: Any) -> Path:
+    """A ModernBERT whose second layer sees what is near."""
+    directory.mkdir(parents=True, exist_ok=True)
+    described: dict[str, Any] = {
+        "model_type": "modernbert",
+        "architectures": ["ModernBertForSequenceClassification" if classifier else "ModernBertModel"],
+        "vocab_size": write_tokenizer(directory, "bert"),
+        "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 48,
+        "max_position_embeddings": 128,
+        "norm_eps": 1e-5,
+        "local_attention": 8,
+        "global_attn_every_n_layers": 2,
+        "global_rope_theta": 160000.0,
+        "local_rope_theta": 10000.0,
+    } | config
+    write_config(directory, described | ({"id2label": {"0": "LABEL_0"}} if classifier else {}))
+    rng = np.random.default_rng(seed)
+    made = {
+        "model.embeddings.tok_embeddings.weight": rng.normal(0, 1, (described["vocab_size"], WIDTH)),
+        "model.embeddings.norm.weight": 1 + rng.normal(0, 0.1, WIDTH),
+        "model.final_norm.weight": 1 + rng.normal(0, 0.1, WIDTH),
+    }
+    for at in range(LAYERS):
+        for name, wide, out in (
+            ("attn.Wqkv", WIDTH, 3 * WIDTH),
+            ("attn.Wo", WIDTH, WIDTH),
+            ("mlp.Wi", WIDTH, 96),
+            ("mlp.Wo", 48, WIDTH),
+        ):
+            made[f"model.layers.{at}.{name}.weight"] = rng.normal(0, wide**-0.5, (out, wide))
+        for name in ("attn_norm", "mlp_norm") if at else ("mlp_norm",):
+            made[f"model.layers.{at}.{name}.weight"] = 1 + rng.normal(0, 0.1, WIDTH)
+    made |= {"head.dense.weight": rng.normal(0, 0.2, (WIDTH, WIDTH)), "head.norm.weight": 1 + rng.normal(0, 0.1, WIDTH)}
+    made |= _linear(rng, "classifier", WIDTH, 1) if classifier else {"decoder.bias": np.zeros(3)}
+    save(directory / "model.safetensors", made)
+    return directory
+
+
 def make_decoder(
     directory: Path, *, family: str = "qwen3", seed: int = 0, headless: bool = False, ends: bool = True, **config: Any
 ) -> Path:

@@ -85,6 +85,44 @@ def decoder(weights, config, ids):
     return rms(x, "model.norm.weight")
 
 
+def modernbert(weights, config, ids):
+    """The last layer of ModernBERT."""
+    eps, heads, tokens = config["norm_eps"], config["num_attention_heads"], len(ids)
+
+    def normed(x, name):
+        bias = np.zeros(x.shape[-1])
+        return norm(x, {"it.weight": weights[f"model.{name}.weight"], "it.bias": bias}, "it", eps)
+
+    x = normed(weights["model.embeddings.tok_embeddings.weight"][list(ids)], "embeddings.norm")
+    apart = np.abs(np.arange(tokens)[:, None] - np.arange(tokens)[None])
+    for at in range(config["num_hidden_layers"]):
+        place = f"layers.{at}."
+        local = at % config["global_attn_every_n_layers"] != 0
+        mask = apart <= config["local_attention"] // 2 if local else apart >= 0
+        base = config["local_rope_theta" if local else "global_rope_theta"]
+        q, k, v = np.split(
+            (normed(x, place + "attn_norm") if at else x) @ weights[f"model.{place}attn.Wqkv.weight"].T, 3, 1
+        )
+        q, k = (rotated(it.reshape(tokens, heads, -1), base).reshape(tokens, -1) for it in (q, k))
+        x = x + attention(q, k, v, heads, mask) @ weights[f"model.{place}attn.Wo.weight"].T
+        wide, gate = np.split(normed(x, place + "mlp_norm") @ weights[f"model.{place}mlp.Wi.weight"].T, 2, 1)
+        x = x + (gelu(wide) * gate) @ weights[f"model.{place}mlp.Wo.weight"].T
+    return normed(x, "final_norm")
+
+
+def modernbert_logit(weights, config, ids):
+    """What its classifier says of a pair."""
+    hidden = modernbert(weights, config, ids)
+    x = hidden.mean(0) if config["classifier_pooling"] == "mean" else hidden[0]
+    x = gelu(x @ weights["head.dense.weight"].T)
+    named = {"it.weight": weights["head.norm.weight"], "it.bias": np.zeros(len(x))}
+    return linear(norm(x, named, "it", config["norm_eps"]), weights, "classifier")[0]
+
+
+def gelu(x):
+    return 0.5 * x * (1 + ERF(x / np.sqrt(2)))
+
+
 def pooled(hidden, mode):
     """One text's tokens to its vector."""
     places = np.arange(1, len(hidden) + 1)[:, None]

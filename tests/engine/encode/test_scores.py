@@ -10,7 +10,7 @@ from app.engine.mlx.encode.rerank import AFTER, BEFORE, INSTRUCTION
 from app.engine.vectors import Embedding, Ranking
 from app.errors import InvalidRequest, ModelUnusable
 from tests.engine.encode import reference
-from tests.support.encoders import add_modules, make_bert, make_decoder, read
+from tests.support.encoders import add_modules, make_bert, make_decoder, make_modernbert, read
 
 QUERY = "what is the capital of france"
 DOCUMENTS = ("paris is the capital of france", "the dog sleeps", "", "one two three four five " * 4)
@@ -51,6 +51,17 @@ async def test_cross_encoders_score_pairs(load, tmp_path, family, squashed):
         types = None if family == "roberta" else [0] * (len(asked) + 2) + [1] * (len(found) + 1)
         logit = reference.bert_logit(weights, config, ids, types)
         assert score == pytest.approx(reference.sigmoid(logit) if squashed else logit, abs=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+async def test_modernbert_scores_pairs(load, tmp_path, pooling):
+    directory = make_modernbert(tmp_path / "it", classifier=True, classifier_pooling=pooling)
+    engine = await load(directory)
+    config, weights = json.loads((directory / "config.json").read_text()), read(directory / "model.safetensors")
+    for document, score in zip(DOCUMENTS, await scores(engine), strict=True):
+        asked, found = (engine.encode(text, special_tokens=False) for text in (QUERY, document))
+        logit = reference.modernbert_logit(weights, config, [2, *asked, 3, *found, 3])
+        assert score == pytest.approx(reference.sigmoid(logit), abs=1e-4)
 
 
 async def test_a_causal_judge_says_how_likely_yes_is_under_its_own_prompt(load, tmp_path):

@@ -14,7 +14,7 @@ from app.engine.options import LoadOptions
 from app.engine.vectors import Embedding
 from app.errors import InvalidRequest, ModelUnusable
 from tests.engine.encode import reference
-from tests.support.encoders import WIDTH, WORDS, add_dense, add_modules, make_bert, make_decoder, read
+from tests.support.encoders import WIDTH, WORDS, add_dense, add_modules, make_bert, make_decoder, make_modernbert, read
 
 TEXTS = (
     "the quick brown fox",
@@ -42,10 +42,10 @@ async def embedded(engine, texts=TEXTS, **how):
 
 
 def make(directory, family, *steps, **more):
-    made = (
-        make_bert(directory, family=family) if family in {"bert", "roberta"} else make_decoder(directory, family=family)
-    )
-    return add_modules(made, *steps, **more)
+    if family == "modernbert":
+        return add_modules(make_modernbert(directory), *steps, **more)
+    made = make_bert if family in {"bert", "roberta"} else make_decoder
+    return add_modules(made(directory, family=family), *steps, **more)
 
 
 def hidden(directory, engine, text):
@@ -54,6 +54,8 @@ def hidden(directory, engine, text):
     weights, ids = read(directory / "model.safetensors"), engine.encode(text)
     if config["model_type"] in {"bert", "xlm-roberta"}:
         return reference.bert(weights, config, ids)
+    if config["model_type"] == "modernbert":
+        return reference.modernbert(weights, config, ids)
     named = {it if it.startswith("model.") else f"model.{it}": array for it, array in weights.items()}
     return reference.decoder(named, config, ids)
 
@@ -73,7 +75,7 @@ async def load(loader):
         await engine.close()
 
 
-@pytest.mark.parametrize(("family", "mode"), list(product(("bert", "roberta", "qwen3", "gemma"), ORDER)))
+@pytest.mark.parametrize(("family", "mode"), list(product(("bert", "roberta", "modernbert", "qwen3", "gemma"), ORDER)))
 async def test_every_family_and_pooling_is_what_numpy_makes_of_the_files(load, tmp_path, family, mode):
     directory = make(tmp_path / "it", family, pooling(mode))
     engine = await load(directory)
@@ -112,7 +114,7 @@ async def test_matrices_behind_the_pooling_are_followed(load, tmp_path):
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join), min_size=1, max_size=12))
-@pytest.mark.parametrize("family", ["bert", "gemma"])
+@pytest.mark.parametrize("family", ["bert", "modernbert", "gemma"])
 async def test_a_text_beside_others_is_what_it_is_alone(loader, tmp_path_factory, family, texts):
     directory = tmp_path_factory.mktemp("beside") / "it"
     engine = await loader.encoder(make(directory, family, pooling("mean"), NORMALIZE), "embedding", name="it")

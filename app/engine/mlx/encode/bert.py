@@ -207,6 +207,11 @@ class Bert(nn.Module):
             if not args.is_roberta:
                 self.pooler = Pooler(args)
 
+    @property
+    def words(self) -> mx.array:
+        """The rows of its tokens."""
+        return self.embeddings.word_embeddings.weight
+
     def hidden(self, ids: mx.array, lengths: mx.array, types: mx.array) -> mx.array:
         """The last layer, ``[rows, tokens, width]``."""
         mask = (mx.arange(ids.shape[1])[None] < lengths[:, None])[:, None, None]

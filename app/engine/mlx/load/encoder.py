@@ -20,6 +20,7 @@ from app.engine.mlx.encode.bert import Bert, BertArgs
 from app.engine.mlx.encode.decoders import BidirectionalGemma, Headless, headless_classes
 from app.engine.mlx.encode.encoders import Computer, Piece, Scores, Vectors, YesOrNo
 from app.engine.mlx.encode.engine import MLXEncoder
+from app.engine.mlx.encode.modernbert import ModernBert, ModernBertArgs
 from app.engine.mlx.encode.pooling import Dense
 from app.engine.mlx.encode.recipe import DenseStep, Recipe, RecipeUnknown, read_recipe, text_of
 from app.engine.mlx.encode.rerank import Asking, Judging, Pairs
@@ -143,17 +144,16 @@ def _encoder(path: Path, config: dict[str, Any], recipe: Recipe | None) -> tuple
     labels = config.get("id2label")
     if recipe is None and isinstance(labels, dict) and len(labels) != 1:
         raise ValueError(f"it tells {len(labels)} labels apart; a reranker has one score")
-    model, _ = load_model(path, lazy=True, get_model_classes=_bert_classes)
-    rows = int(model.embeddings.word_embeddings.weight.shape[0])
+    model, _ = load_model(path, lazy=True, get_model_classes=_encoder_classes)
+    rows = int(model.words.shape[0])
     if recipe is None:
         return model, Scores(model, squashed=_squashed(config)), rows, []
     dense = [_dense(path, step) for step in recipe.dense]
     return model, Vectors(model, recipe, dense), rows, dense
 
 
-def _bert_classes(config: dict[str, Any]) -> tuple[type[Bert], type[BertArgs]]:
-    del config
-    return Bert, BertArgs
+def _encoder_classes(config: dict[str, Any]) -> tuple[type[Any], type[Any]]:
+    return (ModernBert, ModernBertArgs) if config["model_type"] == "modernbert" else (Bert, BertArgs)
 
 
 def _squashed(config: Mapping[str, Any]) -> bool:
