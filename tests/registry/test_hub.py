@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from huggingface_hub import snapshot_download
 from huggingface_hub.utils._shared_blobs import publish_blob_to_shared_store
+from safetensors.numpy import save
 
 from app.errors import Forbidden, ModelNotFound, ModelUnusable, QueueFull, SwitchyardError, Unavailable
 from app.registry.hub import Hub
@@ -25,6 +27,20 @@ async def test_a_cold_download_brings_what_is_needed_and_nothing_else(hub, serve
     assert all((path / name).read_bytes() == files[name] for name in NEEDED)
     assert all(server.count(name) == (name in NEEDED) for name in files)
     assert await hub.local(REPO) == await hub.local(REPO, server.commits[REPO]) == path
+
+
+async def test_an_embedding_model_brings_the_folders_that_say_how_it_pools(hub, server, files):
+    dense = save({"linear.weight": np.ones((2, 2), np.float32)})
+    modules = b'[{"type": "a.Transformer", "path": ""}, {"type": "a.Pooling", "path": "1_Pooling"}]'
+    steps = {"modules.json": modules, "1_Pooling/config.json": b"{}", "2_Dense/model.safetensors": dense}
+    others = {"onnx/model.onnx": b"no", "2_Dense/pytorch_model.bin": b"no", "openvino/config.json": b"{}"}
+    server.add("org/vectors", files | steps | others)
+    path = await hub.download("org/vectors").wait()
+    assert {str(it.relative_to(path)) for it in path.rglob("*") if it.is_file()} == NEEDED | steps.keys()
+    assert all((path / name).read_bytes() == content for name, content in steps.items())
+    assert await hub.local("org/vectors") == path
+    (path / "1_Pooling" / "config.json").unlink()
+    assert await hub.local("org/vectors") is None
 
 
 async def test_what_the_hub_says_of_a_repo(hub, server, files):

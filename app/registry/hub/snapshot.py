@@ -5,12 +5,14 @@ from pathlib import Path
 
 import msgspec
 
+from app.engine.kind import Module, modules_of
 from app.registry.hub.files import is_needed, is_safe
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 _SHARD = re.compile(r"(model.*)-\d+-of-(\d+)\.safetensors")
 
 
+_DESCRIBED = {"Dense", "LogitScore", "Pooling"}
 _OPTIONAL = (".txt", ".jsonl")
 
 
@@ -38,11 +40,18 @@ def is_complete(directory: Path) -> bool:
         return False
     if not any((directory / name).is_file() for name in _TOKENIZERS) and not any(directory.glob("*.tiktoken")):
         return False
+    if not all(is_safe(step.path) and (directory / step.path / "config.json").is_file() for step in _steps(directory)):
+        return False
     present = {path.name for path in directory.glob("model*.safetensors") if path.is_file()}
     promised = _indexed(directory / "model.safetensors.index.json")
     if promised is None:
         return bool(present) and all(_siblings(name, present) for name in present)
     return bool(promised) and all(is_safe(name) and (directory / name).is_file() for name in promised)
+
+
+def _steps(directory: Path) -> list[Module]:
+    """The steps of an embedding model that are described by a file in a folder of their own."""
+    return [module for module in modules_of(directory) if module.name in _DESCRIBED and module.path]
 
 
 def _listed(directory: Path) -> dict[str, int]:

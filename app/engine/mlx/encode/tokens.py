@@ -82,7 +82,7 @@ class EncoderTokenizer:
         Raises :class:`app.errors.InvalidRequest` that names ``field`` for one that is too long, unless it is ``cut``.
         """
         head = self._head(prompt) if prompt else 0
-        room = self.longest - self._tokenizer.num_special_tokens_to_add(False)
+        room = max(0, self.longest - self._tokenizer.num_special_tokens_to_add(False))
         encoded = self._tokenizer.encode_batch([self._read(prompt + it) for it in texts], add_special_tokens=False)
         pieces = []
         for at, encoding in enumerate(encoded):
