@@ -2,7 +2,10 @@
 
 import shutil
 import sys
+import time
 
+import httpx2
+import psutil
 import pytest
 
 from tests.contract.test_recipes import ADDRESS, interpreter, output, recipe
@@ -60,3 +63,18 @@ def test_curl(url):
     if shutil.which("curl") is None:
         pytest.skip("needs curl")
     assert '"relevance_score"' in output("bash", stdin=recipe("embeddings", "bash", url, 2))
+
+
+def test_what_nobody_waits_for_any_more_is_not_computed(url):
+    many = {"model": NAME, "input": ["word " * 120] * 1500}
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(f"{url}/v1/embeddings", json=many, timeout=2)
+    (model,) = [it for it in httpx2.get(f"{url}/admin/models").json()["data"] if it["id"] == NAME]
+    process = psutil.Process(model["pid"])
+    deadline, spent = time.monotonic() + 30, 1.0
+    while spent > 0.2 and time.monotonic() < deadline:
+        before = sum(process.cpu_times()[:2])
+        time.sleep(1)
+        spent = sum(process.cpu_times()[:2]) - before
+    assert spent <= 0.2
+    assert httpx2.post(f"{url}/v1/embeddings", json={"model": NAME, "input": "a"}).status_code == 200
