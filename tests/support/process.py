@@ -39,7 +39,10 @@ class Service:
 
 @contextmanager
 def service(*flags: str, seconds: float = 60, **environment: str) -> Iterator[Service]:
-    """``python -m app serve --port 0 FLAGS`` until the block ends; Ctrl-C ends it."""
+    """``python -m app serve --port 0 FLAGS`` until the block ends; Ctrl-C ends it.
+
+    No process waits for a next load, which few tests have, unless a flag or a variable says so.
+    """
     with tempfile.TemporaryDirectory() as place:
         output = Path(place) / "output"
         with output.open("wb") as stream:
@@ -47,7 +50,9 @@ def service(*flags: str, seconds: float = 60, **environment: str) -> Iterator[Se
                 [sys.executable, "-m", "app", "serve", "--port", "0", *flags],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env={name: it for name, it in os.environ.items() if name != "SWITCHYARD_CLIENTS"} | environment,
+                env={name: it for name, it in os.environ.items() if name != "SWITCHYARD_CLIENTS"}
+                | {"SWITCHYARD_SPARE_PROCESS": "false"}
+                | environment,
             )
         running = Service(process, output)
         try:
