@@ -19,7 +19,7 @@ FOUR = ("a", "b", "c", "d")
 ONE, TWO = "20MiB", "36MiB"
 """Each model takes 9.8 MB, and asks for 4.2 MB beside it for its first request."""
 CLIENTS = 20
-SWITCHES = 8
+SWITCHES = 4
 SLACK = 1 << 20
 GROWTH = 48 << 20
 """What allocators of a process may keep; a leak of weights would be five times as much."""
