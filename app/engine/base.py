@@ -79,12 +79,14 @@ class Found(Struct, frozen=True, array_like=True, tag="found"):
 class Prefilled(Struct, frozen=True, array_like=True, tag="prefilled"):
     """A sequence's prompt is in the KV cache: ``cached_tokens`` of it were there before.
 
-    ``scores`` has one entry per prompt token if ``prompt_logprobs`` asked for it, else none.
+    ``scores`` has one entry per prompt token if ``prompt_logprobs`` asked for it, else none. ``waited`` are the seconds
+    before its turn came.
     """
 
     sequence: int
     cached_tokens: int
     scores: tuple[PromptScore, ...] = ()
+    waited: float = 0.0
 
 
 class Token(Struct, frozen=True, array_like=True, tag="token"):

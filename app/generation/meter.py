@@ -9,7 +9,8 @@ class Meter:
     """Written as the job runs and read at any time by whoever watches it, however it ends. Times are seconds.
 
     ``queue`` is all the time in which nothing was computed for it, a load apart: for its turn, for memory, for its
-    prompt to be written and its grammar to be compiled. ``completion_tokens`` are those that have come.
+    prompt to be written, its grammar to be compiled, its turn in the batch. ``completion_tokens`` are those that have
+    come.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,10 @@ class Meter:
         finally:
             self._waited += perf_counter() - self._since
             self._since = None
+
+    def waited(self, seconds: float) -> None:
+        """The engine had other work first, for so long."""
+        self._waited += seconds
 
     @property
     def queue(self) -> float:

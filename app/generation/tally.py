@@ -19,6 +19,7 @@ class Tally:
         self._choices = sum(sequence.rows for sequence in sequences if sequence.max_tokens)
         self._cached: dict[int, int] = {}
         self._told = False
+        self._queued = 0.0
         self._generated = 0
         self._thought = 0
         self._began = self._computed = perf_counter()
@@ -27,6 +28,9 @@ class Tally:
         """Note how much of a prompt was cached, and perhaps that it is computed now; said once, for all prompts."""
         self._cached[event.sequence] = event.cached_tokens
         if isinstance(event, Prefilled):
+            if self._prompts == self._all:
+                self._queued = event.waited
+                self._meter.waited(event.waited)
             self._prompts -= 1
             self._computed = perf_counter()
         if self._told or len(self._cached) < self._all:
@@ -64,9 +68,10 @@ class Tally:
 
         The waits since then are the queue's, and none of the time for what came after the prompts.
         """
-        prefill, decode = self._computed - self._began, perf_counter() - self._computed
+        prefill, decode = self._computed - self._began - self._queued, perf_counter() - self._computed
         meter = self._meter
-        return Timings(meter.queue, meter.load, prefill, max(0.0, decode - (meter.queue - waited)))
+        since = meter.queue - waited - self._queued
+        return Timings(meter.queue, meter.load, max(0.0, prefill), max(0.0, decode - since))
 
 
 AHEAD = 1024

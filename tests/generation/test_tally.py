@@ -28,3 +28,14 @@ def test_what_was_cached_is_told_once_and_counted_once(prompts, random):
         assert told[len(prompts) - 1] == Cached(total)
     assert tally.usage().prompt_tokens_details.cached_tokens == total
     assert tally.complete
+
+
+def test_a_prompts_wait_for_its_turn_is_the_queues():
+    meter = Meter()
+    tally = Tally((Sequence(prompt=(1,), sampling=Sampling(), max_tokens=1),) * 2, meter)
+    tally.found(Prefilled(0, 0, waited=5.0))
+    tally.found(Prefilled(1, 0, waited=7.0))
+    times = tally.timings(0.0)
+    assert times.queue == 5.0
+    assert times.prefill == 0.0
+    assert times.decode < 1.0

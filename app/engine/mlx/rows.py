@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from app.engine.base import Sequence
@@ -81,6 +82,7 @@ class Waiting:
         self.index = index
         self.request = request
         self.spelling = spelling
+        self.asked = perf_counter()
         self.tried = False
         """Whether the device has given up on it once."""
         self.rows = [Row(stream, index, row, request, spelling.row()) for row in range(request.rows)]

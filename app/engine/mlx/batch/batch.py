@@ -123,6 +123,9 @@ class ModelBatch:
         task = self._rounds.next(free, idle=not self._batches)
         if task is None:
             return False
+        if not task.announced and task.work.left > LONG_REST:
+            self._delivery.found(task.group, task.cached)
+        task.announced = True
         started = time.perf_counter()
         piece = task.work.step(self._pace.slice(decoding=bool(self._batches) or self._thread.busy_elsewhere))
         self._pace.prefilled(piece, time.perf_counter() - started)
@@ -191,7 +194,7 @@ class ModelBatch:
         rows: list[Row] = []
         places: list[int] = []
         for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
-            event = Prefilled(waiting.index, cached, task.work.scores())
+            event = Prefilled(waiting.index, cached, task.work.scores(), max(0.0, task.begun - waiting.asked))
             self._delivery.prefilled(waiting, event, [] if waiting.request.max_tokens else waiting.rows)
             live = [row for row in waiting.rows if not row.over]
             rows += live

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Sequence
 from itertools import count, takewhile
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -33,6 +34,9 @@ class PrefillTask:
         self.group = group
         self.cached = cached
         self.prefix = prefix
+        self.begun = perf_counter()
+        self.announced = False
+        """Whether it was said what of it was known."""
 
     @property
     def cancelled(self) -> bool:
