@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psutil
 import pytest
 
 from app.engine.base import Sequence, Token
@@ -51,6 +52,23 @@ async def test_a_load_takes_the_process_that_waits_and_another_waits_after_it(ro
     assert len(await said(engine)) == 5
     await engine.close()
     assert engine.status().pid == 0
+    await loader.close()
+
+
+async def test_a_process_that_waits_has_started_what_renders_the_first_conversation(root):
+    loader = processes(root)
+    loader.start()
+    waiting = psutil.Process(loader._spare.pid)
+    for _ in range(2000):
+        await asyncio.sleep(0.02)
+        if waiting.children():
+            break
+    (renderer,) = waiting.children()
+    assert renderer.nice() == waiting.nice()
+    engine = await loader.load(root / "a", name="a")
+    assert "Hi" in await engine.tokenizer.render_chat([{"role": "user", "content": "Hi"}])
+    assert renderer.is_running()
+    await engine.close()
     await loader.close()
 
 

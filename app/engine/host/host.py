@@ -38,7 +38,8 @@ class Host(Watcher):
         self._thread = MLXThread(loop, self)
         self.channel = Channel(self._receive, lambda held: self._thread.hold(held=held))
         self._models: Models | None = None
-        self._importing = loop.create_task(self._import(urgent=urgent))
+        self._urgent = urgent
+        self._importing = loop.create_task(self._import())
         self._limits: Limits | None = None
         self._streams: dict[int, HostStream] = {}
         self._parts: dict[int, Part] = {}
@@ -51,16 +52,18 @@ class Host(Watcher):
         """Greet the service; say when everything is imported."""
         self.channel.send(wire.Greeting(wire.VERSION, device()))
         try:
-            await self._ready()
+            models = await self._ready()
         except Exception as failure:
             log.exception("the engine's libraries cannot be imported")
             self.lost(f"its libraries cannot be imported: {failure!r:.200}")
         else:
             self.channel.send(wire.Ready())
+            with ThreadPoolExecutor(1, "readiness") as thread:
+                await self._loop.run_in_executor(thread, partial(models.get_ready, urgent=self._urgent))
 
-    async def _import(self, *, urgent: bool) -> Models:
+    async def _import(self) -> Models:
         with ThreadPoolExecutor(1, "imports") as importer:  # a thread of its own: it may give way to others for good
-            models = await self._loop.run_in_executor(importer, partial(import_models, urgent=urgent))
+            models = await self._loop.run_in_executor(importer, partial(import_models, urgent=self._urgent))
         made = self._models = models(self._thread, self._batching)
         if self._limits is not None:
             made.limit(self._limits)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
+
+from jinja2 import TemplateError
 
 from app.engine.facts import Limits, ModelFacts
 from app.engine.kind import Kind, kind_of, unfit
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
-from app.engine.mlx.cores import share_cores
+from app.engine.mlx.cores import giving_way, share_cores
+from app.engine.mlx.draw.step import prepare
 from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.smollm2 import ensure_smollm2
 from app.engine.mlx.memory import context_bytes, limit
+from app.engine.mlx.text.template import confine_templates
 from app.engine.options import Batching, LoadOptions
 from app.engine.work import Work
 from app.errors import ModelUnusable, Unavailable
@@ -29,6 +34,19 @@ class Models:
         self._loader = MLXLoader(thread, self._prefixes, batching)
         self._engines: dict[int, MLXEngine | MLXEncoder] = {}
         self._next = 0
+
+    @staticmethod
+    def get_ready(*, urgent: bool) -> None:
+        """Do what the first conversation would wait for, and the first load, unless that is ``urgent`` and does it.
+
+        On a thread of its own: it may give way to others for good, which the process that renders templates shall not.
+        What fails here fails again when it is wanted, and is told then.
+        """
+        with suppress(TemplateError, OSError):
+            confine_templates().start()
+        if not urgent:
+            with giving_way():
+                prepare()
 
     @property
     def prefix_bytes(self) -> int:

@@ -56,6 +56,10 @@ class Helpers:
             raise TemplateError(answer["refused"])
         return answer["text"]
 
+    def start(self) -> None:
+        """Have a helper wait for the first template. Raises :class:`jinja2.TemplateError` if it does not start."""
+        self._idle.put(self._helper())
+
     def _ask(self, template: str, message: bytes) -> dict[str, str]:
         helper = self._helper()
         try:
@@ -167,10 +171,11 @@ class RemoteTemplate:
         return self._helpers.render(self._source, variables)
 
 
-def confine_templates(helpers: Helpers | None = None) -> None:
+def confine_templates(helpers: Helpers | None = None) -> Helpers:
     """Have ``transformers`` render every chat template by helpers from now on. Calling it again changes nothing."""
-    if getattr(chat_template_utils._compile_jinja_template, "confined", False):  # noqa: SLF001  there is no hook
-        return
+    known = getattr(chat_template_utils._compile_jinja_template, "helpers", None)  # noqa: SLF001  there is no hook
+    if isinstance(known, Helpers):
+        return known
     environment = template_helper.environment()
     pool = Helpers() if helpers is None else helpers
 
@@ -178,5 +183,6 @@ def confine_templates(helpers: Helpers | None = None) -> None:
         return RemoteTemplate(source, environment, pool)
 
     told: Callable[[str], RemoteTemplate] = compile_
-    told.confined = True  # type: ignore[attr-defined]
+    told.helpers = pool  # type: ignore[attr-defined]
     chat_template_utils._compile_jinja_template = told  # noqa: SLF001
+    return pool
