@@ -26,6 +26,11 @@ from app.errors import EngineFailed, SwitchyardError
 if TYPE_CHECKING:
     from app.engine.host.models import Models
 
+TextQuestion = wire.Encode | wire.Count | wire.FillInMiddle | wire.Decode | wire.Spell | wire.RenderChat
+"""What is asked of a model's text side, which changes nothing."""
+AT_ONCE = 4096
+"""Characters that are encoded in the time that another thread would wait for its turn beside a busy batch."""
+
 log = logging.getLogger(__name__)
 
 
@@ -173,11 +178,12 @@ class Host(Watcher):
             log.exception("a question could not be answered")
             message = f"The engine could not do this ({type(failure).__name__}); send the request again."
             reply = wire.Refusal(question.call, Failure.of(EngineFailed(message)))
-        self._send()  # memory may have changed, and who asked shall know that first
+        if not isinstance(question, TextQuestion):
+            self._send()  # memory may have changed, and who asked shall know that first
         self.channel.send(reply)
 
 
-async def _value(models: Models, question: Question) -> object:  # noqa: PLR0911  one for each question
+async def _value(models: Models, question: Question) -> object:  # noqa: C901, PLR0911  one case for each question
     match question:
         case wire.Load(_, path, name, options):
             return await models.load(path, name, options)
@@ -201,11 +207,13 @@ async def _value(models: Models, question: Question) -> object:  # noqa: PLR0911
             return await models.encoder(number, "embedding").embed(texts, how)
         case wire.Rerank(_, number, query, documents, ranking):
             return await models.encoder(number, "rerank").rerank(query, documents, ranking)
+        case wire.Encode(_, _, text) if len(text) <= AT_ONCE:
+            return _text(models, question)
     return await asyncio.to_thread(_text, models, question)
 
 
 def _text(models: Models, question: Question) -> object:
-    """What is asked of a model's text side; on another thread, since it may take long."""
+    """The text side's answer; for another thread where it may take long."""
     match question:
         case wire.Encode(_, number, text, special_tokens):
             return models.engine(number).encode(text, special_tokens=special_tokens)
