@@ -10,6 +10,9 @@ from app.engine.client.process import Watch
 from app.engine.client.processes import Processes, ProcessLoader
 from app.engine.grammar import Grammar
 from app.engine.host.setup import Folders
+from app.engine.mlx.batch.thread import MLXThread
+from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.load.loader import MLXLoader
 from app.engine.options import Batching
 from app.errors import EngineLost, InvalidRequest
 from app.schemas.sampling import Sampling
@@ -173,4 +176,15 @@ async def test_a_service_that_does_not_read_holds_the_steps_and_no_more(root):
     engine.process._transport.resume_reading()
     tokens = [item async for items in stream for item in items if isinstance(item, Token)]
     assert sum(token.finish is not None for token in tokens) == 8
+    await loader.close()
+
+
+async def test_a_tokenizer_that_was_read_ahead_for_another_model_goes_once_a_model_is_loaded(root):
+    loader = MLXLoader(MLXThread(asyncio.get_running_loop()), PrefixPool(0), Batching(4))
+    for name in ("a", "b"):
+        await loader.read_tokenizer(root / name)
+    engine = await loader.load(root / "a", name="a")
+    assert not loader._tokenizers._read
+    assert engine.encode("Hi")
+    await engine.close()
     await loader.close()

@@ -93,6 +93,7 @@ class MLXLoader:
         weights = self._thread.run_in_steps(load_in_steps(path, options.kv_bits, options.dtype))
         await asyncio.gather(weights, reading, asyncio.to_thread(prepare), return_exceptions=True)
         loaded, tokenizer = weights.result(), reading.result()
+        self._tokenizers.clear()
         length, fingerprint = _context_length(config), _fingerprint(path, config, options)
         return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))
 

@@ -42,6 +42,10 @@ class TokenizerCache:
             while len(self._read) > self._kept:
                 self._read.popitem(last=False)
 
+    def clear(self) -> None:
+        """Let go of all of them: a process that has its model loads no other, and each may hold a hundred megabytes."""
+        self._read.clear()
+
     async def _start(self, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
         return await asyncio.get_running_loop().run_in_executor(self._reader, _read, path, eos_token_ids)
 
