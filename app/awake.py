@@ -6,7 +6,7 @@ A closed lid and an empty battery still send it to sleep; what that does to dead
 import asyncio
 import os
 import platform
-from asyncio.subprocess import DEVNULL, Process
+import subprocess
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -15,6 +15,8 @@ import structlog
 CAFFEINATE = "/usr/bin/caffeinate"
 EVERY = 5.0
 """Seconds between two looks; no Mac falls asleep after less than a minute."""
+PATIENCE = 5.0
+"""Seconds in which the program ends once it is told to."""
 
 
 @asynccontextmanager
@@ -39,7 +41,10 @@ async def awake(
 async def _look(keeper: "_Keeper", busy: Callable[[], bool], every: float) -> None:
     while True:
         try:
-            await (keeper.hold() if busy() else keeper.let_go())
+            if busy():
+                keeper.hold()
+            else:
+                await keeper.let_go()
         except OSError as failure:
             structlog.get_logger("switchyard").warning("this machine may fall asleep", reason=str(failure))
             return
@@ -51,18 +56,27 @@ class _Keeper:
 
     def __init__(self, program: str) -> None:
         self._program = program
-        self._running: Process | None = None
+        self._running: subprocess.Popen[bytes] | None = None
 
-    async def hold(self) -> None:
-        if self._running is None or self._running.returncode is not None:
-            words = ("-i", "-w", str(os.getpid()))  # no sleep for idleness, as long as that process lives
-            self._running = await asyncio.create_subprocess_exec(
-                self._program, *words, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
+    def hold(self) -> None:
+        if self._running is None or self._running.poll() is not None:
+            words = (self._program, "-i", "-w", str(os.getpid()))  # no sleep for idleness, while that process lives
+            self._running = subprocess.Popen(  # noqa: S603  a program of the system's
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
 
     async def let_go(self) -> None:
-        if self._running is not None:
-            with suppress(ProcessLookupError):
-                self._running.terminate()
-            await self._running.wait()
+        """Whoever is cancelled meanwhile leaves the rest to the next call."""
+        running = self._running
+        if running is not None:
+            running.terminate()
+            await asyncio.to_thread(_wait, running)
             self._running = None
+
+
+def _wait(running: "subprocess.Popen[bytes]") -> None:
+    try:
+        running.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        running.wait()
