@@ -24,8 +24,6 @@ def import_models(*, urgent: bool) -> type[Models]:
         try:
             import_module("transformers").AutoTokenizer  # noqa: B018  resolved when it is first named
             made: type[Models] = import_module("app.engine.host.models").Models
-            if not urgent:  # where somebody waits the load does it, beside the weights
-                import_module("app.engine.mlx.draw.step").prepare()
         except Exception:
             raise
         except BaseException as failure:  # some libraries end the program
