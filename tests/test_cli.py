@@ -158,25 +158,19 @@ def test_cores_are_those_of_the_quota(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Accelerate is part of macOS")
-def test_the_process_restarts_once_with_openblas_and_keeps_it_from_its_children(tmp_path):
-    library = native.openblas()
-    if library is None or native.backend() != "cpu":
+def test_a_process_that_computes_has_openblas_first(monkeypatch):
+    for name in ("LD_PRELOAD", "OPENBLAS_THREAD_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
+    if not (variables := native.variables()):
         pytest.skip("needs OpenBLAS and the CPU backend")
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import os\nfrom pathlib import Path\nfrom app.cli.native import openblas_advice, prefer_openblas\n"
-        "print('start', flush=True)\nprefer_openblas()\nassert openblas_advice() is None\n"
-        "print('openblas' in Path('/proc/self/maps').read_text(), os.environ.get('LD_PRELOAD'))\n"
+    program = (
+        "import os; from pathlib import Path; from app.engine import native\n"
+        "print('openblas' in Path('/proc/self/maps').read_text(), native.openblas_advice(), native.variables())\n"
         "print(os.environ['OPENBLAS_THREAD_TIMEOUT'])\n"
     )
-    ours = {"LD_PRELOAD", "OPENBLAS_THREAD_TIMEOUT"}
-    environ = {name: value for name, value in PLAIN.items() if name not in ours} | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, program], env=environ, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["start", "start", "True None", native.SPIN], done.stderr
-    told = subprocess.run(
-        [sys.executable, program], env=environ | {"OPENBLAS_THREAD_TIMEOUT": "9"}, capture_output=True, text=True
-    )
-    assert told.stdout.splitlines()[-1] == "9", "what a person has set stays"
+    environ = PLAIN | {"PYTHONPATH": str(ROOT)} | variables
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["True None {}", native.SPIN], done.stderr
 
 
 def test_without_openblas_the_person_is_told_how_to_get_it(monkeypatch):
