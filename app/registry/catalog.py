@@ -96,6 +96,8 @@ class Catalog:
         name = self.name(model)
         base, colon, adapter = name.partition(":")
         entry = self._settings.models.get(name)
+        if entry is None and name in self._directories:
+            return ModelEntry()
         if entry is None:
             entry = self._settings.models.get(base) or self._settings.models.get(base.partition("@")[0], ModelEntry())
             if colon and entry.adapter != adapter:  # what is the base's own does not pass to its adapters
@@ -157,11 +159,11 @@ class Catalog:
                 self._scanned_at = now
 
     def _known(self, name: str) -> Source | None:
-        if ":" in name:
-            return self._adapted(name)
         directory = self._directories.get(name)
         if directory is not None:
             return LocalDirectory(id=name, path=directory.path, created=directory.created, entry=self.entry(name))
+        if ":" in name:
+            return self._adapted(name)
         return Embedded(id=name, entry=self.entry(name)) if name == SMOLLM2 else None
 
     def _hub(self, name: str) -> HubRepo:

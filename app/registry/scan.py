@@ -2,11 +2,17 @@
 
 import os
 import unicodedata
+from fnmatch import fnmatchcase
+from operator import itemgetter
 from pathlib import Path
 
 from msgspec import Struct
 
 _DEPTH = 6
+_REPEATS = 1000
+"""Directories that are looked into once more because another link leads to them."""
+_WEIGHTS = {"config.json": "model*.safetensors", "adapter_config.json": "adapters.safetensors"}
+"""What is loaded beside each configuration: what lies there under another name makes no model."""
 
 
 class ModelDirectory(Struct, frozen=True):
@@ -20,17 +26,19 @@ def scan(root: Path, config: str = "config.json") -> dict[str, ModelDirectory]:
     """Every directory below ``root`` with ``config`` and weights, by its relative path with forward slashes.
 
     Letters with accents are composed (NFC), whatever the disk makes of them.
-    Nothing is looked for inside a model, in hidden directories, or more than six levels down. Directories that
-    cannot be read are passed over; links are followed, each target once.
+    Nothing is looked for inside a model, in hidden directories, or more than six levels down. What cannot be read is
+    passed over. Links are followed, several to one directory too, but none to a directory that it lies in.
     """
     found: dict[str, ModelDirectory] = {}
-    seen: set[Path] = set()
-    level = [root]
+    seen: set[str] = set()
+    repeats = 0
+    level: list[tuple[Path, frozenset[str]]] = [(root, frozenset())]
     for _ in range(_DEPTH + 1):
-        below: list[Path] = []
-        for directory in level:
-            real = directory.resolve()
-            if real in seen:
+        below: list[tuple[Path, frozenset[str]]] = []
+        for directory, around in level:
+            real = os.path.realpath(directory)
+            repeats += real in seen
+            if real in around or repeats > _REPEATS:
                 continue
             seen.add(real)
             try:
@@ -41,8 +49,8 @@ def scan(root: Path, config: str = "config.json") -> dict[str, ModelDirectory]:
                 name = unicodedata.normalize("NFC", directory.relative_to(root).as_posix())
                 found.setdefault(name, ModelDirectory(directory, created))
             else:
-                below += inside
-        level = sorted(below)
+                below += [(path, around | {real}) for path in inside]
+        level = sorted(below, key=itemgetter(0))
     return found
 
 
@@ -51,12 +59,15 @@ def _look(directory: Path, config: str) -> tuple[int | None, list[Path]]:
     created, weights, inside = None, False, list[Path]()
     with os.scandir(directory) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            try:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    inside.append(Path(entry.path))
+                elif entry.name == config and entry.is_file():
+                    created = int(entry.stat().st_mtime)
+                else:
+                    weights |= fnmatchcase(entry.name, _WEIGHTS[config]) and entry.is_file()
+            except OSError:  # such as a link that leads to itself
                 continue
-            if entry.is_dir():
-                inside.append(Path(entry.path))
-            elif entry.name == config and entry.is_file():
-                created = int(entry.stat().st_mtime)
-            else:
-                weights |= entry.name.endswith(".safetensors") and entry.is_file()
     return (created if weights else None), inside

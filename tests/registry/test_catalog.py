@@ -227,4 +227,55 @@ def test_scan_takes_models_only(tmp_path):
     (tmp_path / "no-weights" / "config.json").write_text("{}")
     (tmp_path / "linked").symlink_to(tmp_path / "deep" / "2" / "3" / "4" / "5")
     (tmp_path / "loop").symlink_to(tmp_path)
-    assert set(scan(tmp_path)) == {"model", "linked/six", "linked/6/seven"}
+    assert set(scan(tmp_path)) == {"model", "deep/2/3/4/5/six", "linked/six", "linked/6/seven"}
+
+
+def test_every_link_to_a_model_is_a_name_of_it(tmp_path):
+    write_model(tmp_path / "elsewhere" / "model")
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("one", "two"):
+        (root / name).symlink_to(tmp_path / "elsewhere" / "model")
+        (root / f"org-{name}").symlink_to(tmp_path / "elsewhere")
+    assert set(scan(root)) == {"one", "two", "org-one/model", "org-two/model"}
+
+
+@pytest.mark.parametrize("target", ["loop", "other", ".", "..", "missing"])
+def test_a_link_that_leads_nowhere_or_round_hides_nothing_but_itself(tmp_path, target):
+    root = tmp_path / "root"
+    write_model(root / "model")
+    (root / "loop").symlink_to(target)
+    (root / "other").symlink_to("loop")
+    (root / "model" / "config.link").symlink_to("config.link")
+    assert set(scan(root)) == {"model"}
+
+
+def test_many_links_to_one_another_are_followed_for_a_while_only(tmp_path):
+    for one in range(12):
+        (tmp_path / str(one)).mkdir()
+        for other in range(12):
+            (tmp_path / str(one) / f"to-{other}").symlink_to(tmp_path / str(other))
+    write_model(tmp_path / "0" / "model")
+    before = time.monotonic()
+    assert {"0/model", "1/to-0/model"} <= set(scan(tmp_path))
+    assert time.monotonic() - before < 5
+
+
+@pytest.mark.parametrize("weights", ["weights-q4.safetensors", "adapters.safetensors", "model.safetensors.index.json"])
+def test_what_would_not_be_loaded_is_not_listed(tmp_path, weights):
+    (write_model(tmp_path / "model") / "model.safetensors").rename(tmp_path / "model" / weights)
+    assert scan(tmp_path) == {}
+
+
+def test_a_directory_with_a_colon_is_a_model_with_an_entry_of_its_own(tmp_path):
+    write_model(tmp_path / "base")
+    for name in ("base:4bit", "other:4bit"):
+        write_model(tmp_path / name)
+    own = ModelEntry(temperature=0.5)
+    models = {"base": ModelEntry(pin=True, temperature=0.1), "other:4bit": own}
+    catalog = Catalog(Settings(model_roots=(tmp_path,), models=models))
+    assert {source.id for source in run(catalog.sources())} >= {"base", "base:4bit", "other:4bit"}
+    for name, entry in (("base:4bit", ModelEntry()), ("other:4bit", own)):
+        source = found(catalog, name)
+        assert isinstance(source, LocalDirectory)
+        assert (source.id, source.path, source.entry) == (name, tmp_path / name, entry)
