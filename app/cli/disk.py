@@ -54,7 +54,7 @@ def read_facts(path: Path) -> Facts:
     try:
         config = msgspec.json.decode((path / "config.json").read_bytes(), type=_Config)
         weights = weight_bytes(path)
-    except (OSError, msgspec.DecodeError, SwitchyardError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, SwitchyardError):
         return Facts()
     quantization = config.quantization or {}
     bits = f"{quantization['bits']} bits" if "bits" in quantization else config.torch_dtype

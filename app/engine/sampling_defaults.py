@@ -29,7 +29,7 @@ def sampling_defaults(directory: Path) -> SamplingDefaults:
         if path.stat().st_size > LARGEST:
             return SamplingDefaults()
         told = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return SamplingDefaults()
     found = {name: float(told[name]) for name, (low, high) in RANGES.items() if _within(told.get(name), low, high)}
     top_k = told.get("top_k")

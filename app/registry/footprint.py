@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from app.engine.options import DraftOptions, kv_group
+from app.errors import ModelUnusable
 from app.registry.hub import Tensor, tensors_of, weights
 
 _ALLOWANCE_TOKENS = 1024
@@ -15,6 +16,8 @@ _HALVES = {"F16", "BF16"}
 _FLOATS = {"F16": 2, "BF16": 2, "F32": 4}
 GROUP = 64
 """Weights that share a scale and a bias when a model is quantised on load."""
+_MANY_LAYERS = 1000
+"""More than any model has."""
 
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
@@ -46,6 +49,15 @@ class _Shape(Struct, frozen=True):
     head_dim: _Count | None = None
 
 
+class _Depth(Struct, frozen=True):
+    """How many layers there are, wherever config.json says it."""
+
+    num_hidden_layers: int = 0
+    n_layers: int = 0
+    n_layer: int = 0
+    text_config: "_Depth | None" = None
+
+
 class _Nested(Struct, frozen=True):
     text_config: _Shape
 
@@ -61,9 +73,25 @@ def footprint(path: Path, *, half_bytes: int = 2, quantize: int | None = None, k
         for file in sorted(path.glob("[0-9]*_*/model.safetensors"))
         for name, tensor in tensors_of(file).items()
     }
+    _check_depth(path, len(tensors))
     bits = None if any(name.endswith(".scales") for name in tensors) else quantize
     held = sum(_held(tensor, half_bytes, bits) for tensor in tensors.values())
     return Footprint(path, held, kv_bytes_per_token(path, half_bytes, kv_bits) * _ALLOWANCE_TOKENS)
+
+
+def _check_depth(path: Path, tensors: int) -> None:
+    """Refuse more layers than tensors: merely building so many may take all memory there is."""
+    try:
+        told = msgspec.json.decode((path / "config.json").read_bytes(), type=_Depth)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    layers = max(max(it.num_hidden_layers, it.n_layers, it.n_layer) for it in (told, told.text_config or told))
+    if layers > max(tensors, _MANY_LAYERS):
+        raise ModelUnusable(
+            f"config.json tells of {layers} layers and the weights are {tensors} tensors, so they do not belong "
+            "together. Name another model or repair it.",
+            code="model_corrupt",
+        )
 
 
 def adapter_footprint(path: Path, *, half_bytes: int = 2) -> Footprint:

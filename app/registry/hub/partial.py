@@ -226,7 +226,7 @@ def _spans(path: Path, size: int) -> Spans:
     """What a partial file holds; all of it where no record says otherwise."""
     try:
         told = msgspec.json.decode(_record(path).read_bytes(), type=list[Span])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Spans([(0, size)])
     return Spans((start, end) for start, end in told if 0 <= start < end <= size)
 

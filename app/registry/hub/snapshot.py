@@ -59,7 +59,7 @@ def _listed(directory: Path) -> dict[str, int]:
     tree = directory.parent.parent / "trees" / f"{directory.name}.json"
     try:
         files = msgspec.json.decode(tree.read_bytes(), type=_Tree).files
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return {name: file.size for name, file in files.items() if is_needed(name) and not name.endswith(_OPTIONAL)}
 
@@ -74,7 +74,7 @@ def _has(directory: Path, name: str, size: int) -> bool:
 def _indexed(index: Path) -> set[str] | None:
     try:
         return set(msgspec.json.decode(index.read_bytes(), type=_Index).weight_map.values())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -14,6 +14,8 @@ from app.errors import ModelUnusable
 
 _MAX_HEADER = 100_000_000
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16}
+_POINTER = b"version https://git-lfs"
+"""How a file begins that stands in for another in a git repository (git-lfs)."""
 _BITS |= {"U16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
 
 
@@ -58,7 +60,11 @@ def tensors_of(file: Path, *, name: str | None = None) -> dict[str, Tensor]:
     try:
         with file.open("rb") as stream:
             size = file.stat().st_size
-            length = int.from_bytes(stream.read(8), "little")
+            begin = stream.read(len(_POINTER))
+            if begin == _POINTER:
+                raise pointer(name)
+            length = int.from_bytes(begin[:8], "little")
+            stream.seek(8)
             if size < 8 or length > min(_MAX_HEADER, size - 8):
                 raise _broken(name, "its header does not fit into it")
             header = msgspec.json.decode(stream.read(length), type=dict[str, msgspec.Raw])
@@ -66,7 +72,7 @@ def tensors_of(file: Path, *, name: str | None = None) -> dict[str, Tensor]:
         tensors = {key: msgspec.json.decode(raw, type=Tensor) for key, raw in header.items()}
     except OSError as error:
         raise _broken(name, "it cannot be read") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _broken(name, "its header is not a safetensors header") from error
     _check(name, list(tensors.values()), size - 8 - length)
     return tensors
@@ -84,6 +90,15 @@ def _check(name: str, tensors: list[Tensor], held: int) -> None:
         expected = end
     if held != expected:
         raise _broken(name, f"it holds {held} bytes of tensors and its header promises {expected}")
+
+
+def pointer(name: str) -> ModelUnusable:
+    """The failure of a model one of whose files is not itself there."""
+    return ModelUnusable(
+        f"The weights file {name} is a git-lfs pointer: a few lines that stand in for the weights. Run `git lfs pull` "
+        "in the model's directory, or pull the model from the hub.",
+        code="model_corrupt",
+    )
 
 
 def _broken(name: str, why: str) -> ModelUnusable:

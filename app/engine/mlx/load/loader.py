@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import mlx.core as mx
-from mlx_lm.utils import load_config
 from msgspec.structs import replace
 
 from app.engine.kind import Kind
@@ -28,6 +27,7 @@ from app.engine.mlx.guide.compiler import GrammarCompiler
 from app.engine.mlx.load.adapter import adapt
 from app.engine.mlx.load.encoder import load_encoder
 from app.engine.mlx.load.quantise import quantised
+from app.engine.mlx.load.reasons import read_config, reason
 from app.engine.mlx.load.warm_up import warm_up
 from app.engine.mlx.load.weights import KVBitsRefused, load_in_steps, warm_pages
 from app.engine.mlx.loaded import Loaded
@@ -86,7 +86,7 @@ class MLXLoader:
     async def _load(self, path: Path, name: str, options: LoadOptions) -> MLXEngine:
         if options.quantize is not None:
             path = await self._thread.run_in_steps(quantised(path, options.quantize, self._cache))
-        config = await asyncio.to_thread(load_config, path)
+        config = await asyncio.to_thread(read_config, path)
         reading = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
         draft = None if options.draft is None else await self._draft(options.draft, await reading)
         await asyncio.to_thread(warm_pages, path)
@@ -98,7 +98,7 @@ class MLXLoader:
         return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))
 
     async def _encoder(self, path: Path, kind: Kind, name: str, options: LoadOptions) -> MLXEncoder:
-        config = await asyncio.to_thread(load_config, path)
+        config = await asyncio.to_thread(read_config, path)
         mark = _fingerprint(path, config, options)
         return await load_encoder(self._thread, path, config, options, name=name, kind=kind, fingerprint=mark)
 
@@ -116,7 +116,7 @@ class MLXLoader:
         try:
             if draft.quantize is not None:
                 path = await self._thread.run_in_steps(quantised(path, draft.quantize, self._cache))
-            config = await asyncio.to_thread(load_config, path)
+            config = await asyncio.to_thread(read_config, path)
             tokenizer = await self._tokenizers.load(path, config.get("eos_token_id"))
             vocabulary = await asyncio.to_thread(common_vocabulary, target, tokenizer, draft.name)
             await asyncio.to_thread(warm_pages, path)
@@ -126,7 +126,7 @@ class MLXLoader:
         except (Exception, SystemExit) as failure:
             if out_of_memory(failure):
                 raise
-            why = _reason(failure, draft.path)
+            why = reason(failure, draft.path)
             raise DraftRefused(f"draft_model = '{draft.name}' cannot be loaded: {why}") from failure
         return Draft(draft.name, loaded, vocabulary, _context_length(config))
 
@@ -151,7 +151,7 @@ class MLXLoader:
             if isinstance(failure, DraftRefused):
                 advice = "Take draft_model out of its entry in models.toml, or name another draft there"
             raise ModelUnusable(
-                f"The model '{name}' cannot be loaded: {_reason(failure, path)}. {advice}.", param="model"
+                f"The model '{name}' cannot be loaded: {reason(failure, path)}. {advice}.", param="model"
             ) from failure
         if isinstance(engine, MLXEngine) and compiles_kernels():
             await warm_up(engine)
@@ -160,7 +160,7 @@ class MLXLoader:
 
     async def read_tokenizer(self, path: Path) -> None:
         """Read the tokenizer of a model that may be loaded next, so that its load need not."""
-        config = await asyncio.to_thread(load_config, path)
+        config = await asyncio.to_thread(read_config, path)
         await self._tokenizers.load(path, config.get("eos_token_id"))
 
     async def close(self) -> None:
@@ -238,9 +238,3 @@ def _fingerprint(path: Path, config: dict[str, Any], options: LoadOptions) -> st
 
 def _files(path: Path) -> list[tuple[str, int]]:
     return sorted((f.name, f.stat().st_size) for f in path.glob("*.safetensors"))
-
-
-def _reason(failure: BaseException, path: Path) -> str:
-    """The failure's first line, without the place on disk."""
-    text = str(failure).strip().splitlines() or [type(failure).__name__]
-    return text[0].replace(str(path), "the model's directory")[:300].rstrip(".")

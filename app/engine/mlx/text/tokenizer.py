@@ -40,7 +40,7 @@ class MLXTokenizer:
         self.vocab_size = 1 + max(self._hf.get_vocab().values(), default=-1)
         """One more than the highest id; between them there may be ids that no token has."""
         self.bos_id: int | None = self._hf.bos_token_id
-        self.eos_ids: frozenset[int] = frozenset(wrapper.eos_token_ids)
+        self.eos_ids: frozenset[int] = frozenset(token for token in wrapper.eos_token_ids if token >= 0)
         self.has_chat_template: bool = wrapper.has_chat_template
         self._special: frozenset[int] = frozenset(
             token for token, added in self._hf.added_tokens_decoder.items() if added.special

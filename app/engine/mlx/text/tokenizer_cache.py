@@ -18,6 +18,10 @@ FILES = ("tokenizer*", "*.jinja", "*.json", "*.model", "*.tiktoken")
 Key = tuple[Path, str, tuple[tuple[str, int, int], ...]]
 
 
+class TokenizerUnreadable(ValueError):
+    """Files that no tokenizer can be made of; its message says what was made of them instead."""
+
+
 class TokenizerCache:
     """Least recently used first out; event loop only. Two loads of one model at once share the reading."""
 
@@ -64,7 +68,9 @@ def _read(path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
     with giving_way():
         try:
             return MLXTokenizer.load(path, eos_token_ids)
-        except Exception:
+        except MemoryError:
             raise
+        except KeyError as failure:
+            raise TokenizerUnreadable(f"KeyError {failure}") from failure
         except BaseException as failure:
-            raise ValueError(f"its tokenizer cannot be read: {failure!r:.200}") from failure
+            raise TokenizerUnreadable(str(failure) or type(failure).__name__) from failure
