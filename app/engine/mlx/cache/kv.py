@@ -10,7 +10,6 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import (
     ArraysCache,
-    CacheList,
     KVCache,
     _BaseCache,
     can_trim_prompt_cache,
@@ -20,6 +19,7 @@ from mlx_lm.models.cache import (
 
 from app.engine.mlx.cache.arrangement import Groups
 from app.engine.mlx.cache.classes import arranged_layer, class_parts
+from app.engine.mlx.cache.journal import Journal, SharedModel, recorded
 from app.engine.mlx.cache.padded import PaddedKVCache
 from app.engine.mlx.cache.quantised import QuantisedKVCache, quantise_layers
 from app.engine.mlx.loaded import ABLE
@@ -33,6 +33,8 @@ class KV:
 
     ``mask_axes`` is the model's: see :class:`app.engine.mlx.loaded.Abilities`. ``classes`` are the rows of each class
     (:mod:`app.engine.mlx.cache.classes`); where there is one, layers are as mlx-lm has them.
+
+    What changes it is ``recorded``, for models that lie on several ranks (:mod:`app.engine.mlx.cache.journal`).
     """
 
     def __init__(
@@ -49,10 +51,14 @@ class KV:
         self.merged = merged
         self.mask_axes = mask_axes
         self.classes = tuple(classes) or (rows,)
+        self.journal: Journal | None = None
 
     @classmethod
     def fresh(cls, model: Any, bits: int | None = None, mask_axes: int = ABLE.mask_axes) -> KV:
         """An empty cache for one row, in ``bits`` bits per value where a layer's cache is plain; None: as computed."""
+        if isinstance(model, SharedModel):
+            shared: KV = model.journal.fresh(model, bits, mask_axes)
+            return shared
         layers = make_prompt_cache(model)
         layers = layers if bits is None else quantise_layers(layers, bits)
         return cls(layers, 1, merged=False, mask_axes=mask_axes)
@@ -92,6 +98,7 @@ class KV:
         """Whether the last tokens can be taken off again."""
         return bool(can_trim_prompt_cache(self.layers))
 
+    @recorded
     def trim(self, tokens: int) -> None:
         """Take the last ``tokens`` tokens off."""
         if tokens:
@@ -110,9 +117,9 @@ class KV:
     @property
     def grows(self) -> bool:
         """Whether the next token makes some class allocate."""
-        layers = (part for layer in self.layers for part in class_parts(layer))
-        return any(type(part) is PaddedKVCache and part.full for part in layers)
+        return any(type(part) is PaddedKVCache and part.full for part in _parts(self.layers))
 
+    @recorded
     def select(self, rows: Sequence[int]) -> KV:
         """Keep these rows, in this order; a row named twice is copied. The receiver must not be used afterwards.
 
@@ -130,6 +137,7 @@ class KV:
         kv.rows, kv.classes = len(rows), (len(rows),)
         return kv
 
+    @recorded
     def join(self, other: KV, groups: Groups | None = None) -> KV:
         """All rows of both, in ``groups`` of their numbers, the receiver's first; by default in one class.
 
@@ -140,6 +148,7 @@ class KV:
         layers = [arranged_layer([mine, theirs], [self.classes, other.classes], groups) for mine, theirs in kinds]
         return self._arranged(layers, groups)
 
+    @recorded
     def arranged(self, groups: Groups) -> KV:
         """The rows in these groups, in their order; rows that are in none are let go. The receiver is used up."""
         layers = [arranged_layer([layer], [self.classes], groups) for layer in self.as_merged().layers]
@@ -149,37 +158,64 @@ class KV:
         sizes = [len(group) for group in groups]
         return KV(layers, sum(sizes), merged=True, mask_axes=self.mask_axes, classes=sizes)
 
+    @recorded
     def as_merged(self) -> KV:
         """The same rows in merged caches."""
-        return self if self.merged else merge([self])
+        return self if self.merged else self.beside(())
 
+    @recorded
+    def beside(self, others: Sequence[KV]) -> KV:
+        """This row and others, all in plain caches, as one merged cache."""
+        columns = zip(*(kv.layers for kv in (self, *others)), strict=True)
+        axes = self.mask_axes
+        layers = [PaddedKVCache.merge(it, axes) if type(it[0]) is KVCache else it[0].merge([*it]) for it in columns]
+        return KV(layers, 1 + len(others), merged=True, mask_axes=axes)
+
+    @recorded
     def row(self, index: int) -> KV:
         """A copy of one row in plain caches."""
         if not self.merged:
             return self.copy()
         return KV([layer.extract(index) for layer in self.layers], 1, merged=False, mask_axes=self.mask_axes)
 
+    @recorded
     def compact(self) -> None:
         """Let go of the room that was allocated ahead of use."""
-        self.shrink(mx.contiguous)
+        self._shrink(mx.contiguous)
         mx.eval(self.arrays)
 
-    def shrink(self, taken: Callable[[mx.array], mx.array] = lambda part: part) -> None:
-        """Hold no more than what is filled; ``taken`` makes what is kept of each array."""
+    @recorded
+    def shrink(self) -> None:
+        """Hold no more than what is filled, as views of what was allocated."""
+        self._shrink(lambda part: part)
+
+    def _shrink(self, taken: Callable[[mx.array], mx.array]) -> None:
         for part in _parts(self.layers):
             if isinstance(part, KVCache) and part.keys is not None and part.keys.shape[2] > part.offset:
                 part.keys, part.values = (taken(a[..., : part.offset, :]) for a in (part.keys, part.values))
 
-    def copy(self) -> KV:
-        """An independent copy; its arrays share memory until either side writes."""
+    @recorded
+    def copy(self, mask_axes: int | None = None) -> KV:
+        """An independent copy; its arrays share memory until either side writes. It may have other ``mask_axes``."""
+        axes = self.mask_axes if mask_axes is None else mask_axes
         layers = [copy.deepcopy(layer) for layer in self.layers]
-        return KV(layers, self.rows, merged=self.merged, mask_axes=self.mask_axes, classes=self.classes)
+        return KV(layers, self.rows, merged=self.merged, mask_axes=axes, classes=self.classes)
 
+    def fill(self, model: Any, tokens: mx.array) -> None:
+        """Compute ``tokens``, ``[rows, positions]``, behind what is held, and wait; the output layer never runs."""
+        if isinstance(model, SharedModel):
+            model.journal.forward(model, self.layers, tokens, logits=False)
+        else:
+            model(tokens, cache=self.layers)
+        mx.eval(self.arrays)
+
+    @recorded
     def prepare(self, lengths: Sequence[int], padding: Sequence[int]) -> None:
         """Rows to come have ``lengths`` tokens each and ``padding`` behind them, which :meth:`finalize` takes off."""
         for layer in self.layers:
             layer.prepare(lengths=list(lengths), right_padding=list(padding))
 
+    @recorded
     def prepare_slice(self, lengths: Sequence[int]) -> None:
         """Tell how many tokens each row still has in the next slice, none: negative; only states ask for it.
 
@@ -189,6 +225,7 @@ class KV:
             if isinstance(part, ArraysCache) and part.lengths is not None:
                 part.lengths = mx.array(lengths)
 
+    @recorded
     def finalize(self) -> None:
         """The rows that were told of are complete."""
         for layer in self.layers:
@@ -198,25 +235,12 @@ class KV:
 
 def merge(rows: Sequence[KV]) -> KV:
     """Plain single-row caches as one merged cache."""
-    columns = zip(*(kv.layers for kv in rows), strict=True)
-    axes = rows[0].mask_axes
-    return KV([_merged(column, axes) for column in columns], len(rows), merged=True, mask_axes=axes)
-
-
-def _merged(layers: Sequence[Any], mask_axes: int) -> Any:
-    """One layer's caches of all rows as one."""
-    if type(layers[0]) is KVCache:
-        return PaddedKVCache.merge(layers, mask_axes)
-    return layers[0].merge(list(layers))
+    return rows[0].beside(rows[1:])
 
 
 def _parts(layers: Iterable[Any]) -> Iterator[Any]:
     """The caches of all layers, with those that a layer holds several of taken apart."""
-    for layer in layers:
-        if isinstance(layer, CacheList):
-            yield from _parts(layer.caches)
-        else:
-            yield layer
+    return (part for layer in layers for part in class_parts(layer))
 
 
 def _bytes_per_token(part: Any) -> int:

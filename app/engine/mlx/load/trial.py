@@ -119,9 +119,7 @@ class Trial:
         return KV.fresh(self._model, self._kv_bits, axes)
 
     def _lone(self, row: int, axes: int) -> KV:
-        kv = self._caches[row].copy()
-        kv.mask_axes = axes
-        return kv
+        return self._caches[row].copy(axes)
 
 
 def _distance(a: Logits, b: Logits) -> float:

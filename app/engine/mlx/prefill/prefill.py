@@ -60,8 +60,7 @@ class Prefill:
         if size:
             if self._rolls:
                 self.kv.prepare_slice([min(length - self._done, size) for length in self._lengths])
-            self._model(self._tokens[:, self._done : self._done + size], cache=self.kv.layers)
-            mx.eval(self.kv.arrays)
+            self.kv.fill(self._model, self._tokens[:, self._done : self._done + size])
             self._done += size
         if not self.left:
             self._take_padding_off()
