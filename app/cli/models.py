@@ -8,7 +8,7 @@ from app.cli.client import model_path, told
 from app.cli.exits import Exit, leave
 from app.cli.reach import json_option, model_argument, reach, reaching
 from app.cli.words import STATES, size, span, table
-from app.schemas.admin import AdminModel, AdminModels, Deleted
+from app.schemas.admin import AdminModel, AdminModels, AdminTogether, Deleted
 from app.schemas.sampling import SamplingDefaults
 from app.settings import ModelEntry
 
@@ -69,9 +69,21 @@ def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> N
         ("architecture", facts.architecture or "-"),
         ("context", f"{facts.context_length} tokens" if facts.context_length else "-"),
         ("sampling", _sampling(facts.sampling, found.settings.models.get(state.id, ModelEntry()))),
+        ("together", _together(state.together)),
         ("weights", " of ".join(it for it in (size(facts.weight_bytes), facts.quantization) if it)),
     ]
     click.echo("\n".join(f"{name:<14}{value}" for name, value in rows))
+
+
+def _together(found: AdminTogether | None) -> str:
+    """What trying it at load has found."""
+    if found is None:
+        return "-"
+    if not found.answers:
+        return "nothing: prompts and answers take turns"
+    able = [*(["prompts"] if found.prompts else []), "answers" if found.short else "answers to more than a few tokens"]
+    told = " and ".join(able) + ("" if found.lengths else ", a pass for each class of lengths")
+    return told + ("" if found.ahead else ", no step built ahead")
 
 
 def _sampling(theirs: SamplingDefaults, entry: ModelEntry) -> str:

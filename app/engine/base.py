@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from app.engine.facts import Together
 from app.engine.grammar import Grammar, Thoughts
 from app.engine.kind import Kind
 from app.engine.options import AS_IT_IS, LoadOptions
@@ -149,6 +150,8 @@ class Engine(Protocol):
     """Changes whenever the same request could be answered differently: OpenAI's ``system_fingerprint``."""
     kind: Kind
     """What it is for: a text model generates, and is asked for nothing else, as the others are for nothing else."""
+    together: Together | None
+    """How its rows are computed together; None where none generate text."""
 
     async def prepare(self, grammar: Grammar) -> None:
         """Compile a grammar beside everything else that runs.

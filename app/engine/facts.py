@@ -50,6 +50,20 @@ class DeviceFacts(Struct, frozen=True, array_like=True):
         return int(self.memory * {"metal": 0.95, "cuda": 0.9, "cpu": 0.75}[self.kind])
 
 
+class Together(Struct, frozen=True, array_like=True):
+    """How a model's rows may be computed together, as trying it at load has found.
+
+    ``prompts`` in padded groups; ``answers`` in one batch, ``short``: also behind prompts of a few tokens; ``lengths``:
+    rows of different length in one pass; ``ahead``: a step is built before the tokens that it is for are known.
+    """
+
+    prompts: bool
+    answers: bool
+    short: bool
+    lengths: bool
+    ahead: bool
+
+
 class ModelFacts(Struct, frozen=True, array_like=True):
     """A model that has been loaded as ``engine``; the numbers are those of :class:`app.engine.base.Engine`."""
 
@@ -60,6 +74,7 @@ class ModelFacts(Struct, frozen=True, array_like=True):
     kv_bytes_per_token: int
     fingerprint: str
     kind: Kind = "text"
+    together: Together | None = None
 
 
 class Limits(Struct, frozen=True, array_like=True):

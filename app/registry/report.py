@@ -157,6 +157,7 @@ def model_status(
         process=0 if process is None else process.resident,
         losses=losses,
         kind=kind,
+        together=None if slot.engine is None else slot.engine.together,
     )
 
 

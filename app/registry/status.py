@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from app.engine.facts import Together
 from app.engine.kind import Kind
 from app.engine.work import Work
 from app.registry.abilities import Abilities
@@ -40,7 +41,8 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     ``nbytes`` are its weights in memory (estimated while loading), ``kv_bytes`` the caches reserved by its
     ``leases``; ``queued`` counts the requests that wait for it. ``idle_seconds`` have passed since its last use;
     after ``expires_in`` seconds without another it is unloaded (None: it stays). ``pid`` is its process, which holds
-    ``process`` bytes of resident memory; ``losses`` counts how often one has ended unasked.
+    ``process`` bytes of resident memory; ``losses`` counts how often one has ended unasked. ``together`` is how its
+    rows are computed together, None unless it is in memory and generates text.
     """
 
     id: str
@@ -59,6 +61,7 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     process: int = 0
     losses: int = 0
     kind: Kind = "text"
+    together: Together | None = None
 
 
 class MemoryStatus(Struct, frozen=True, kw_only=True):

@@ -18,6 +18,16 @@ class AdminTransfer(Struct, frozen=True):
     total: int
 
 
+class AdminTogether(Struct, frozen=True, kw_only=True):
+    """How a model's rows are computed together, as trying it at load has found; where not, they take turns."""
+
+    prompts: Annotated[bool, Meta(description="Prompts of different lengths are computed as one padded group.")]
+    answers: Annotated[bool, Meta(description="Answers decode in one batch.")]
+    short: Annotated[bool, Meta(description="Those too whose prompts have a few tokens only.")]
+    lengths: Annotated[bool, Meta(description="Rows of different lengths decode in one pass.")]
+    ahead: Annotated[bool, Meta(description="A step is built before the tokens that it is for are known.")]
+
+
 class AdminModel(Struct, frozen=True, kw_only=True):
     """Where one model stands."""
 
@@ -37,6 +47,7 @@ class AdminModel(Struct, frozen=True, kw_only=True):
     process: Annotated[int, Meta(description="Resident memory of that process.")] = 0
     losses: Annotated[int, Meta(description="How often a process of it has ended unasked.")] = 0
     kind: Annotated[Kind, Meta(description="What it is for: text, vectors or scores.")] = "text"
+    together: Annotated[AdminTogether | None, Meta(description="Known of a text model in memory.")] = None
 
 
 class AdminModels(Struct, frozen=True):

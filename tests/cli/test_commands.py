@@ -14,11 +14,12 @@ from click.testing import CliRunner
 from app.cli.chat import _message
 from app.cli.client import Client
 from app.cli.exits import Exit
+from app.cli.models import _together
 from app.cli.ps import merged, picture
 from app.cli.reach import known_models
 from app.cli.root import switchyard
 from app.main import create_app
-from app.schemas.admin import AdminEvent
+from app.schemas.admin import AdminEvent, AdminTogether
 from app.settings import Settings
 from tests.support.house import scripted_memory, scripted_registry
 from tests.support.hub import LocalHub
@@ -68,11 +69,29 @@ def test_models_are_listed_loaded_shown_and_unloaded(run):
     assert run("load", "org/tiny") == "org/tiny is in memory, 100 B\n"
     shown = run("show", "org/tiny")
     assert "state         in memory" in shown
+    assert "together      prompts and answers\n" in shown
+    assert msgspec.json.decode(run("show", "org/tiny", "--json"))["together"]["lengths"] is True
     running = run("ps")
     assert running.splitlines()[1].startswith("org/tiny  in memory  100 B")
     assert "memory: 100 B of " in running
     assert run("unload", "org/tiny") == "org/tiny is on disk\n"
     assert "No model is in memory." in run("ps")
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ((True, True, True, True, True), "prompts and answers"),
+        ((False, True, True, True, True), "answers"),
+        ((False, True, False, False, True), "answers to more than a few tokens, a pass for each class of lengths"),
+        ((True, True, True, True, False), "prompts and answers, no step built ahead"),
+        ((False, False, False, False, True), "nothing: prompts and answers take turns"),
+    ],
+)
+def test_what_rows_do_together_is_told_in_words(found, told):
+    names = AdminTogether.__struct_fields__
+    assert _together(AdminTogether(**dict(zip(names, found, strict=True)))) == told
+    assert _together(None) == "-"
 
 
 @pytest.mark.parametrize("command", ["list", "ps", "show tiny", "load tiny", "unload tiny", "config show"])

@@ -13,6 +13,7 @@ from app.engine.host.setup import Folders
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
+from app.engine.mlx.loaded import ABLE
 from app.engine.options import Batching
 from app.errors import EngineLost, InvalidRequest
 from app.schemas.sampling import Sampling
@@ -52,6 +53,7 @@ async def test_a_load_takes_the_process_that_waits_and_another_waits_after_it(ro
         if loader._spare is not None:
             break
     assert loader._spare.pid != waiting
+    assert engine.together == ABLE.told
     assert len(await said(engine)) == 5
     await engine.close()
     assert engine.status().pid == 0

@@ -23,6 +23,7 @@ from app.engine.base import (
     Token,
     TopLogprob,
 )
+from app.engine.facts import Together
 from app.engine.grammar import Grammar
 from app.engine.kind import Kind, kind_of
 from app.engine.options import AS_IT_IS, LoadOptions
@@ -267,6 +268,7 @@ class ScriptedEngine:
         kind: Kind = "text",
     ) -> None:
         self.kind: Kind = kind
+        self.together = Together(True, True, True, True, True) if kind == "text" else None
         self.script: Script = says("Hello, world.") if script is None else script
         self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
         self.context_length = context_length

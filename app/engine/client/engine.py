@@ -75,6 +75,7 @@ class ProcessEngine:
         self.kv_bytes_per_token = facts.kv_bytes_per_token
         self.fingerprint = facts.fingerprint
         self.kind = facts.kind
+        self.together = facts.together
         self._close = close
 
     async def prepare(self, grammar: Grammar) -> None:

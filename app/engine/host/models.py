@@ -126,6 +126,7 @@ class Models:
             engine.kv_bytes_per_token,
             engine.fingerprint,
             kind,
+            engine.loaded.abilities.told if isinstance(engine, MLXEngine) else None,
         )
 
 

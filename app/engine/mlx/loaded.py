@@ -6,6 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.engine.facts import Together
+
 SHORT = 8
 """Tokens; a state may be of the last few."""
 
@@ -26,6 +28,17 @@ class Abilities(Struct, frozen=True):
     ahead: bool = True
     mask_axes: int = 4
     classes: bool = True
+
+    @property
+    def told(self) -> Together:
+        """The same in words for those who run the service."""
+        return Together(
+            prompts=self.group and self.batch,
+            answers=self.batch,
+            short=self.empty,
+            lengths=self.classes,
+            ahead=self.ahead,
+        )
 
 
 ABLE = Abilities()

@@ -112,7 +112,7 @@ class HubClient:
         hf_raise_for_status(response)
         try:
             answer = msgspec.json.decode(response.content, type=_Answer)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise self._nonsense(repo) from None
         if not COMMIT.fullmatch(answer.sha):
             raise self._nonsense(repo)

@@ -96,7 +96,7 @@ class Fetch:
             if file.name.endswith("config.json"):
                 try:
                     msgspec.json.decode(place.path(file).read_bytes(), type=dict[str, msgspec.Raw])
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, UnicodeDecodeError):
                     raise ModelUnusable(
                         f"{file.name} of {info.repo} is not a JSON object, so the model cannot be loaded. "
                         "Tell its author, or name another revision.",

@@ -20,6 +20,8 @@ float32 on a CPU. It is found anew of every model that is loaded and kept by its
   own; where not, each class takes a pass of its own.
 - Where the answer is no, prompts or answers take turns: each is right, and slower where many run.
 
+`switchyard show MODEL` tells what was found of a model in memory (`together`), and so does `/admin/models`.
+
 Each family says alone, in a padded group, six at once, behind a beginning that is known and joining others what
 mlx-lm's own model says alone: `SWITCHYARD_FAMILIES=all ./docker-free-run.sh test tests/engine/families` tries all of
 them. This page is written by `python -m tests.engine.families`.
