@@ -3,6 +3,9 @@
 import mlx.core as mx
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from app.engine.base import Sequence
 from app.engine.mlx.batch.delivery import MLXTokenStream
@@ -10,10 +13,13 @@ from app.engine.mlx.draw import device as draw_device
 from app.engine.mlx.draw import proposal
 from app.engine.mlx.draw import proposal as compiled
 from app.engine.mlx.draw import step as draw_host
+from app.engine.mlx.draw.kernel import Wish, asked, samples
+from app.engine.mlx.draw.kernel import kernel as checked_kernel
 from app.engine.mlx.draw.logits import LogitsProcessor
 from app.engine.mlx.draw.step import DeviceStep, HostStep
 from app.engine.mlx.rows import Row
 from app.schemas.sampling import Sampling
+from tests.support import draw_kernel
 
 VOCABULARY = 1000
 DRAWS = 4000
@@ -43,11 +49,21 @@ def reference(logits, sampling):
     return p / p.sum()
 
 
-@pytest.fixture(params=["compiled", "numpy", "device"])
+@pytest.fixture(scope="session")
+def kernel(tmp_path_factory):
+    """The GPUs' kernel, as C++."""
+    made = draw_kernel.compiled(tmp_path_factory.mktemp("kernel"))
+    return made or pytest.skip("there is no C++ compiler")
+
+
+@pytest.fixture(params=["compiled", "numpy", "device", "kernel"])
 def draw(request, monkeypatch):
     """Each way to draw."""
-    if request.param == "device":
-        return draw_device.draw
+    if request.param == "kernel":
+        made = request.getfixturevalue("kernel")
+        monkeypatch.setattr(draw_device, "kernel", lambda _graph: made)
+    if request.param in {"device", "kernel"}:
+        return lambda logits, rows: draw_device.draw(logits, rows)[0]
     propose = compiled.proposer()
     if request.param == "numpy":
         propose = proposal.propose
@@ -111,13 +127,22 @@ def test_a_temperature_near_0_is_greedy(draw, temperature):
     assert drawn.tolist() == mx.argmax(logits, axis=-1).tolist()
 
 
-@pytest.fixture(params=[HostStep, DeviceStep])
-def says(request):
-    """One step's tokens, drawn by the host or by the device."""
+@pytest.fixture(params=["host", "device", "kernel"])
+def step_type(request, monkeypatch):
+    """How a step's tokens are drawn."""
+    if request.param == "kernel":
+        made = request.getfixturevalue("kernel")
+        monkeypatch.setattr(draw_device, "kernel", lambda _graph: made)
+    return HostStep if request.param == "host" else DeviceStep
+
+
+@pytest.fixture
+def says(step_type):
+    """One step's tokens."""
 
     def step(rows, logits, processor=None):
         processor = processor or LogitsProcessor(rows)
-        made = request.param(rows, logits, processor.process(logits))
+        made = step_type(rows, logits, processor.process(logits))
         processor.count(made.tokens)
         return made.read()[0]
 
@@ -182,23 +207,93 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("step", [DeviceStep, HostStep])
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-def test_a_row_without_numbers_fails_alone_however_it_is_drawn_for(step, spoil):
+def test_a_row_without_numbers_fails_alone_however_it_is_drawn_for(step_type, spoil):
     rows = [row(**way) for way in WAYS for _ in range(2)]
     logits = np.random.default_rng(5).normal(0, 2, (len(rows), VOCABULARY)).astype(np.float32)
     for place in range(0, len(rows), 2):
         spoil(logits[place])
     values = mx.array(logits)
-    tokens, _ = step(rows, values, values).read()
+    tokens, _ = step_type(rows, values, values).read()
     assert [it.failure is not None for it in rows] == [True, False] * len(WAYS)
     assert all(0 <= token < VOCABULARY for token in tokens)
 
 
-@pytest.mark.parametrize("step", [DeviceStep, HostStep])
-def test_where_every_token_is_banned_one_of_them_is_drawn_and_nothing_fails(step):
+def test_where_every_token_is_banned_one_of_them_is_drawn_and_nothing_fails(step_type):
     rows = [row(**way) for way in WAYS]
     banned = mx.full((len(rows), VOCABULARY), -mx.inf)
-    tokens, _ = step(rows, banned, banned).read()
+    tokens, _ = step_type(rows, banned, banned).read()
     assert tokens == [0] * len(rows)
     assert all(it.failure is None for it in rows)
+
+
+def test_the_kernel_says_what_the_graph_says_where_a_load_compares_them(kernel):
+    logits, wishes = samples()
+    tokens, failed = kernel(logits, asked(wishes))
+    by_graph, failed_by_graph = draw_device.by_graph(mx.array(logits), asked(wishes))
+    assert tokens.tolist() == by_graph.tolist()
+    assert failed.tolist() == failed_by_graph.tolist()
+    assert failed.tolist() == [False] * (len(wishes) - 2) + [True, True]
+
+
+def test_no_uniform_number_of_that_comparison_lies_near_an_edge():
+    logits, wishes = samples()
+    for row, (sampling, uniform) in zip(logits, wishes, strict=True):
+        if sampling.temperature and np.isfinite(row).all():
+            edges = reference(row, sampling).cumsum()
+            assert np.abs(edges - uniform).min() > 1e-4
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays(np.float32, st.integers(1, 60), elements=st.integers(-640, 640).map(lambda it: it / 32))
+    | st.builds(
+        lambda seed, size, spread: np.random.default_rng(seed).normal(0, spread, size).astype(np.float32),
+        st.integers(0, 2**32 - 1),
+        st.integers(1, 1500),
+        st.sampled_from([0.1, 1.0, 5.0, 30.0]),
+    ),
+    st.builds(
+        Sampling,
+        temperature=st.sampled_from([0.0, 0.05, 0.7, 1.0, 2.0]),
+        top_p=st.sampled_from([1e-9, 0.05, 0.5, 0.95, 1.0]),
+        top_k=st.sampled_from([0, 1, 2, 40, 1400]),
+        min_p=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+    ),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_the_kernel_draws_what_the_definition_says(kernel, logits, sampling, uniform):
+    """A token of the set that is allowed, whose part of the cumulative distribution holds the uniform number."""
+    token = kernel(logits[None], asked([Wish(sampling, uniform)]))[0].item()
+    if not sampling.temperature:
+        assert token == logits.argmax()
+        return
+    whole = np.sort(reference(logits, Sampling(temperature=sampling.temperature)))[::-1]
+    assume(np.abs(whole.cumsum()[:-1] - sampling.top_p).min(initial=1) > 1e-5)  # else rounding says who is in the set
+    assume(np.abs(whole[whole < whole[0]] / whole[0] - sampling.min_p).min(initial=1) > 1e-5)
+    share = reference(logits, sampling)
+    assert share[token] > 0
+    edges = share.cumsum()
+    assert edges[token] - share[token] - 1e-5 <= uniform <= edges[token] + 1e-5
+
+
+def test_the_kernel_draws_the_same_with_several_threads(kernel, tmp_path):
+    several = draw_kernel.compiled(tmp_path, threads=4)
+    rng = np.random.default_rng(8)
+    logits = rng.normal(0, 4, (6, VOCABULARY)).astype(np.float32)
+    wishes = asked([Wish(Sampling(top_p=0.9, top_k=50, min_p=0.01), uniform) for uniform in rng.random(6)])
+    assert several(logits, wishes)[0].tolist() == kernel(logits, wishes)[0].tolist()
+
+
+@pytest.mark.parametrize("fault", ["another token", "raises"])
+def test_a_kernel_that_does_not_say_what_the_graph_says_is_not_taken(kernel, monkeypatch, caplog, fault):
+    def other(logits, wishes):
+        if fault == "raises":
+            raise RuntimeError("it does not compile")
+        tokens, failed = kernel(logits, wishes)
+        return tokens + 1, failed
+
+    for made, taken in ((kernel, kernel), (other, None)):
+        monkeypatch.setattr("app.engine.mlx.draw.kernel._made", lambda made=made: made)
+        assert checked_kernel.__wrapped__(draw_device.by_graph) is taken
+    assert "tokens are drawn by a graph" in caplog.text

@@ -1,9 +1,10 @@
 """Exact sampling on the device, for Metal and CUDA: no sort, no host read, a fixed number of operations.
 
-``top_p`` and ``top_k`` keep the likeliest tokens, that is all logits above some cut. The cut is found by bisection on
-the logit's value, all rows at once, each step one masked sum over ``[rows, vocabulary]``; a draw then inverts the
-cumulative distribution in two levels. Tokens whose scaled logits differ by less than ``SPAN / 2**STEPS`` (1e-6, the
-rounding of float32 logits themselves) are cut or kept together.
+In one kernel where that is found to do (:mod:`app.engine.mlx.draw.kernel`), else as a graph. There ``top_p`` and
+``top_k`` keep the likeliest tokens, that is all logits above some cut. The cut is found by bisection on the logit's
+value, all rows at once, each step one masked sum over ``[rows, vocabulary]``; a draw then inverts the cumulative
+distribution in two levels. Tokens whose scaled logits differ by less than ``SPAN / 2**STEPS`` (1e-6, the rounding of
+float32 logits themselves) are cut or kept together.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import mlx.core as mx
+import numpy as np
 
-from app.engine.mlx.draw.proposal import COLDEST
+from app.engine.mlx.draw.kernel import Wish, asked, kernel
+from app.engine.mlx.draw.proposal import Floats
 from app.engine.mlx.rows import Row
 
 SPAN = 64.0
@@ -22,29 +25,47 @@ BLOCK = 256
 """Tokens summed together, so that a draw looks through ``vocabulary / BLOCK + BLOCK`` numbers."""
 
 
-def draw(logits: mx.array, rows: Sequence[Row]) -> mx.array:
-    """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits; nothing is evaluated here."""
-    sampled = [i for i, row in enumerate(rows) if row.request.sampling.temperature > 0]
-    if len(sampled) == len(rows):
-        return _sample(logits, rows)
-    tokens = mx.argmax(logits, axis=-1)
-    if sampled:
-        index = mx.array(sampled)
-        tokens[index] = _sample(logits[index], [rows[i] for i in sampled])
-    return tokens
+def draw(logits: mx.array, rows: Sequence[Row]) -> tuple[mx.array, mx.array]:
+    """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits, and which rows' are no numbers, bool.
+
+    Their tokens are 0, and so is that of a row in which every token is banned. Nothing is evaluated here.
+    """
+    draws = kernel(by_graph) or by_graph
+    return draws(logits, asked([_wish(row) for row in rows]))
 
 
-def _sample(logits: mx.array, rows: Sequence[Row]) -> mx.array:
-    samplings = [row.request.sampling for row in rows]
-    cuts_mass = any(s.top_p < 1 or s.min_p for s in samplings)
-    cuts_count = any(s.top_k for s in samplings)
+def _wish(row: Row) -> Wish:
+    sampling = row.request.sampling
+    return Wish(sampling, row.random.random() if sampling.temperature else 0.0)
+
+
+def by_graph(logits: mx.array, wishes: Floats) -> tuple[mx.array, mx.array]:
+    """The same from operations that every device has; ``wishes`` are what :func:`asked` makes of the rows."""
+    top = mx.max(logits, axis=-1)
+    failed = mx.any(mx.isnan(logits), axis=-1) | (top == mx.inf)
+    sampled = np.flatnonzero(wishes[:, 0])
+    if sampled.size == len(wishes):
+        tokens = _sample(logits, wishes)
+    else:
+        tokens = mx.argmax(logits, axis=-1)
+        if sampled.size:
+            index = mx.array(sampled)
+            tokens[index] = _sample(logits[index], wishes[sampled])
+    usable = mx.isfinite(top) & ~failed
+    return mx.where(usable, mx.minimum(tokens, logits.shape[-1] - 1), 0).astype(mx.uint32), failed
+
+
+def _sample(logits: mx.array, wishes: Floats) -> mx.array:
+    _, top_p, min_p, top_k, _ = wishes.T
+    cuts_mass = bool(np.any(np.isfinite(top_p)) or np.any(min_p))
+    columns = mx.array(wishes)
     return _draw(
         logits,
-        temperature=mx.array([[max(s.temperature, COLDEST)] for s in samplings]),
-        top_p=mx.array([[s.top_p if s.top_p < 1 else float("inf")] for s in samplings]) if cuts_mass else None,
-        min_p=mx.array([[s.min_p] for s in samplings]),
-        top_k=mx.array([[float(s.top_k or "inf")] for s in samplings]) if cuts_count else None,
-        uniform=mx.array([[row.random.random()] for row in rows]),
+        temperature=columns[:, 0:1],
+        top_p=columns[:, 1:2] if cuts_mass else None,
+        min_p=columns[:, 2:3],
+        top_k=columns[:, 3:4] if np.any(np.isfinite(top_k)) else None,
+        uniform=columns[:, 4:5],
     )
 
 

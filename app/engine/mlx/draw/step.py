@@ -121,20 +121,15 @@ class DeviceStep:
 
     def __init__(self, rows: Sequence[Row], logits: mx.array, processed: mx.array) -> None:
         self.rows = rows
-        top = mx.max(processed, axis=-1)
-        self._no_number = mx.any(mx.isnan(processed), axis=-1) | (top == mx.inf)
-        drawn = draw_device.draw(guidance.on_device(processed, guidance.held(rows)), rows)
-        usable = mx.isfinite(top) & ~self._no_number
-        self.tokens = mx.where(usable, mx.minimum(drawn, processed.shape[-1] - 1), 0).astype(mx.uint32)
+        self.tokens, self._no_number = draw_device.draw(guidance.on_device(processed, guidance.held(rows)), rows)
         self._scores = RowScores(rows, logits, self.tokens)
         mx.async_eval(self.tokens, self._no_number, *self._scores.arrays)
 
     def read(self) -> tuple[list[int], dict[int, Score]]:
         """Wait for the device; a row whose logits are no numbers ends alone."""
         tokens: list[int] = self.tokens.tolist()
-        for row, failed in zip(self.rows, self._no_number.tolist(), strict=True):
-            if failed:
-                _fail(row)
+        for place in np.flatnonzero(np.asarray(self._no_number)).tolist():
+            _fail(self.rows[place])
         return tokens, self._scores.read()
 
 
