@@ -48,6 +48,7 @@ class Answer(msgspec.Struct):
     prompt: int = 0
     cached: int = 0
     error: str = ""
+    text: str = ""
 
     @property
     def first(self) -> float:
@@ -172,8 +173,9 @@ def _note(answer: Answer, reply: _Reply, when: float) -> None:
         answer.error = bytes(reply.error).decode()
     for choice in reply.choices:
         said = choice.delta or choice.message
-        if choice.text or (said and said.content):
+        if text := choice.text or (said and said.content):
             answer.times.append(when)
+            answer.text += text
     if reply.usage:
         answer.tokens = reply.usage.completion_tokens
         answer.prompt = reply.usage.prompt_tokens
