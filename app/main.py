@@ -37,7 +37,7 @@ def create_app(
     resident = registry
     journal = Journal()
     live = Feed(journal, settings.default_model)
-    store = ResponseStore(settings.response_store, settings.response_lifetime, settings.response_file)
+    store = response_store(settings)
 
     def provide_registry() -> ModelRegistry:
         if resident is None:
@@ -80,6 +80,12 @@ def create_app(
     middleware.stand_before(app)
     app.state.live, app.state.middleware = live, middleware
     return app
+
+
+def response_store(settings: Settings) -> ResponseStore:
+    """Where responses are kept. Raises :class:`SettingsProblem`."""
+    where, mark = settings.response_file, settings.response_mark
+    return ResponseStore(settings.response_store, settings.response_lifetime, where, mark=mark)
 
 
 def is_busy(service_state: ServiceState, registry: ModelRegistry | None) -> bool:

@@ -159,7 +159,9 @@ def _allowed(request: Request[Any, Any, Any]) -> str:
 
 
 def _advice(request: Request[Any, Any, Any]) -> str:
-    origin = f"{request.url.scheme}://{request.url.netloc}"
+    ended = request.headers.get("x-forwarded-proto", "").lower()  # by a proxy that ends TLS; for this hint alone
+    scheme = ended if ended in {"http", "https"} else request.url.scheme
+    origin = f"{scheme}://{request.url.netloc}"
     return signpost.advice(request.method, request.url.path, origin, partial(_routed, request))
 
 

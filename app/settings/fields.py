@@ -130,7 +130,7 @@ def _allowed(kind: Kind, inner: object, metas: list[Meta], *, optional: bool) ->
         Kind.NUMBER: "a whole number" + _bounds(metas),
         Kind.DECIMAL: "a number" + _bounds(metas) + (", or auto" if optional else ""),
     }
-    return words[kind]
+    return next((meta.extra["allowed"] for meta in metas if meta.extra and "allowed" in meta.extra), words[kind])
 
 
 def _bounds(metas: list[Meta]) -> str:

@@ -10,6 +10,7 @@ Seconds = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Name = Annotated[str, Meta(min_length=1)]
+Mark = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z", extra={"allowed": "eight digits of 0-9 and a-f, or auto"})]
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

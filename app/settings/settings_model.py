@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from app.settings.model_entry import Count, ModelEntry, Name, Positive, Seconds, Share, Size
+from app.settings.model_entry import Count, Mark, ModelEntry, Name, Positive, Seconds, Share, Size
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -93,6 +93,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="File (SQLite) that responses are kept in, so that they survive a restart; none: in memory. "
             "Services of one machine may share it.",
             extra={"made": True},
+        ),
+    ] = None
+    response_mark: Annotated[
+        Mark | None,
+        Meta(
+            description="Eight hexadecimal digits that the ids of this service's responses begin with, so that a "
+            "balancer finds it again by them; auto: drawn by chance."
         ),
     ] = None
     max_connections: Annotated[

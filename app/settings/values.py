@@ -37,12 +37,12 @@ def from_text(field: Field, text: str, where: str, base: Path) -> object:
 def from_toml(field: Field, value: object, where: str, base: Path) -> object:
     """``value`` as the struct holds it, or SettingsProblem that says where it stands and what is allowed.
 
-    Relative paths count from ``base``. ``auto`` stands for None in sizes and numbers that are worked out when left
-    open, an empty text for no file.
+    Relative paths count from ``base``. ``auto`` stands for None in sizes, numbers and texts that are worked out when
+    left open, an empty text for no file.
     """
     if field.kind is Kind.FILE and value == "":
         return None
-    open_ended = field.optional and field.kind in {Kind.SIZE, Kind.DECIMAL}
+    open_ended = field.optional and field.kind in {Kind.SIZE, Kind.DECIMAL, Kind.TEXT}
     if open_ended and isinstance(value, str) and value.strip().lower() == "auto":
         return None
     if field.kind is Kind.SIZE and isinstance(value, str):

@@ -74,11 +74,17 @@ class ResponseStore:
     """Holds at most ``nbytes``, none longer than ``seconds`` after its last use. Without bytes nothing is kept.
 
     Its thread is its own, so that the event loop never waits for a disk. ``owner`` is whoever may see a response again.
-    Several services of one machine may share ``file``; then ``id`` is the same for all of them.
+    Several services of one machine may share ``file``; then ``id`` is the same for all of them. ``mark`` is the ``id``
+    that somebody has chosen.
     """
 
     def __init__(
-        self, nbytes: int, seconds: float, file: Path | None = None, clock: Callable[[], float] = time
+        self,
+        nbytes: int,
+        seconds: float,
+        file: Path | None = None,
+        clock: Callable[[], float] = time,
+        mark: str | None = None,
     ) -> None:
         """Raises :class:`SettingsProblem` for a file that is no store."""
         self._nbytes = nbytes
@@ -92,7 +98,7 @@ class ResponseStore:
                 f"response_file: {file} is no store of responses ({failure}); name another file, or remove it"
             ) from None
         weakref.finalize(self, self._base.close)
-        self.id = str(self._fact("id"))
+        self.id = str(self._fact("id")) if mark is None else mark
 
     @property
     def keeps(self) -> bool:
@@ -196,8 +202,8 @@ class ResponseStore:
                 "services that share response_file know each other's responses, and keep them."
             )
         return ResponseNotFound(
-            f"There is no response '{response}': it was never kept (store: false), was deleted, or has made room for "
-            "others. Send the whole conversation."
+            f"There is no response '{response}': it was never kept (store: false), was deleted, has made room for "
+            "others, or was in the memory of a service that has been started again. Send the whole conversation."
         )
 
 

@@ -113,6 +113,21 @@ async def test_metrics_count_requests_tokens_and_failures(serve):
     assert seen['switchyard_memory_bytes{"kind": "weights"}'] == 100
     assert seen["switchyard_queue_depth"] == 0
     assert seen["switchyard_running_requests"] == 0
+    assert seen["switchyard_kv_cache_usage"] == 0
+
+
+async def test_balancers_find_what_the_page_on_replicas_names(serve):
+    app = serve()
+    page = (OPS.parent / "replicas.md").read_text()
+    named = set(re.findall(r"^\| `(switchyard_\w+)` \|", page, re.MULTILINE))
+    assert len(named) >= 3
+    asked = msgspec.json.encode(ASK | {"stream": True, "max_tokens": 500})
+    async with exchange(app, "POST", "/v1/completions", asked) as client:
+        await client.started()
+        seen = await scraped(app)
+        assert named <= {name.partition("{")[0] for name in seen}
+        assert seen["switchyard_running_requests"] == 1
+        assert 0 < seen["switchyard_kv_cache_usage"] < 1
 
 
 async def test_draft_tokens_are_counted_for_models_that_are_drafted_for(serve, monkeypatch):

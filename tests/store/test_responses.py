@@ -187,6 +187,17 @@ async def test_a_file_survives_the_service_and_is_shared(tmp_path):
     await third.close()
 
 
+async def test_a_mark_that_was_chosen_begins_every_id_also_in_an_old_file(tmp_path):
+    file = tmp_path / "responses.db"
+    plain = ResponseStore(1 << 20, 60, file)
+    await plain.put(ME, kept("a"))
+    await plain.close()
+    marked = ResponseStore(1 << 20, 60, file, mark="0000000a")
+    assert marked.new_id().startswith("resp_0000000a")
+    assert await names(marked, "a") == ["a"]
+    await marked.close()
+
+
 async def test_what_is_deleted_is_not_left_in_the_file(tmp_path):
     file = tmp_path / "responses.db"
     store = ResponseStore(1 << 20, 60, file)

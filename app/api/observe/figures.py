@@ -18,6 +18,12 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
     yield GaugeMetricFamily("switchyard_memory_budget_bytes", "The memory budget", memory.limit)
     yield GaugeMetricFamily("switchyard_queue_depth", "Requests that wait for a model or for memory", memory.queued)
     yield GaugeMetricFamily("switchyard_running_requests", "Answers that are being worked on", running)
+    room = memory.limit - memory.weights
+    yield GaugeMetricFamily(
+        "switchyard_kv_cache_usage",
+        "Share that KV caches take, from 0 to 1, of the memory budget that weights leave",
+        min(memory.kv / room, 1.0) if room > 0 else 0.0,
+    )
     yield GaugeMetricFamily("switchyard_resident_models", "Models in memory", len(figures.work))
     rows = GaugeMetricFamily("switchyard_batch_rows", "Rows that are generated together", labels=("model",))
     backlog = GaugeMetricFamily(
