@@ -10,6 +10,7 @@ from app.engine.client.process import Watch
 from app.engine.client.processes import Processes, ProcessLoader
 from app.engine.grammar import Grammar
 from app.engine.host.setup import Folders
+from app.engine.messages import SetLimits
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
@@ -66,9 +67,10 @@ async def test_a_process_that_waits_has_started_what_renders_the_first_conversat
     waiting = psutil.Process(loader._spare.pid)
     for _ in range(2000):
         await asyncio.sleep(0.02)
-        if waiting.children():
+        renderers = [it for it in waiting.children() if "template_helper" in " ".join(it.cmdline())]
+        if renderers:
             break
-    (renderer,) = waiting.children()
+    (renderer,) = renderers
     assert renderer.nice() == waiting.nice()
     engine = await loader.load(root / "a", name="a")
     assert "Hi" in await engine.tokenizer.render_chat([{"role": "user", "content": "Hi"}])
@@ -152,16 +154,40 @@ async def test_each_process_is_told_what_the_others_hold_and_whether_they_comput
     b = await loader.load(root / "b", name="b")
     assert loader._shares.told[a.process].memory == (4 << 30) - b.nbytes
     assert loader._shares.told[a.process].prefixes == 4 << 20
-    stream = b.generate((Sequence((5, 6, 7), GREEDY, max_tokens=1500),))
-    async for _ in stream:
-        break
+    long = (Sequence((5, 6, 7), GREEDY, max_tokens=1500),)
+    first = a.generate(long)
+    assert loader._shares.told[a.process].busy == 0
+    second = b.generate(long)
+    assert loader._shares.told[b.process].busy == 1, "what it begins with is told before"
     await asyncio.sleep(0.05)
     assert loader._shares.told[a.process].busy == 1
-    stream.close()
+    second.close()
     await asyncio.sleep(0.05)
     assert loader._shares.told[a.process].busy == 0
+    first.close()
     await b.close()
     assert loader._shares.told[a.process].memory == 4 << 30
+    await loader.close()
+
+
+async def test_models_that_are_asked_in_turns_are_told_nothing_of_each_other(root, monkeypatch):
+    monkeypatch.setattr("app.engine.client.shares.DELAY", 0.01)
+    loader = processes(root, spare=False)
+    loader.start()
+    engines = [await loader.load(root / name, name=name) for name in "ab"]
+    told = []
+    for engine in engines:
+        send = engine.process.send
+        monkeypatch.setattr(
+            engine.process,
+            "send",
+            lambda it, send=send: (told.append(it), send(it)) if isinstance(it, SetLimits) else send(it),
+        )
+    for _ in range(3):
+        for engine in engines:
+            await said(engine)
+            await asyncio.sleep(0.02)
+    assert told == []
     await loader.close()
 
 

@@ -50,13 +50,15 @@ class EngineProcess(asyncio.Protocol):
     """Everything here runs on the event loop that made it.
 
     ``device`` is known soon after the start, ``ready`` once everything is imported; both fail with
-    :class:`app.errors.EngineLost` if the process ends before. ``changed`` is called when ``busy`` changes.
+    :class:`app.errors.EngineLost` if the process ends before. ``changed`` is called with this process when ``busy``
+    changes, before what it begins with is sent.
     """
 
-    def __init__(self, watch: Watch, changed: Callable[[], None], *, urgent: bool) -> None:
+    def __init__(self, watch: Watch, changed: Callable[["EngineProcess"], None], *, urgent: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._watch = watch
         self._changed = changed
+        self._was_busy = False
         self._decoder = from_engine()
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
@@ -213,7 +215,9 @@ class EngineProcess(asyncio.Protocol):
     def _set_about(self) -> None:
         """It has begun to work, or has ended."""
         self._watchdog.attend(working=self.busy or not self.ready.done())
-        self._changed()
+        if self.busy != self._was_busy:
+            self._was_busy = self.busy
+            self._changed(self)
 
     def _wait(self) -> None:
         """The thread that waits for its end."""
@@ -244,4 +248,3 @@ class EngineProcess(asyncio.Protocol):
         if not self._ending:
             for mourner in self._mourners:
                 mourner(copy(loss))
-        self._changed()

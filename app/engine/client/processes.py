@@ -170,7 +170,7 @@ class ProcessLoader:
         if more:
             read = (*watch.folders.read, *sorted(map(str, more)))
             watch = replace(watch, folders=Folders(read, watch.folders.write))
-        return EngineProcess(watch, self._shares.later, urgent=urgent)
+        return EngineProcess(watch, self._shares.changed, urgent=urgent)
 
     def _take(self, needed: set[Path]) -> EngineProcess:
         """The process that waits if it may see what is ``needed``, else a new one."""

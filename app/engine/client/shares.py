@@ -31,8 +31,10 @@ class Shares:
         self._closed = False
         self.told: dict[EngineProcess, Limits] = {}
 
-    def later(self) -> None:
-        """Something has changed that can wait for a moment."""
+    def changed(self, process: EngineProcess) -> None:
+        """``process`` has something to do, or has no more: what it begins with cannot wait, the others' part can."""
+        if process.busy and process in self._residents:
+            self._tell(process)
         if self._timer is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(DELAY, self.tell)
 
@@ -41,19 +43,26 @@ class Shares:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        budget, booked = self._budget(), sum(self._residents.values())
         self.told = {process: limits for process, limits in self.told.items() if process in self._residents}
-        for process, nbytes in self._residents.items():
-            limits = Limits(
-                memory=max(nbytes, budget - (booked - nbytes)),
-                pool=budget // POOL,
-                prefixes=self._prefixes // len(self._residents),
-                busy=sum(other.busy for other in self._residents if other is not process),
-                wired=self._wired // len(self._residents),
-            )
-            if self.told.get(process) != limits:
-                self.told[process] = limits
-                process.send(SetLimits(limits))
+        for process in self._residents:
+            self._tell(process)
+
+    def _tell(self, process: EngineProcess) -> None:
+        """Tell it, if there is anything new; who computes beside it concerns it only while it computes itself."""
+        budget, nbytes = self._budget(), self._residents[process]
+        told = self.told.get(process)
+        limits = Limits(
+            memory=max(nbytes, budget - (sum(self._residents.values()) - nbytes)),
+            pool=budget // POOL,
+            prefixes=self._prefixes // len(self._residents),
+            busy=sum(other.busy for other in self._residents if other is not process)
+            if process.busy or told is None
+            else told.busy,
+            wired=self._wired // len(self._residents),
+        )
+        if told != limits:
+            self.told[process] = limits
+            process.send(SetLimits(limits))
 
     def close(self) -> None:
         """Tell nobody anything any more."""

@@ -18,7 +18,7 @@ from app.engine.mlx.draw.step import prepare
 from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.smollm2 import ensure_smollm2
-from app.engine.mlx.memory import context_bytes, limit
+from app.engine.mlx.memory import context_bytes, limit, settle
 from app.engine.mlx.text.template import confine_templates
 from app.engine.options import Batching, LoadOptions
 from app.engine.work import Work
@@ -47,6 +47,7 @@ class Models:
         if not urgent:
             with giving_way():
                 prepare()
+                settle()
 
     @property
     def prefix_bytes(self) -> int:

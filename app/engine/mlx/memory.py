@@ -74,15 +74,15 @@ def settle() -> None:
     """Collect garbage, and take what is left for long-lived: later collections no longer look through it.
 
     With transformers and a model that is a hundred thousand objects, and to look through them stops all threads for
-    0.1 s, which Python would do once in some three hundred requests. This takes as long; it is for loads and evictions.
+    0.1 s, which Python would do once in some three hundred requests. What was settled before is not looked through.
     """
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
 
 def release() -> None:
     """Give freed arrays back to the system. MLX thread only; slow enough to be for evictions, not for steps."""
+    gc.unfreeze()
     settle()
     mx.synchronize()
     give_back()

@@ -190,6 +190,11 @@ class MLXTokenizer:
         text: str = plain.to_str()
         return text
 
+    def probe(self) -> None:
+        """Find out what the chat template takes, which the first conversation would wait for."""
+        if self.has_chat_template:
+            _ = self.template_takes_tools, self._turns
+
     @cached_property
     def template_takes_tools(self) -> bool:
         """Whether the chat template shows tools to the model, tried with one."""

@@ -67,10 +67,12 @@ def _read(path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
     """
     with giving_way():
         try:
-            return MLXTokenizer.load(path, eos_token_ids)
+            tokenizer = MLXTokenizer.load(path, eos_token_ids)
         except MemoryError:
             raise
         except KeyError as failure:
             raise TokenizerUnreadable(f"KeyError {failure}") from failure
         except BaseException as failure:
             raise TokenizerUnreadable(str(failure) or type(failure).__name__) from failure
+        tokenizer.probe()
+        return tokenizer
