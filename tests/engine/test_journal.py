@@ -1,6 +1,6 @@
 """What is done to KV caches is told to whoever repeats it: every operation, by the same numbers, once."""
 
-from inspect import isfunction
+from inspect import getmembers, isfunction
 
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
@@ -41,7 +41,7 @@ class Told:
 
 
 def test_every_operation_that_changes_a_cache_is_recorded():
-    operations = {name: it for name, it in vars(KV).items() if isfunction(it) and not name.startswith("_")}
+    operations = {name: it for name, it in getmembers(KV, isfunction) if not name.startswith("_")}
     assert {name for name, it in operations.items() if not hasattr(it, "recorded")} == READS
 
 

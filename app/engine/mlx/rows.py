@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence as Tokens
 from random import Random
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
 ROW_FAILED = "row_failed"
 """The code of a failure that is one row's alone: the engine is as good as before."""
+
+
+def pack(tokens: Tokens[int]) -> bytes:
+    """Ids, four bytes each, so that comparing two sequences is comparing bytes."""
+    return array("I", tokens).tobytes()
 
 
 class Row:
@@ -75,12 +82,13 @@ class Row:
 
 
 class Waiting:
-    """A sequence whose prompt is not computed yet, with its rows."""
+    """A sequence whose prompt is not computed yet, with its rows. ``packed`` is the prompt."""
 
     def __init__(self, stream: RowStream, index: int, request: Sequence, spelling: SequenceSpelling) -> None:
         self.stream = stream
         self.index = index
         self.request = request
+        self.packed = pack(request.prompt)
         self.spelling = spelling
         self.asked = perf_counter()
         self.tried = False

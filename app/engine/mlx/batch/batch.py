@@ -20,6 +20,7 @@ from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
+from app.engine.mlx.cache.tree import WIDTH
 from app.engine.mlx.device_errors import first_line, passes
 from app.engine.mlx.loaded import SHORT, Loaded
 from app.engine.mlx.prefill.pacing import Pace
@@ -60,8 +61,8 @@ class ModelBatch:
             attend_by_class(loaded.model)
         self._max_rows = max_rows
         self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
-        self._prefixes = PrefixCache(pool, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
-        self._speculation = None if draft is None else Speculation(draft, PrefixCache(pool), slice_tokens=slice_tokens)
+        self._prefixes = PrefixCache(pool, fresh, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
+        self._speculation = None if draft is None else Speculation(draft, pool, slice_tokens=slice_tokens)
         self._queue = PromptQueue(loaded, fresh, self._prefixes, group_tokens=slice_tokens)
         self._rounds = Rounds(self._queue)
         self._batches: list[DecodeBatch] = []
@@ -227,15 +228,12 @@ class ModelBatch:
         return DecodeBatch(self._loaded, self._delivery.token, self._fail_row, self._deliver)
 
     def _remember(self, task: PrefillTask) -> None:
-        """Keep what later prompts may share, all rows copied at once."""
-        kept = [(task.prefix, task.work.kv)] if task.prefix else []
+        """Keep what later prompts may share."""
+        if task.prefix:
+            self._prefixes.put(task.prefix, task.work.kv)
         for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
-            computed = waiting.request.prompt[:-1]
-            if len(computed) - cached >= self._prefixes.worth_keeping:
-                kept.append((computed, task.work.kv.row(i)))
-        mx.eval([kv.arrays for _, kv in kept])
-        for prompt, kv in kept:
-            self._prefixes.put(prompt, kv)
+            if len(waiting.request.prompt) - 1 - cached >= self._prefixes.worth_keeping:
+                self._prefixes.keep(waiting.packed[:-WIDTH], task.work.kv, i)
 
     def _deliver(self) -> None:
         """Nothing is held back while a prompt is computed or waits: a slice would come between."""

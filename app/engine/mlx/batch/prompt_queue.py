@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Sequence
-from itertools import count, takewhile
+from itertools import count
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -13,9 +13,10 @@ import mlx.core as mx
 from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixCache
+from app.engine.mlx.cache.tree import WIDTH, common
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.prefill import Prefill, ScoringPrefill
-from app.engine.mlx.rows import Waiting
+from app.engine.mlx.rows import Waiting, pack
 
 WORTH_AWAITING = 2
 """A prompt waits for another that spares it a part, one in so many, of what that still takes."""
@@ -48,12 +49,12 @@ class PrefillTask:
         """Rows that it will decode."""
         return sum(len(waiting.rows) for waiting in self.group)
 
-    def spares(self, prompt: Sequence[int]) -> int:
-        """How many tokens at the beginning of ``prompt`` will be known when it is done."""
-        begun = [self.prefix] if self.prefix else [waiting.request.prompt[:-1] for waiting in self.group]
-        common = [(_common(prompt[:-1], it), len(it)) for it in begun]
+    def spares(self, packed: bytes) -> int:
+        """How many tokens at the beginning of a prompt will be known when it is done."""
+        begun = [pack(self.prefix)] if self.prefix else [waiting.packed[:-WIDTH] for waiting in self.group]
+        lengths = [(common(packed[:-WIDTH], it), len(it) // WIDTH) for it in begun]
         trimmable = self.work.kv.trimmable
-        return max((length for length, whole in common if trimmable or length == whole), default=0)
+        return max((length for length, whole in lengths if trimmable or length == whole), default=0)
 
 
 class _Entry(NamedTuple):
@@ -128,11 +129,11 @@ class PromptQueue:
         shared = self._shared_beginning(ready[:size])
         if shared and shared != self._tried:
             self._tried = shared  # once: the cache may have no room to keep it
-            kv, known = self._prefixes.find([*shared, -1]) or (self._fresh(), 0)
+            kv, known = self._prefixes.find(_followed(pack(shared))) or (self._fresh(), 0)
             return PrefillTask(self._prefill([shared[known:]], [kv]), [], [], shared)
         self._tried = ()
         group = self._taken(ready[:size])
-        found = [self._prefixes.find(it.request.prompt) or (self._fresh(), 0) for it in group]
+        found = [self._prefixes.find(it.packed) or (self._fresh(), 0) for it in group]
         cached = [known for _, known in found]
         prompts = [it.request.prompt[known:-1] for it, known in zip(group, cached, strict=True)]
         return PrefillTask(self._prefill(prompts, [kv for kv, _ in found]), group, cached)
@@ -154,8 +155,8 @@ class PromptQueue:
         if request.prompt_logprobs is not None:
             return False
         for task in begun:
-            spared = task.spares(request.prompt)
-            worth = spared - self._prefixes.known(request.prompt) if spared >= self._prefixes.shortest else 0
+            spared = task.spares(waiting.packed)
+            worth = spared - self._prefixes.known(waiting.packed) if spared >= self._prefixes.shortest else 0
             if worth >= self._prefixes.shortest and WORTH_AWAITING * worth >= task.work.left:
                 return True
         return False
@@ -172,7 +173,7 @@ class PromptQueue:
         for entry in entries:
             request = entry.waiting.request
             lengths.append(len(request.prompt))
-            width = max(width, len(request.prompt) - self._prefixes.known(request.prompt))
+            width = max(width, len(request.prompt) - self._prefixes.known(entry.waiting.packed))
             rows += len(entry.waiting.rows)
             fits = rows <= free_rows and width * (size + 1) <= self._group_tokens and request.prompt_logprobs is None
             fits = fits and alike(lengths)
@@ -183,14 +184,14 @@ class PromptQueue:
 
     def _shared_beginning(self, entries: Sequence[_Entry]) -> Sequence[int]:
         """Tokens that all of the next prompts begin with, if enough of them are not known yet."""
-        prompts = [entry.waiting.request.prompt[:-1] for entry in entries]
+        prompts = [entry.waiting.packed[:-WIDTH] for entry in entries]
         if len(prompts) < 2:
             return ()
-        same = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
-        shared = tuple(column[0] for column in same)
-        return shared if len(shared) >= self._prefixes.known([*shared, -1]) + self._prefixes.shortest else ()
+        shared = min(common(prompts[0], prompt) for prompt in prompts[1:])
+        known = self._prefixes.known(_followed(prompts[0][: shared * WIDTH]))
+        return entries[0].waiting.request.prompt[:shared] if shared >= known + self._prefixes.shortest else ()
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+def _followed(packed: bytes) -> bytes:
+    """With one more token, whichever: all before the last one may be known."""
+    return packed + bytes(WIDTH)

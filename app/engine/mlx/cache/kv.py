@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -22,10 +22,11 @@ from app.engine.mlx.cache.classes import arranged_layer, class_parts
 from app.engine.mlx.cache.journal import Journal, SharedModel, recorded
 from app.engine.mlx.cache.padded import PaddedKVCache
 from app.engine.mlx.cache.quantised import QuantisedKVCache, quantise_layers
+from app.engine.mlx.cache.segments import Cuttable
 from app.engine.mlx.loaded import ABLE
 
 
-class KV:
+class KV(Cuttable):
     """One cache object per layer, holding ``rows`` rows.
 
     A lone row keeps the plain caches that the model made (no padding mask, the fastest attention); several rows share
@@ -91,7 +92,7 @@ class KV:
     @property
     def plain(self) -> bool:
         """Whether every layer simply appends: what stands behind a row's end can be taken off without a trace."""
-        return all(type(part) is KVCache for part in _parts(self.layers))
+        return all(type(part) is KVCache for part in parts(self.layers))
 
     @property
     def trimmable(self) -> bool:
@@ -106,7 +107,7 @@ class KV:
 
     def bytes_per_token(self) -> int:
         """Bytes that one token of one row takes, by the shapes ``[rows, heads, allocated tokens, head size]``."""
-        return sum(_bytes_per_token(part) for part in _parts(self.layers)) // self.rows
+        return sum(_bytes_per_token(part) for part in parts(self.layers)) // self.rows
 
     @property
     def groups(self) -> Groups:
@@ -117,7 +118,7 @@ class KV:
     @property
     def grows(self) -> bool:
         """Whether the next token makes some class allocate."""
-        return any(type(part) is PaddedKVCache and part.full for part in _parts(self.layers))
+        return any(type(part) is PaddedKVCache and part.full for part in parts(self.layers))
 
     @recorded
     def select(self, rows: Sequence[int]) -> KV:
@@ -179,22 +180,6 @@ class KV:
         return KV([layer.extract(index) for layer in self.layers], 1, merged=False, mask_axes=self.mask_axes)
 
     @recorded
-    def compact(self) -> None:
-        """Let go of the room that was allocated ahead of use."""
-        self._shrink(mx.contiguous)
-        mx.eval(self.arrays)
-
-    @recorded
-    def shrink(self) -> None:
-        """Hold no more than what is filled, as views of what was allocated."""
-        self._shrink(lambda part: part)
-
-    def _shrink(self, taken: Callable[[mx.array], mx.array]) -> None:
-        for part in _parts(self.layers):
-            if isinstance(part, KVCache) and part.keys is not None and part.keys.shape[2] > part.offset:
-                part.keys, part.values = (taken(a[..., : part.offset, :]) for a in (part.keys, part.values))
-
-    @recorded
     def copy(self, mask_axes: int | None = None) -> KV:
         """An independent copy; its arrays share memory until either side writes. It may have other ``mask_axes``."""
         axes = self.mask_axes if mask_axes is None else mask_axes
@@ -221,7 +206,7 @@ class KV:
 
         mlx-lm tells them what is left of the whole prompt, and some then read behind their slice's end.
         """
-        for part in _parts(self.layers):
+        for part in parts(self.layers):
             if isinstance(part, ArraysCache) and part.lengths is not None:
                 part.lengths = mx.array(lengths)
 
@@ -238,7 +223,7 @@ def merge(rows: Sequence[KV]) -> KV:
     return rows[0].beside(rows[1:])
 
 
-def _parts(layers: Iterable[Any]) -> Iterator[Any]:
+def parts(layers: Iterable[Any]) -> Iterator[Any]:
     """The caches of all layers, with those that a layer holds several of taken apart."""
     return (part for layer in layers for part in class_parts(layer))
 

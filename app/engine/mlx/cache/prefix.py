@@ -1,136 +1,210 @@
-"""The prefix cache: KV caches of prompts seen before, so that their common beginnings are not computed again."""
+"""The prefix cache: KV caches of sequences seen before, so that their common beginnings are not computed again."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.tree import PIECE, WIDTH, Checkpoint, Node, Tree
+from app.engine.mlx.rows import pack
 
 SHORTEST = 16
 """Tokens; copying a shorter beginning costs more than computing it."""
 SHORTEST_ON_CUDA = 128
 """There a slice takes as long for 16 tokens as for a thousand, and longer behind a beginning of a new length."""
-MOST = 128
-"""Prompts held, of all models; each is compared with every new prompt of its model."""
 
-Ids = NDArray[np.int64]
+Entry = Node | Checkpoint
 
 
 class PrefixPool:
-    """The prompts of all models, least recently used first, within ``limit`` bytes. Changed on the MLX thread only.
+    """What is held for all models, least recently used first, within ``limit`` bytes. Changed on the MLX thread only.
 
-    ``nbytes`` may be read anywhere.
+    A node always stands before its parent, so what goes first is an end, and a beginning only after all that stands on
+    it. ``nbytes`` may be read anywhere.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.nbytes = 0
-        self._entries: OrderedDict[tuple[int, bytes], tuple[Ids, KV]] = OrderedDict()
+        self._entries: OrderedDict[Entry, tuple[PrefixCache, int]] = OrderedDict()
 
     def trim(self, limit: int) -> None:
         """Forget the least recently used until at most ``limit`` bytes are held."""
         while self.nbytes > limit:
-            self._drop(next(iter(self._entries)))
+            entry, (owner, _) = next(iter(self._entries.items()))
+            owner.let_go(entry)
 
-    def of(self, owner: int) -> list[tuple[tuple[int, bytes], Ids, KV]]:
-        """One model's entries, least recently used first."""
-        return [(key, ids, kv) for key, (ids, kv) in self._entries.items() if key[0] == owner]
+    def book(self, owner: PrefixCache, entry: Entry, nbytes: int) -> None:
+        """It holds so much now; a new one is the most recently used."""
+        self.nbytes += nbytes - self._entries.get(entry, (owner, 0))[1]
+        self._entries[entry] = owner, nbytes
 
-    def use(self, key: tuple[int, bytes]) -> None:
-        """Make an entry the most recently used."""
-        self._entries.move_to_end(key)
+    def use(self, entry: Entry) -> None:
+        """Make it the most recently used."""
+        self._entries.move_to_end(entry)
 
-    def put(self, owner: int, ids: Ids, kv: KV) -> None:
-        """Keep an entry, at others' expense."""
-        key = (owner, ids.tobytes())
-        self.drop(key)
-        kv.compact()
-        self._entries[key] = ids, kv
-        self.nbytes += kv.nbytes
-        while len(self._entries) > MOST or self.nbytes > self.limit:
-            self._drop(next(iter(self._entries)))
+    def strike(self, entry: Entry) -> None:
+        """It holds nothing any more."""
+        self.nbytes -= self._entries.pop(entry)[1]
 
-    def drop(self, key: tuple[int, bytes]) -> None:
-        """Forget an entry, if it is there."""
-        if key in self._entries:
-            self._drop(key)
+    def of(self, owner: PrefixCache) -> list[Entry]:
+        """One model's, the least recently used first."""
+        return [entry for entry, (whose, _) in self._entries.items() if whose is owner]
 
-    def _drop(self, key: tuple[int, bytes]) -> None:
-        self.nbytes -= self._entries.pop(key)[1].nbytes
+
+class _Usable(NamedTuple):
+    """How much of a beginning can be gone on from, and from which checkpoint, if one is needed."""
+
+    tokens: int
+    nodes: Sequence[Node] = ()
+    checkpoint: Checkpoint | None = None
 
 
 class PrefixCache:
-    """One model's view of the pool. MLX thread only.
+    """One model's sequences in the pool. MLX thread only.
 
-    A cache that can be trimmed serves any prompt that shares a beginning with it; one that cannot (a sliding window
-    that has slid, a recurrent state) serves only prompts that begin with all of it.
+    Where all layers append, any beginning that is known serves. Where some do not, only those at which their states
+    were kept, and the nearest of these does.
 
-    ``shortest`` is the least that is worth sharing, and ``worth_keeping`` the least that a prompt must add to what is
-    known of it; a shorter end is computed again sooner than it is found.
+    ``fresh`` makes an empty cache. ``shortest`` is the least that is worth sharing, and ``worth_keeping`` the least
+    that a sequence must add to what is known of it; a shorter end is computed again sooner than it is found.
     """
 
-    def __init__(self, pool: PrefixPool, shortest: int = SHORTEST) -> None:
+    def __init__(self, pool: PrefixPool, fresh: Callable[[], KV], shortest: int = SHORTEST) -> None:
         self._pool = pool
-        self._owner = id(self)
+        self._fresh = fresh
+        self._tree = Tree()
+        self.cuts = fresh().plain
+        """Whether all layers append."""
         self.shortest = shortest
         self.worth_keeping = 2 * shortest
 
-    def known(self, prompt: Sequence[int]) -> int:
-        """How many tokens at the beginning of ``prompt`` :meth:`find` would spare."""
-        best = self._best(prompt)
-        return best[1] if best else 0
+    def known(self, packed: bytes) -> int:
+        """How many tokens at the beginning of a prompt :meth:`find` would spare."""
+        return self._usable(packed).tokens
 
-    def find(self, prompt: Sequence[int]) -> tuple[KV, int] | None:
-        """A copy of the longest known beginning of ``prompt``, and its length; the last token is never part of it."""
-        best = self._best(prompt)
-        if best is None:
-            return None
-        key, length, ids, kv = best
-        self._pool.use(key)
-        kv = kv.copy()
-        kv.trim(len(ids) - length)
-        kv.shrink()
-        return kv, length
+    def find(self, packed: bytes) -> tuple[KV, int] | None:
+        """The longest beginning of a prompt that serves, and its length; the last token is never part of it.
 
-    def put(self, tokens: Sequence[int], kv: KV) -> None:
-        """Keep ``kv``, which holds exactly ``tokens`` and belongs to the cache from now on.
-
-        Its beginnings are let go only if it can be trimmed to them: else they serve what it cannot.
+        It is put together lazily, while the first slice behind it is computed.
         """
-        if len(tokens) < self.shortest:
+        found = self._usable(packed)
+        if not found.tokens:
+            return None
+        self._use(found.nodes[-1])
+        states, surplus = None, 0
+        if found.checkpoint is not None:
+            self._pool.use(found.checkpoint)
+            states, surplus = found.checkpoint.states, found.checkpoint.position - found.tokens
+        kv = self._fresh()
+        kv.restore([node.held for node in found.nodes if node.held is not None], found.tokens, states, surplus)
+        return kv, found.tokens
+
+    def put(self, tokens: Sequence[int], kv: KV, row: int = 0) -> None:
+        """Keep what a row of ``kv`` holds of these tokens, which it has just computed."""
+        self.keep(pack(tokens), kv, row)
+
+    def keep(self, packed: bytes, kv: KV, row: int = 0, *, checkpoint: bool = True) -> None:
+        """Keep what a row of ``kv`` holds of a sequence, as far as it is not known yet.
+
+        The row must hold no more than the sequence where its states are to serve as a ``checkpoint`` of its end.
+        """
+        tokens = len(packed) // WIDTH
+        if tokens < self.shortest or not self._pool.limit:
             return
-        ids = np.asarray(tokens, dtype=np.int64)
-        whole = ids.tobytes()
-        for key, _, _ in self._pool.of(self._owner) if kv.trimmable else ():
-            if whole.startswith(key[1]):
-                self._pool.drop(key)  # the longer one serves all that the shorter one did
-        self._pool.put(self._owner, ids, kv)
+        match = self._tree.match(packed)
+        node, changed = match.nodes[-1] if match.nodes else self._tree.root, list[Node]()
+        if match.tokens < min(tokens, node.end):
+            changed.append(node)
+            node = self._split(node, match.tokens)
+            changed.append(node)
+        if match.tokens < tokens:
+            node = self._grow(node, packed, partial(kv.cut, row), changed)
+        self._use(node)
+        made = [] if self.cuts or not checkpoint else self._check(node, tokens, kv.states(row))
+        self._pool.trim(self._pool.limit)
+        kv.settle([*made, *(it.held for it in changed if it.parent is not None and it.held is not None)])
 
     def clear(self) -> None:
-        """Forget this model's prompts."""
-        for key, _, _ in self._pool.of(self._owner):
-            self._pool.drop(key)
+        """Forget this model's sequences."""
+        for entry in self._pool.of(self):
+            self._pool.strike(entry)
+        self._tree = Tree()
 
-    def _best(self, prompt: Sequence[int]) -> tuple[tuple[int, bytes], int, Ids, KV] | None:
-        wanted = np.asarray(prompt[:-1], dtype=np.int64)
-        best = None
-        longest = self.shortest - 1
-        begins = wanted[: self.shortest].tobytes()
-        for key, ids, kv in self._pool.of(self._owner):
-            if not key[1].startswith(begins):
-                continue
-            length = _common(wanted, ids)
-            if length > longest and (length == len(ids) or kv.trimmable):
-                best, longest = (key, length, ids, kv), length
-        return best
+    def let_go(self, entry: Entry) -> None:
+        """The pool needs its place."""
+        if isinstance(entry, Checkpoint):
+            self._pool.strike(entry)
+            del entry.node.states[entry.position]
+            return
+        held: list[Entry] = [*entry.children.values(), *entry.states.values()]
+        for each in held:
+            self.let_go(each)
+        self._pool.strike(entry)
+        self._tree.remove(entry)
+
+    def _usable(self, packed: bytes) -> _Usable:
+        match = self._tree.match(packed[:-WIDTH])
+        tokens, checkpoint = match.tokens, None
+        if not self.cuts:
+            tokens, checkpoint = _nearest(match.nodes, match.tokens)
+        if tokens < self.shortest:
+            return _Usable(0)
+        return _Usable(tokens, [node for node in match.nodes if node.start < tokens], checkpoint)
+
+    def _use(self, node: Node) -> None:
+        """It is used, and so is all that it stands on."""
+        for each in reversed(node.path):
+            self._pool.use(each)
+
+    def _split(self, node: Node, position: int) -> Node:
+        upper = self._tree.split(node, position)
+        for part in (node, upper):
+            self._pool.book(self, part, _nbytes(part))
+        return upper
+
+    def _grow(self, node: Node, packed: bytes, cut: Callable[[int, int], KV], changed: list[Node]) -> Node:
+        """What ``packed`` has behind ``node``: more tokens in it as long as it is a short end, then new nodes."""
+        at, tokens = node.end, len(packed) // WIDTH
+        if node.parent is not None and not node.children and at - node.start < PIECE:
+            at = min(node.start + PIECE, tokens)
+            node.ids, node.held = packed[node.start * WIDTH : at * WIDTH], cut(node.start, at)
+            changed.append(node)
+            self._pool.book(self, node, _nbytes(node))
+        while at < tokens:
+            end = min(at + PIECE, tokens)
+            node = self._tree.add(node, packed[at * WIDTH : end * WIDTH], cut(at, end))
+            changed.append(node)
+            self._pool.book(self, node, _nbytes(node))
+            at = end
+        return node
+
+    def _check(self, node: Node, position: int, states: KV) -> list[KV]:
+        """Keep the states of ``position``, among the tokens of ``node``; what has to be evaluated."""
+        if position in node.states:
+            return []
+        made = node.states[position] = Checkpoint(node, position, states)
+        self._pool.book(self, made, states.nbytes)
+        return [states]
 
 
-def _common(a: Ids, b: Ids) -> int:
-    """Length of the common beginning."""
-    size = min(len(a), len(b))
-    different = np.flatnonzero(a[:size] != b[:size])
-    return int(different[0]) if different.size else size
+def _nearest(nodes: Sequence[Node], tokens: int) -> tuple[int, Checkpoint | None]:
+    """The furthest position, at most ``tokens``, that a checkpoint serves; one further on may be trimmed to it."""
+    for node in nodes[-1:]:
+        for further in (node, *node.children.values()):
+            for position, checkpoint in further.states.items():
+                if position > tokens and checkpoint.states.layers[0].trimmable:
+                    return tokens, checkpoint
+    for node in reversed(nodes):
+        known = [position for position in node.states if position <= tokens]
+        if known:
+            return max(known), node.states[max(known)]
+    return 0, None
+
+
+def _nbytes(node: Node) -> int:
+    """Ids alone count where no layer appends, so that there is an end of them."""
+    return len(node.ids) if node.held is None or not node.held.nbytes else node.held.nbytes

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import mlx.core as mx
 from msgspec.structs import replace
 
 from app.engine.mlx.cache.kv import KV
-from app.engine.mlx.cache.prefix import PrefixCache
+from app.engine.mlx.cache.prefix import PrefixCache, PrefixPool
 from app.engine.mlx.draw.step import HostStep, step_type
 from app.engine.mlx.prefill.pacing import Pace
 from app.engine.mlx.prefill.prefill import Prefill
-from app.engine.mlx.rows import Row
+from app.engine.mlx.rows import Row, pack
 from app.engine.mlx.speculate.draft import Draft
 
 FIRST = 4
@@ -69,14 +70,14 @@ class Worth:
 class Speculation:
     """One model's draft and its KV cache, which holds the beginning of one row at a time. MLX thread only.
 
-    ``proposed`` and ``accepted`` count tokens since the load and may be read anywhere. ``prefixes`` keeps the draft's
-    caches of rows that have ended. ``clock`` is in seconds.
+    ``proposed`` and ``accepted`` count tokens since the load and may be read anywhere. ``pool`` keeps the
+    draft's caches of rows that have ended. ``clock`` is in seconds.
     """
 
     def __init__(
         self,
         draft: Draft,
-        prefixes: PrefixCache,
+        pool: PrefixPool,
         *,
         slice_tokens: int,
         clock: Callable[[], float] = time.perf_counter,
@@ -85,7 +86,7 @@ class Speculation:
         self.accepted = 0
         self.clock = clock
         self._draft = draft
-        self._prefixes = prefixes
+        self._prefixes = PrefixCache(pool, partial(KV.fresh, draft.loaded.model, draft.loaded.kv_bits))
         self._pace = Pace(slice_tokens, steady=True)
         self._step = step_type()
         self._plain_seconds = 0.0
@@ -185,7 +186,7 @@ class Speculation:
         self.rest()
         self._let_go()
         draft = self._draft.loaded
-        found = self._prefixes.find(row.tokens())
+        found = self._prefixes.find(pack(row.tokens()))
         self._kv, self._found = found or (KV.fresh(draft.model, draft.kv_bits), 0)
         self._seen = self._found
         self._row = row
