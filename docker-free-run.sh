@@ -19,6 +19,7 @@ venv=$root/.venv
 python=$venv/bin/python
 unset PYTHONHOME __PYVENV_LAUNCHER__ # another Python's, with which the one in .venv would not start
 export PIP_USER=0                     # a pip that is told to install for the user refuses to install into .venv
+export UV_COMPILE_BYTECODE=1          # as pip does: else the first start compiles some thousand modules
 
 say() { printf '%s\n' "$*" >&2; }
 die() {

@@ -1,3 +1,3 @@
-"""Switchyard: any MLX language model on Hugging Face, served to OpenAI clients, the model named per request."""
+"""Switchyard: any MLX language model on Hugging Face, served to OpenAI's and Anthropic's clients, named per request."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

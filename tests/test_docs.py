@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 
 
 def spoken(path):
@@ -37,6 +37,18 @@ def test_messages_in_troubleshooting_are_the_codes_own():
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_only_the_wing_of_caches_knows_the_caches_of_mlx_lm():
+    knowing = {path for path in (ROOT / "app").rglob("*.py") if "mlx_lm.models.cache" in path.read_text()}
+    wing = ROOT / "app" / "engine" / "mlx" / "cache"
+    assert "Only the modules of `cache/` know mlx-lm's cache classes" in (DOCS / "adr" / "engine-batch.md").read_text()
+    assert knowing
+    assert {path for path in knowing if wing not in path.parents} == set()
+
+
+def test_the_readme_fits_on_two_screens():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
 def test_the_table_of_contents_names_every_document():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.settings import ModelEntry, Settings
+from app.settings.fields import setting_fields
 from app.settings.load import CONFIG, Effective, FlagValue, load, read_models
 from app.settings.problem import SettingsProblem
 from app.settings.reference import DOCUMENT, default_toml, document
@@ -210,3 +211,64 @@ def test_settings_that_mean_something_else_now_are_told_where_somebody_set_them(
     assert any(str(file) in line and "no longer the service" in line for line in told)
     assert any("SWITCHYARD_PREFIX_CACHE" in line for line in told)
     assert load({}, {}, here=tmp_path).changed == []
+
+
+FIRST = """
+host = "127.0.0.1"
+port = 8000
+memory_budget = "auto"
+memory_fraction = 0.75
+model_roots = []
+default_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
+offline = false
+allow_models = ["*"]
+keep_alive = -1.0
+queue_limit = 256
+queue_timeout = 300.0
+min_residency = 2.0
+max_choices = 16
+max_batch_rows = 64
+prefill_slice = 0
+prefix_cache = "1GiB"
+max_connections = 1024
+header_timeout = 20.0
+body_timeout = 60.0
+idle_timeout = 75.0
+stall_timeout = 120.0
+request_timeout = 3600.0
+watchdog_timeout = 300.0
+max_body_bytes = "10MiB"
+stop_grace = 10.0
+api_keys = []
+key_file = ""
+open_to_network = false
+allowed_hosts = []
+cors_origins = []
+tls_certificate = ""
+tls_key = ""
+docs = true
+tracing = false
+log_level = "info"
+log_format = "console"
+"""
+"""The default.toml of version 0.1, which people have copied."""
+
+
+def test_a_file_of_the_first_version_is_read_as_it_is_and_the_new_settings_are_listed(tmp_path):
+    found = effective(tmp_path, FIRST).settings
+    assert (found.memory_fraction, found.stop_grace, found.allow_models) == (0.75, 10.0, ("*",))
+    new = set(setting_fields()) - set(tomllib.loads(FIRST))
+    page = (CONFIG.parent / "docs" / "install.md").read_text()
+    listed = page.partition("New settings: ")[2].partition("(")[0]
+    assert {word.strip(" `\n") for word in listed.split(",")} == new
+
+
+@given(st.text(alphabet="0123456789abcdefgABC ", max_size=10))
+def test_a_mark_of_responses_is_eight_digits_or_left_to_chance(tmp_path_factory, mark):
+    place = tmp_path_factory.getbasetemp()
+    right = len(mark) == 8 and set(mark) <= set("0123456789abcdef")
+    if right or mark.strip() == "auto":
+        assert load({"response_mark": mark}, {}, here=place).settings.response_mark == (mark if right else None)
+    elif len(mark.strip()) != 8 or not set(mark.strip()) <= set("0123456789abcdef"):
+        with pytest.raises(SettingsProblem, match="eight digits"):
+            load({"response_mark": mark}, {}, here=place)

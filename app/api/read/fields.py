@@ -28,7 +28,7 @@ SHARED = (
     Field("logit_bias", "honoured", "Token ids as strings, -100 (ban) to 100 (force)."),
     Field("n", "honoured", "Up to the setting max_choices."),
     Field("presence_penalty", "honoured", "-2 to 2, once per token in the generated text."),
-    Field("seed", "honoured", "The same seed gives the same text, whatever runs beside it."),
+    Field("seed", "honoured", "Draws the same, whatever runs beside it: the same text, but for rounding."),
     Field("stop", "honoured", "A string or up to 64, empty ones ignored; never part of the text."),
     Field("stream", "honoured", "Server-sent events, a chunk per step."),
     Field(
