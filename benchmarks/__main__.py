@@ -26,6 +26,7 @@ CASES = (
     "two",
     "stall",
     "prefix",
+    "lookup",
     "switch",
     "memory",
     "idle",

@@ -23,10 +23,15 @@ class DraftOptions(Struct, frozen=True, kw_only=True):
     kv_bits: int | None = None
 
 
+PROMPT_LOOKUP = "prompt-lookup"
+"""Stands for a model that drafts: what a text has said before is proposed again."""
+
+
 class LoadOptions(Struct, frozen=True, kw_only=True):
     """``quantize`` is in bits per weight, ``kv_bits`` in bits per value of the KV cache; None leaves things be.
 
     ``draft`` proposes tokens for speculative decoding and belongs to the engine from the load on; None: nobody does.
+    With ``lookup``, and no draft, tokens are proposed that followed where a text's end stood in it before.
     ``dtype`` is the type of 16 bits that it computes in, where it has such weights and the device has such types.
     ``pooling`` makes an embedder of a model whose files do not say that it is one.
     """
@@ -34,6 +39,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     quantize: int | None = None
     kv_bits: int | None = None
     draft: DraftOptions | None = None
+    lookup: bool = False
     pooling: Pooling | None = None
     dtype: DType = "auto"
 

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 from msgspec.structs import replace
 
+from app.engine.options import PROMPT_LOOKUP
 from app.errors import ModelNotFound
 from app.registry.hub.names import check_repo, check_revision, fold
 from app.registry.patterns import Patterns, is_pattern
@@ -60,8 +61,9 @@ class Catalog:
         if patterns and settings.model_roots and not self._directories:
             self._directories = self._find(settings)  # a pattern is no alias of a directory, so they must be known
         self._written = {fold(name): name for name in (*settings.models, settings.default_model, SMOLLM2)}
-        drafts = (self.name(entry.draft_model) for entry in settings.models.values() if entry.draft_model)
-        self._named = {fold(name.partition("@")[0]) for name in (self.name(None), *settings.models, *drafts)}
+        drafts = {entry.draft_model for entry in settings.models.values() if entry.draft_model} - {PROMPT_LOOKUP}
+        named = (self.name(None), *settings.models, *map(self.name, drafts))
+        self._named = {fold(name.partition("@")[0]) for name in named}
 
     def name(self, model: str | None) -> str:
         """The id that a name stands for: the default for None, what an alias says, or itself. Knows no disk.

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from app.engine.options import DraftOptions
+from app.engine.options import PROMPT_LOOKUP, DraftOptions
 from app.errors import EngineFailed, ModelUnusable, SwitchyardError, Unavailable
 from app.registry.catalog import Catalog
 from app.registry.footprint import Footprint
@@ -20,7 +20,7 @@ async def fetch(source: Source, catalog: Catalog, shelf: Shelf) -> Footprint:
     """
     found = await shelf.fetch(source)
     name = source.entry.draft_model
-    if name is None:
+    if name is None or name == PROMPT_LOOKUP:
         return found
     what = f"draft_model = {name!r} of {source.id}"
     try:
@@ -42,4 +42,4 @@ def repos(source: Source, catalog: Catalog) -> set[str]:
     """The hub's repos whose files a model may be using: its own and its draft's."""
     own = {source.repo} if isinstance(source, HubRepo) else set()
     draft = source.entry.draft_model
-    return own if draft is None else own | {catalog.name(draft).partition("@")[0]}
+    return own if draft is None or draft == PROMPT_LOOKUP else own | {catalog.name(draft).partition("@")[0]}

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 
 from app.engine.base import Engine, EngineLoader
-from app.engine.options import LoadOptions
+from app.engine.options import PROMPT_LOOKUP, LoadOptions
 from app.errors import EngineFailed, SwitchyardError
 from app.registry.footprint import Footprint
 from app.registry.lease import ModelLease
@@ -119,6 +119,7 @@ class Lifecycle:
             quantize=entry.quantize,
             kv_bits=entry.kv_bits,
             draft=found.draft,
+            lookup=entry.draft_model == PROMPT_LOOKUP,
             pooling=entry.pooling,
             dtype=entry.dtype,
         )

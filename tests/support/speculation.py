@@ -1,6 +1,6 @@
 """What the tests of speculative decoding ask for, and what they compare."""
 
-from app.engine.mlx.speculate.speculation import MOST
+from app.engine.mlx.speculate.drafter import MOST
 from app.schemas.sampling import Sampling
 from tests.engine.test_engine import GREEDY, ids, run
 
@@ -16,7 +16,7 @@ def verified(passes):
 
 async def held(engine):
     """Bytes of the draft's KV cache once the step that told the last token is over."""
-    return await engine._thread.call(lambda: engine._batch._speculation.kv_bytes)
+    return await engine._thread.call(lambda: engine._batch._drafter.kv_bytes)
 
 
 async def same(drafted, plain, *sequences):

@@ -39,8 +39,8 @@ def load(loader, models):
         drafts = DraftOptions(name=draft, path=models / draft, kv_bits=draft_bits) if draft else None
         options = LoadOptions(kv_bits=kv_bits, draft=drafts)
         engine = await own.load(models / "target", name="target", options=options, **more)
-        if draft and engine._batch._speculation:
-            engine._batch._speculation.clock = lambda: 0.0
+        if draft and engine._batch._drafter:
+            engine._batch._drafter.clock = lambda: 0.0
         engines.append(engine)
         return engine
 

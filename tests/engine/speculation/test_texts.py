@@ -9,7 +9,7 @@ from app.engine.base import Sequence, Token
 from app.engine.grammar import Grammar
 from app.engine.mlx.draw.step import DeviceStep
 from app.engine.mlx.prefill.pacing import SHORTEST_SLICE
-from app.engine.mlx.speculate.speculation import MOST, OPENING
+from app.engine.mlx.speculate.drafter import MOST, OPENING
 from app.schemas.sampling import Sampling
 from tests.engine.test_engine import GREEDY, ids, prompt, run
 from tests.support.speculation import SAMPLINGS, SEEDED, held, same
@@ -146,7 +146,7 @@ async def test_tokens_drawn_on_the_device_are_those_without_a_draft(load, monkey
 
     monkeypatch.setattr("app.engine.mlx.batch.decode.mx.default_device", Other)
     for engine in (right, wrong):
-        engine._batch._speculation._step = DeviceStep
+        engine._batch._drafter._step = DeviceStep
     for request in (
         Sequence(prompt(10, 30), SAMPLINGS[sampling], max_tokens=50),
         Sequence(prompt(11, 30), SAMPLINGS[sampling], max_tokens=50, logprobs=1),

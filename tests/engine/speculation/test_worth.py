@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from app.engine.base import Sequence
-from app.engine.mlx.speculate.speculation import FIRST, LONGEST_PAUSE, MOST, OPENING, PAUSE, ROUNDS, Worth
+from app.engine.mlx.speculate.drafter import FIRST, LONGEST_PAUSE, MOST, OPENING, PAUSE, ROUNDS, Worth
 from tests.engine.test_engine import GREEDY, ids, prompt, run
 from tests.support.speculation import SEEDED, same, verified
 
@@ -31,11 +31,11 @@ async def test_a_draft_that_is_wrong_costs_no_pass_of_the_target(wrong, passes):
 async def test_rounds_that_do_not_pay_are_followed_by_longer_and_longer_pauses(load, plain, passes, monkeypatch):
     engine = await load("wrong")
     costs = {4: 1.0, 1: 0.5}
-    engine._batch._speculation.clock = lambda: sum(costs[layers] for layers, _ in passes)
+    engine._batch._drafter.clock = lambda: sum(costs[layers] for layers, _ in passes)
     await same(engine, plain, Sequence(prompt(8, 5), GREEDY, max_tokens=400))
     proposed = engine.work().proposed
     assert 0 < proposed < 40
-    speculation = engine._batch._speculation
+    speculation = engine._batch._drafter
     speculation.clock = lambda: 0.0
     await run(engine, Sequence(prompt(8, 5), GREEDY, max_tokens=400))
     assert engine.work().proposed - proposed > 300

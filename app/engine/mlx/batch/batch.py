@@ -25,8 +25,7 @@ from app.engine.mlx.device_errors import first_line, passes
 from app.engine.mlx.loaded import SHORT, Loaded
 from app.engine.mlx.prefill.pacing import Pace
 from app.engine.mlx.rows import Row, Waiting
-from app.engine.mlx.speculate.draft import Draft
-from app.engine.mlx.speculate.speculation import Speculation
+from app.engine.mlx.speculate.drafter import Drafter
 from app.engine.work import Work
 from app.errors import SwitchyardError
 
@@ -41,7 +40,7 @@ class ModelBatch:
     """A worker of the MLX thread: each step is at most one prefill slice and one decode step of every row.
 
     ``max_rows`` bounds the rows that decode together, ``slice_tokens`` the prompt tokens between two decode steps.
-    With a ``draft`` a row that nothing runs beside is speculated for.
+    A ``drafter`` is asked while nothing else is computed.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class ModelBatch:
         *,
         max_rows: int,
         slice_tokens: int,
-        draft: Draft | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         fresh = partial(KV.fresh, loaded.model, loaded.kv_bits, loaded.abilities.mask_axes)
         self._thread = thread
@@ -62,7 +61,7 @@ class ModelBatch:
         self._max_rows = max_rows
         self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
         self._prefixes = PrefixCache(pool, fresh, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
-        self._speculation = None if draft is None else Speculation(draft, pool, slice_tokens=slice_tokens)
+        self._drafter = drafter
         self._queue = PromptQueue(loaded, fresh, self._prefixes, group_tokens=slice_tokens)
         self._rounds = Rounds(self._queue)
         self._batches: list[DecodeBatch] = []
@@ -82,7 +81,7 @@ class ModelBatch:
         waiting = sum(task.work.left for task in self._rounds.tasks) + sum(
             len(it.request.prompt) for it in self._queue.sequences
         )
-        drafted = self._speculation
+        drafted = self._drafter
         return Work(
             sum(batch.rows for batch in self._batches),
             waiting,
@@ -161,18 +160,18 @@ class ModelBatch:
         """One token for every row; a batch that fails ends its own rows."""
         started = time.perf_counter()
         alone = len(self._batches) == 1 and not self._rounds.tasks and not self._queue.sequences
-        speculation = self._speculation if alone else None
+        drafter, plain = self._drafter if alone else None, True
         for batch in self._batches:
             try:
-                batch.step(speculation)
+                plain = batch.step(drafter) and plain
             except BaseException as failure:
                 log.exception("generation failed")
                 self._end(batch.abandon(), self._failures.named(failure))
-        if timed and self._batches and speculation is None:
+        if timed and self._batches and plain:
             self._pace.decoded(time.perf_counter() - started)
         self._batches = [batch for batch in self._batches if batch.busy]
-        if self._speculation is not None:
-            self._speculation.rest()
+        if self._drafter is not None:
+            self._drafter.rest()
 
     def _end(self, rows: Iterable[Row], failure: SwitchyardError) -> None:
         """End rows, and with them what they belong to, after what was reported of them."""
@@ -186,8 +185,8 @@ class ModelBatch:
     def _forget(self) -> None:
         """Let go of what is kept for prompts to come, and of what the draft has computed."""
         self._prefixes.clear()
-        if self._speculation is not None:
-            self._speculation.forget()
+        if self._drafter is not None:
+            self._drafter.forget()
 
     def _finish(self, task: PrefillTask) -> None:
         """Keep what later prompts may share, report the computed prompts and let their rows decode."""

@@ -17,8 +17,8 @@ from app.engine.mlx.draw.logprobs import Score
 from app.engine.mlx.draw.step import DeviceStep, HostStep, Step, step_type
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.rows import ROW_FAILED, Row
-from app.engine.mlx.speculate.speculation import Speculation
-from app.engine.mlx.speculate.verification import draws
+from app.engine.mlx.speculate.drafter import Drafter
+from app.engine.mlx.speculate.verification import Draws, verify
 from app.errors import EngineFailed, SwitchyardError
 
 Report = Callable[[Row, Token], None]
@@ -35,8 +35,8 @@ class DecodeBatch:
     tokens while its graph is built. A row that ends with a stop
     token has therefore been computed once too often, which is dropped; one that ends by length has not.
 
-    A lone row may be speculated for (:mod:`app.engine.mlx.speculate.speculation`): then a step is a round of draft and
-    verification, makes one token or more, and nothing is queued ahead of it.
+    Few rows may be drafted for (:mod:`app.engine.mlx.speculate`): then a step is a round of draft and verification,
+    makes one token or more of each row, and nothing is queued ahead of it.
 
     ``report`` and ``fail`` are called for rows, ``told`` after all of a step.
     """
@@ -104,8 +104,8 @@ class DecodeBatch:
         if self._kv is None or self._inputs is None or not self._by_class or len(self._rows) < 2:
             return
         lengths = self.lengths
-        if fits(self._kv.groups, lengths):
-            return
+        if max(self._kv.classes) > 1 and fits(self._kv.groups, lengths):
+            return  # those that lie apart were drafted for, which moves them apart again
         groups = arranged(lengths)
         order = [row for group in groups for row in group]
         self._rows = [self._rows[row] for row in order]
@@ -119,22 +119,23 @@ class DecodeBatch:
         self._kv = self._inputs = self._processor = None
         return rows
 
-    def step(self, speculation: Speculation | None = None) -> None:
-        """Queue the next token of every row and report the tokens of the step before.
+    def step(self, drafter: Drafter | None = None) -> bool:
+        """Queue the next token of every row and report the tokens of the step before; whether it was one token each.
 
-        With ``speculation``, which is for a batch that has nothing beside it, a lone row may make several at once.
+        With a ``drafter``, which is for a batch that has nothing beside it, rows may make several at once.
         """
         self._drop_finished()
-        if speculation is None or len(self._rows) != 1:
+        if drafter is None or not self._rows or not drafter.suits(self._rows):
             self._decode()
-        elif speculation.ready(self._rows[0]):
-            self._speculate(self._rows[0], speculation)
-        else:
-            started, steady = speculation.clock(), bool(self._unread)
-            self._decode()
-            if steady:
-                speculation.stepped(speculation.clock() - started)
-            speculation.catch_up(self._rows[0])
+            return True
+        if drafter.ready(self._rows) and self._speculate(drafter):
+            return False
+        rows, started, steady = self._rows, drafter.clock(), bool(self._unread)
+        self._decode()
+        if steady:
+            drafter.stepped(rows, drafter.clock() - started)
+        drafter.catch_up(rows)
+        return True
 
     def _decode(self) -> None:
         if self._kv is None or self._inputs is None or self._processor is None:
@@ -166,32 +167,28 @@ class DecodeBatch:
             self._report_step(self._unread[0])
             del self._unread[0]
 
-    def _speculate(self, row: Row, speculation: Speculation) -> None:
-        """Let the draft propose, compute the logits behind every proposal at once, and draw for as long as it agrees.
+    def _speculate(self, drafter: Drafter) -> bool:
+        """Compute the logits behind every proposal at once, and draw for as long as they agree; False if there is none.
 
-        What is drawn at a place counts whether it was proposed or not, so there is always one token.
+        Nothing is left to draft for where rows end with what is read first.
         """
         self._read(keep=0)
-        if row.over or self._kv is None or self._inputs is None or self._processor is None:
-            return
-        if self._kv.merged:
-            self._kv = self._kv.row(0)
-        started = speculation.clock()
-        proposals = speculation.propose(row)
-        inputs = mx.concatenate([self._inputs, *proposals])
-        logits = self._model(inputs[None], cache=self._kv.layers)[0].astype(mx.float32)
-        made = accepted = 0
-        for token, score in draws(row, logits, self._processor, on_host=self._on_host):
-            self._report_token(row, token, score)
-            agrees = made < len(proposals) and token == proposals[made].item()
-            made += 1
-            accepted += agrees
-            self._inputs = mx.array([token], dtype=mx.uint32)
-            if row.over or not agrees:
-                break
-        self._kv.trim(len(proposals) + 1 - made)
-        speculation.verified(row, len(proposals), accepted, speculation.clock() - started)
+        if any(row.over for row in self._rows) or self._kv is None or self._inputs is None or self._processor is None:
+            return True
+        started = drafter.clock()
+        proposals = drafter.propose(self._rows)
+        if proposals is None:
+            return False
+        self._kv = self._kv.apart()
+        inputs = mx.concatenate([self._inputs[:, None], proposals.tokens], axis=1)
+        logits = self._model(inputs, cache=self._kv.layers).astype(mx.float32)
+        draws = Draws(self._rows, logits, self._processor, on_host=self._on_host)
+        outcomes = verify(draws, self._rows, proposals.known(), self._report_token)
+        self._kv.take_back([inputs.shape[1] - it.made for it in outcomes])
+        self._inputs = mx.array([it.token for it in outcomes], dtype=mx.uint32)
+        drafter.verified(self._rows, outcomes, drafter.clock() - started)
         self._told()
+        return True
 
     def _report_step(self, step: Step) -> None:
         tokens, scores = step.read()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, groupby
 from typing import Any
@@ -122,6 +122,24 @@ def class_parts(layer: Any) -> Iterator[Any]:
             yield from class_parts(part)
     else:
         yield layer
+
+
+def parts(layers: Iterable[Any]) -> Iterator[Any]:
+    """The caches of all layers, with those that a layer holds several of taken apart."""
+    return (part for layer in layers for part in class_parts(layer))
+
+
+def bytes_per_token(layers: Iterable[Any]) -> int:
+    """What one token of every row takes."""
+    shapes = [(part.nbytes, part.keys.shape[2]) for part in parts(layers) if getattr(part, "keys", None) is not None]
+    return sum(int(-(-nbytes // positions)) for nbytes, positions in shapes)
+
+
+def trim_rows(layers: Iterable[Any], tokens: Sequence[int]) -> None:
+    """Take the last ``tokens`` tokens off each row of caches in which every row lies by itself."""
+    for layer in layers:
+        for part, count in zip(layer.parts if isinstance(layer, ClassedCache) else [layer], tokens, strict=True):
+            part.trim(count)
 
 
 def arranged_layer(layers: Sequence[Any], classes: Sequence[Sequence[int]], groups: Groups) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -18,7 +18,7 @@ from mlx_lm.models.cache import (
 )
 
 from app.engine.mlx.cache.arrangement import Groups
-from app.engine.mlx.cache.classes import arranged_layer, class_parts
+from app.engine.mlx.cache.classes import arranged_layer, bytes_per_token, parts, trim_rows
 from app.engine.mlx.cache.journal import Journal, SharedModel, recorded
 from app.engine.mlx.cache.padded import PaddedKVCache
 from app.engine.mlx.cache.quantised import QuantisedKVCache, quantise_layers
@@ -107,7 +107,7 @@ class KV(Cuttable):
 
     def bytes_per_token(self) -> int:
         """Bytes that one token of one row takes, by the shapes ``[rows, heads, allocated tokens, head size]``."""
-        return sum(_bytes_per_token(part) for part in parts(self.layers)) // self.rows
+        return bytes_per_token(self.layers) // self.rows
 
     @property
     def groups(self) -> Groups:
@@ -180,6 +180,18 @@ class KV(Cuttable):
         return KV([layer.extract(index) for layer in self.layers], 1, merged=False, mask_axes=self.mask_axes)
 
     @recorded
+    def apart(self) -> KV:
+        """The same rows, each in a cache of its own: a plain one, or a class of one. The receiver is used up."""
+        if self.rows == 1:
+            return self.row(0) if self.merged else self
+        return self if max(self.classes) == 1 else self.arranged([[row] for row in range(self.rows)])
+
+    @recorded
+    def take_back(self, tokens: Sequence[int]) -> None:
+        """Take the last ``tokens`` tokens off each row; the rows lie :meth:`apart`."""
+        trim_rows(self.layers, tokens)
+
+    @recorded
     def copy(self, mask_axes: int | None = None) -> KV:
         """An independent copy; its arrays share memory until either side writes. It may have other ``mask_axes``."""
         axes = self.mask_axes if mask_axes is None else mask_axes
@@ -221,13 +233,3 @@ class KV(Cuttable):
 def merge(rows: Sequence[KV]) -> KV:
     """Plain single-row caches as one merged cache."""
     return rows[0].beside(rows[1:])
-
-
-def parts(layers: Iterable[Any]) -> Iterator[Any]:
-    """The caches of all layers, with those that a layer holds several of taken apart."""
-    return (part for layer in layers for part in class_parts(layer))
-
-
-def _bytes_per_token(part: Any) -> int:
-    keys = getattr(part, "keys", None)
-    return 0 if keys is None else int(-(-part.nbytes // keys.shape[2]))

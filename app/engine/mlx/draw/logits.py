@@ -34,7 +34,7 @@ class Penalties:
     @classmethod
     def build(cls, rows: Sequence[Row], previous: Penalties | None) -> Penalties | None:
         """For the rows that ask, with the counts they have in ``previous``; None if none asks."""
-        asking = [(i, row) for i, row in enumerate(rows) if _asks(row)]
+        asking = [(i, row) for i, row in enumerate(rows) if penalised(row)]
         if not asking:
             return None
         known = previous.by_row() if previous is not None else {}
@@ -74,7 +74,8 @@ class Penalties:
         return mx.stack([counts for counts, _ in states]), mx.stack([seen for _, seen in states])
 
 
-def _asks(row: Row) -> bool:
+def penalised(row: Row) -> bool:
+    """Whether what the row has said bears on what it says next, apart from the model."""
     sampling = row.request.sampling
     return bool(sampling.frequency_penalty or sampling.presence_penalty or sampling.repetition_penalty != 1)
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Coroutine
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,10 +33,11 @@ from app.engine.mlx.load.warm_up import warm_up
 from app.engine.mlx.load.weights import KVBitsRefused, load_in_steps, warm_pages
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import compiles_kernels, settle
-from app.engine.mlx.speculate.draft import Draft, DraftRefused, check_pair, common_vocabulary
+from app.engine.mlx.speculate.draft import Draft, DraftRefused, common_vocabulary
+from app.engine.mlx.speculate.speculation import drafter_for
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.mlx.text.tokenizer_cache import TokenizerCache
-from app.engine.options import AS_IT_IS, Batching, DraftOptions, LoadOptions
+from app.engine.options import AS_IT_IS, PROMPT_LOOKUP, Batching, DraftOptions, LoadOptions
 from app.engine.paths import cache_home
 from app.errors import ModelUnusable, SwitchyardError, Unavailable
 
@@ -95,7 +97,8 @@ class MLXLoader:
         loaded, tokenizer = weights.result(), reading.result()
         self._tokenizers.clear()
         length, fingerprint = _context_length(config), _fingerprint(path, config, options)
-        return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))
+        own = partial(self._engine, name, loaded, tokenizer, length, fingerprint, draft=draft, lookup=options.lookup)
+        return await self._thread.call(own)
 
     async def _encoder(self, path: Path, kind: Kind, name: str, options: LoadOptions) -> MLXEncoder:
         config = await asyncio.to_thread(read_config, path)
@@ -108,7 +111,8 @@ class MLXLoader:
         draft = None if options.draft is None else await self._draft(options.draft, tokenizer)
         loaded = await self._thread.run_in_steps(adapt(base.loaded, path, options.kv_bits))
         fingerprint = _fingerprint(path, {"base": base.fingerprint, "adapter": config}, options)
-        return await self._thread.call(lambda: self._engine(name, loaded, tokenizer, length, fingerprint, draft=draft))
+        own = partial(self._engine, name, loaded, tokenizer, length, fingerprint, draft=draft, lookup=options.lookup)
+        return await self._thread.call(own)
 
     async def _draft(self, draft: DraftOptions, target: MLXTokenizer) -> Draft:
         """The weights of the model that drafts, once its tokens are known to be those of ``target``."""
@@ -176,9 +180,10 @@ class MLXLoader:
         fingerprint: str,
         *,
         draft: Draft | None,
+        lookup: bool,
     ) -> MLXEngine:
-        if draft is not None:
-            check_pair(loaded, draft)
+        slice_tokens = self._batching.slice_tokens or (CUDA_SLICE if mx.cuda.is_available() else SLICE)
+        drafter = drafter_for(loaded, draft, self._prefixes, slice_tokens, lookup=lookup)
         if loaded.kv_bits is not None:
             kv = KV.fresh(loaded.model, loaded.kv_bits)
             told = "%s holds the KV cache of %d of its %d layers in %d bits per value; any others stay as they are"
@@ -190,8 +195,8 @@ class MLXLoader:
                 loaded,
                 self._prefixes,
                 max_rows=self._batching.max_rows,
-                slice_tokens=self._batching.slice_tokens or (CUDA_SLICE if mx.cuda.is_available() else SLICE),
-                draft=draft,
+                slice_tokens=slice_tokens,
+                drafter=drafter,
             ),
             tokenizer,
             GrammarCompiler(tokenizer.serialized, vocabulary=loaded.vocabulary, eos_ids=tokenizer.eos_ids),
@@ -232,6 +237,8 @@ def _fingerprint(path: Path, config: dict[str, Any], options: LoadOptions) -> st
         made.append(options.dtype)
     if options.draft is not None:
         made += [options.draft.name, _files(options.draft.path), options.draft.quantize, options.draft.kv_bits]
+    if options.lookup:
+        made.append(PROMPT_LOOKUP)
     told = json.dumps([_files(path), config, *made], default=str)
     return "fp_" + hashlib.sha256(told.encode()).hexdigest()[:12]
 

@@ -37,7 +37,13 @@ def check_pair(target: Loaded, draft: Draft) -> None:
     """
     its = f"draft_model = '{draft.name}'"
     for whose, loaded in (("its own KV cache", target), (f"the KV cache of {its}", draft.loaded)):
-        if not KV.fresh(loaded.model, loaded.kv_bits).plain:
-            raise DraftRefused(f"{whose} cannot be trimmed (sliding window or recurrent state), as {its} needs")
+        check_trimmable(loaded, draft.name, whose)
         if loaded.vocabulary < draft.vocabulary:
             raise DraftRefused(f"{its} needs logits of {draft.vocabulary} tokens, not of {loaded.vocabulary}")
+
+
+def check_trimmable(loaded: Loaded, draft: str, whose: str = "its own KV cache") -> None:
+    """Raises :class:`DraftRefused` for caches that refused tokens cannot be taken out of."""
+    if not KV.fresh(loaded.model, loaded.kv_bits).plain:
+        its = f"draft_model = '{draft}'"
+        raise DraftRefused(f"{whose} cannot be trimmed (sliding window or recurrent state), as {its} needs")

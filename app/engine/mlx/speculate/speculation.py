@@ -8,7 +8,7 @@ the two distributions are alike, the more often they then draw the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import mlx.core as mx
@@ -17,54 +17,30 @@ from msgspec.structs import replace
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixCache, PrefixPool
 from app.engine.mlx.draw.step import HostStep, step_type
+from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.pacing import Pace
 from app.engine.mlx.prefill.prefill import Prefill
 from app.engine.mlx.rows import Row, pack
-from app.engine.mlx.speculate.draft import Draft
-
-FIRST = 4
-"""Tokens that a row's first draft has."""
-MOST = 8
-"""Most tokens of a draft."""
-OPENING = 3
-"""Tokens that each row says without a draft; what they take is what drafts are held against."""
-ROUNDS = 4
-"""Rounds of draft and verification after which it is judged whether they pay."""
-PAUSE, LONGEST_PAUSE = 32, 1024
-"""Tokens without a draft after rounds that did not pay; twice as many each time that happens again."""
+from app.engine.mlx.speculate.draft import Draft, check_pair, check_trimmable
+from app.engine.mlx.speculate.drafter import MOST, Drafter, Outcome, Proposals, Worth
+from app.engine.mlx.speculate.lookup import MOST_ROWS, Lookup
+from app.engine.options import PROMPT_LOOKUP
 
 
-class Worth:
-    """How much to draft for one row, and whether to draft at all.
+def drafter_for(
+    loaded: Loaded, draft: Draft | None, pool: PrefixPool, slice_tokens: int, *, lookup: bool
+) -> Drafter | None:
+    """What proposes tokens to ``loaded``: a draft, its own texts or nobody.
 
-    The length follows the heuristic of Hugging Face's assisted generation: two more after a draft that was accepted
-    as a whole, else one less. Rounds that take longer per token than plain steps do are followed by a pause.
+    Raises :class:`app.engine.mlx.speculate.draft.DraftRefused` for a model that it does not suit.
     """
-
-    def __init__(self) -> None:
-        self.size = FIRST
-        self._resume = 0
-        self._pause = PAUSE
-        self._rounds, self._tokens, self._seconds = 0, 0, 0.0
-
-    def paused(self, said: int) -> bool:
-        """Whether a row that has said so many tokens should go on without a draft."""
-        return said < max(self._resume, OPENING)
-
-    def judge(self, proposed: int, accepted: int, seconds: float, *, plain: float, said: int) -> None:
-        """A round has ended: it took ``seconds`` for the accepted tokens and one more, a plain step takes ``plain``."""
-        self.size = min(MOST, self.size + 2) if accepted == proposed else max(1, self.size - 1)
-        self._rounds += 1
-        self._tokens += accepted + 1
-        self._seconds += seconds
-        if self._rounds < ROUNDS:
-            return
-        if self._seconds > self._tokens * plain:
-            self.size, self._resume = 1, said + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        else:
-            self._pause = PAUSE
-        self._rounds, self._tokens, self._seconds = 0, 0, 0.0
+    if draft is not None:
+        check_pair(loaded, draft)
+        return Speculation(draft, pool, slice_tokens=slice_tokens)
+    if not lookup:
+        return None
+    check_trimmable(loaded, PROMPT_LOOKUP)
+    return Lookup(most_rows=MOST_ROWS if loaded.abilities.classes else 1)
 
 
 class Speculation:
@@ -98,23 +74,27 @@ class Speculation:
         self._work: Prefill | None = None
         self._sliced = False
         self._worth = Worth()
+        self._drafted = 0
 
     @property
     def kv_bytes(self) -> int:
         """Bytes of KV cache held for a row."""
         return self._kv.nbytes if self._kv is not None else 0
 
-    def ready(self, row: Row) -> bool:
-        """Whether to draft for ``row`` now: the draft has caught up, there is room, and it has paid so far."""
+    def suits(self, rows: Sequence[Row]) -> bool:
+        """A lone row: a batch makes that use of a pass already."""
+        return len(rows) == 1
+
+    def ready(self, rows: Sequence[Row]) -> bool:
+        """Whether to draft for it now: the draft has caught up, there is room, and it has paid so far."""
+        (row,) = rows
         if self._row is not row or self._behind(row):
             return False
         return self._room(row) > 0 and not self._worth.paused(len(row.said))
 
-    def propose(self, row: Row) -> list[mx.array]:
-        """The next tokens, as the draft would have them: each ``[1]`` uint32. All that ``row`` has said is known.
-
-        On a GPU nothing is waited for.
-        """
+    def propose(self, rows: Sequence[Row]) -> Proposals:
+        """The next tokens, as the draft would have them. On a GPU nothing is waited for."""
+        (row,) = rows
         if self._kv is None or self._shadow is None:
             raise RuntimeError("Only rows that it is ready for are drafted for.")
         draft = self._draft
@@ -131,10 +111,12 @@ class Speculation:
             inputs = step.tokens
             proposals.append(inputs)
         self._seen = row.length + len(proposals) - 1
-        return proposals
+        self._drafted = len(proposals)
+        return Proposals(mx.concatenate(proposals)[None], lambda: [[int(it.item()) for it in proposals]])
 
-    def verified(self, row: Row, proposed: int, accepted: int, seconds: float) -> None:
-        """What came of the latest proposals, which ``row`` now has said as far as they were accepted."""
+    def verified(self, rows: Sequence[Row], outcomes: Sequence[Outcome], seconds: float) -> None:
+        """What came of the latest proposals, which the row now has said as far as they were accepted."""
+        (row,), proposed, accepted = rows, self._drafted, outcomes[0].accepted
         self.proposed += proposed
         self.accepted += accepted
         refused = max(0, proposed - 1 - accepted)  # the last one was never computed
@@ -143,14 +125,15 @@ class Speculation:
             self._seen -= refused
         self._worth.judge(proposed, accepted, seconds, plain=self._plain_seconds, said=len(row.said))
 
-    def stepped(self, seconds: float) -> None:
+    def stepped(self, rows: Sequence[Row], seconds: float) -> None:  # noqa: ARG002  it is the only one
         """A step of a lone row without a draft took ``seconds``; one beside a slice says nothing."""
         if not self._sliced:
             self._plain_seconds = (self._plain_seconds + seconds) / 2 if self._plain_seconds else seconds
         self._sliced = False
 
-    def catch_up(self, row: Row) -> None:
-        """Compute a slice of what the draft has not seen of ``row``, unless it is not wanted before the next step."""
+    def catch_up(self, rows: Sequence[Row]) -> None:
+        """Compute a slice of what the draft has not seen of it, unless it is not wanted before the next step."""
+        (row,) = rows
         if row.over or not self._room(row):
             return
         if self._row is not row:
