@@ -33,6 +33,7 @@ usage() {
 
   serve [FLAGS]    start the service on 127.0.0.1:8000 (the default; serve --help lists the flags)
   pull MODEL       fetch a model from the hub
+  launch CLIENT    start codex, claude or another coding agent on the service
   test [ARGS]      run the tests; ARGS go to pytest
   check            ruff (with its security rules), mypy, import-linter, known vulnerabilities of dependencies
   fix              format, mend what ruff can mend, rewrite the generated references
