@@ -131,10 +131,7 @@ async def model_registry(settings: Settings) -> AsyncGenerator[ModelRegistry, No
     def budget() -> Budget:
         return budget_of(settings, loader)
 
-    async def half_bytes() -> int:
-        return (await loader.device()).half_bytes
-
-    shelf = Shelf(hub, loader.embedded, offline=settings.offline, half_bytes=half_bytes)
+    shelf = Shelf(hub, loader.embedded, offline=settings.offline, device=loader.device)
     registry = ModelRegistry(settings, catalog, shelf, loader, loader, caches=loader)
     async with AsyncExitStack() as closing:
         closing.push_async_callback(loader.close)

@@ -62,11 +62,16 @@ def _row(model: AdminModel) -> tuple[str, ...]:
 
 
 def _memory(memory: AdminMemory) -> str:
-    used = memory.weights + memory.kv + memory.prefix_caches
-    return (
-        f"memory: {size(used)} of {size(memory.limit)} (weights {size(memory.weights)}, KV {size(memory.kv)}, "
-        f"prefix caches {size(memory.prefix_caches)}); process {size(memory.process)}"
-    )
+    parts = {
+        "weights": memory.weights,
+        "KV": memory.kv,
+        "scratch": memory.scratch,
+        "processes": memory.processes,
+        "prefix caches": memory.prefix_caches,
+    }
+    used = sum(parts.values())
+    told = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in parts.items())
+    return f"memory: {size(used)} of {size(memory.limit)} ({told}); process {size(memory.process)}"
 
 
 def _watch(client: Client, *, as_json: bool) -> None:

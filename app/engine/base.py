@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from app.engine.facts import Together
+from app.engine.facts import Books, Law, Together
 from app.engine.grammar import Grammar, Thoughts
 from app.engine.kind import Kind
 from app.engine.options import AS_IT_IS, LoadOptions
@@ -145,7 +145,8 @@ class Engine(Protocol):
     tokenizer: Tokenizer
     context_length: int
     nbytes: int
-    kv_bytes_per_token: int
+    law: Law
+    """What a row of it holds."""
     fingerprint: str
     """Changes whenever the same request could be answered differently: OpenAI's ``system_fingerprint``."""
     kind: Kind
@@ -173,6 +174,9 @@ class Engine(Protocol):
 
     def work(self) -> Work:
         """What there is to do now; roughly, since it changes while it is read."""
+
+    def books(self) -> Books:
+        """What it has of its process's memory, now."""
 
     def status(self) -> ProcessStatus:
         """The process that computes it, now."""
@@ -230,8 +234,8 @@ class Lease(Protocol):
     engine: Engine
     load_seconds: float
 
-    async def admit(self, tokens: int) -> None:
-        """Reserve KV cache for that many more tokens, waiting if others hold it; given back when the lease ends.
+    async def admit(self, nbytes: int) -> None:
+        """Reserve that many more bytes of KV cache, waiting if others hold it; given back when the lease ends.
 
         Raises :class:`app.errors.ModelUnusable` if it can never fit, :class:`app.errors.QueueFull` or
         :class:`app.errors.Unavailable` if the wait is too long.

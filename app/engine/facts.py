@@ -1,5 +1,6 @@
 """What a process tells of its device and its models, what it is told of its share, and how failures travel."""
 
+from math import ceil
 from typing import Literal
 
 from msgspec import Struct
@@ -8,6 +9,9 @@ from app import errors
 from app.engine.kind import Kind
 from app.engine.text import TextFacts
 from app.errors import SwitchyardError
+
+PROCESS = 128 << 20
+"""About what an interpreter with MLX, mlx-lm and transformers takes, with its helper for templates."""
 
 _KINDS = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)}
 
@@ -42,6 +46,11 @@ class DeviceFacts(Struct, frozen=True, array_like=True):
     half_bytes: int
 
     @property
+    def process(self) -> int:
+        """Bytes of the budget that a process without a model takes: none where models have a memory of their own."""
+        return 0 if self.kind == "cuda" else PROCESS
+
+    @property
     def default_budget(self) -> int:
         """Bytes that models have where the settings say nothing.
 
@@ -64,15 +73,62 @@ class Together(Struct, frozen=True, array_like=True):
     ahead: bool
 
 
+class Law(Struct, frozen=True, array_like=True):
+    """What a row of a model holds for its tokens, in bytes, as :func:`app.engine.mlx.cache.law.law_of` finds it.
+
+    ``row`` is what every row has, however long: recurrent and convolution states. ``token`` is for each position, and
+    each of ``windows`` so many bytes for each of the last so many positions. A row of so many tokens is given
+    ``spare`` times as many positions and ``step`` more, since rows lie in rectangles that grow in steps.
+    """
+
+    row: int = 0
+    token: int = 0
+    windows: tuple[tuple[int, int], ...] = ()
+    spare: float = 1.0
+    step: int = 0
+
+    def nbytes(self, tokens: int) -> int:
+        """The most that a row of ``tokens`` tokens holds."""
+        positions = ceil(self.spare * tokens) + self.step
+        return self.row + self.token * positions + sum(each * min(positions, most) for each, most in self.windows)
+
+    def beside(self, other: "Law") -> "Law":
+        """Both for every row: a model's and its draft's."""
+        both = self.row + other.row, self.token + other.token, self.windows + other.windows
+        return Law(*both, max(self.spare, other.spare), max(self.step, other.step))
+
+
+class Books(Struct, frozen=True, array_like=True):
+    """What a model has of its process's memory, in bytes, by what it is for.
+
+    ``weights`` are its own and its draft's, ``scratch`` is set aside for what a slice of a prompt or a step computes,
+    ``host`` is the rest of the process: interpreter, libraries, tokenizer, grammars, and the helper that renders
+    templates. Held by its rows is ``kv``, as laid out, and for prompts to come ``prefixes``. ``error`` is what the
+    process held beyond all that, or less, when it last was idle. An adapter has only what it does not share.
+    """
+
+    weights: int = 0
+    scratch: int = 0
+    host: int = 0
+    kv: int = 0
+    prefixes: int = 0
+    error: int = 0
+
+    @property
+    def beside(self) -> int:
+        """What is booked for it beside weights and KV."""
+        return self.scratch + self.host
+
+
 class ModelFacts(Struct, frozen=True, array_like=True):
-    """A model that has been loaded as ``engine``; the numbers are those of :class:`app.engine.base.Engine`."""
+    """A model that has been loaded as ``engine``; the rest is as in :class:`app.engine.base.Engine`."""
 
     engine: int
     text: TextFacts
     context_length: int
     nbytes: int
-    kv_bytes_per_token: int
     fingerprint: str
+    law: Law
     kind: Kind = "text"
     together: Together | None = None
 

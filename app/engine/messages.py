@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Raw, Struct
 
 from app.engine.base import Item, Sequence
-from app.engine.facts import DeviceFacts, Failure, Limits
+from app.engine.facts import Books, DeviceFacts, Failure, Limits
 from app.engine.grammar import Grammar
 from app.engine.options import LoadOptions
 from app.engine.vectors import Embedding, Input, Ranking
@@ -214,12 +214,13 @@ class Part(Struct, frozen=True, array_like=True):
 
 
 class State(Struct, frozen=True, array_like=True):
-    """A process now. In bytes: live arrays, freed ones that are kept, prefix caches. ``work`` is by engine."""
+    """A process now. In bytes: live arrays, freed ones that are kept, prefix caches; what engines do and have."""
 
     active: int
     pool: int
     prefixes: int
     work: dict[int, Work]
+    books: dict[int, Books] = {}
 
 
 class Step(Struct, frozen=True, array_like=True, tag="step"):

@@ -93,18 +93,20 @@ class Reservation:
         self._lease = lease
         self._meter = meter
         self._most = {(s, row): it.max_tokens for s, it in enumerate(sequences) for row in range(it.rows)}
-        self._prompts = sum(it.rows * len(it.prompt) for it in sequences)
+        self._prompts = {(s, row): len(it.prompt) for s, it in enumerate(sequences) for row in range(it.rows)}
         self._reserved = {key: min(most, AHEAD) for key, most in self._most.items()}
 
     async def begin(self) -> None:
         """Reserve what is needed to start; raises as :meth:`app.engine.base.Lease.admit` does."""
-        await self._lease.admit(self._prompts + sum(self._reserved.values()))
+        law = self._lease.engine.law
+        await self._lease.admit(sum(law.nbytes(self._prompts[key] + it) for key, it in self._reserved.items()))
 
     async def cover(self, key: Key, tokens: int) -> None:
         """Have room for a choice of ``tokens`` tokens and some more, waiting for it if need be; raises likewise."""
         reserved, most = self._reserved[key], self._most[key]
         if reserved < most and tokens > reserved - LEFT:
             more = min(AHEAD, most - reserved)
+            law, held = self._lease.engine.law, self._prompts[key] + reserved
             with self._meter.waiting():
-                await self._lease.admit(more)
+                await self._lease.admit(law.nbytes(held + more) - law.nbytes(held))
             self._reserved[key] = reserved + more

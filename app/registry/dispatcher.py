@@ -18,7 +18,7 @@ from app.registry.changes import Changes
 from app.registry.lease import ModelLease
 from app.registry.lifecycle import Fetch, Lifecycle
 from app.registry.losses import Losses
-from app.registry.memory_claims import claims, has_room, idle_adapters
+from app.registry.memory_claims import claims, idle_adapters, overgrown, unbooked
 from app.registry.queue import Queue
 from app.registry.residency import Resident, Turns
 from app.registry.schedule import Schedule, schedule
@@ -44,17 +44,16 @@ class Dispatcher:
         changes: Changes | None = None,
     ) -> None:
         self._lifecycle = Lifecycle(fetch, loader, lease=self._lease_base, changed=self._changed, failed=self._failed)
-        self._gauge = gauge
         self._changes = Changes() if changes is None else changes
         self._trimmer = Trimmer(caches, self._turn)
+        self._unbooked: Callable[[int], int] = lambda booked: unbooked(booked, budget(), gauge, caches)
         self._turns = turns
         self._drained: frozenset[str] = frozenset()
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
         self.budget = budget
         self.counts = self._lifecycle.counts
-        self.queue = queue
-        self._rows = rows
+        self.queue, self._rows = queue, rows
         self.losses = Losses()
         self.slots: dict[str, Slot] = {}
 
@@ -80,7 +79,8 @@ class Dispatcher:
     async def admit(self, lease: ModelLease, nbytes: int) -> None:
         """Reserve bytes for a lease, at once if nobody who goes before needs them."""
         self._check_open()
-        if not len(self.queue) and has_room(self.slots, nbytes, self.budget(), self._gauge):
+        booked = sum(slot.booked for slot in self.slots.values())
+        if not len(self.queue) and booked + self._unbooked(booked) + nbytes <= self.budget().limit:
             lease.kv += nbytes
             return
         waiter = self.queue.join(lease.model, lease=lease, nbytes=nbytes)
@@ -135,13 +135,14 @@ class Dispatcher:
     def _turn(self) -> None:
         """Ask the policy about everybody who waits, and do what it says."""
         self._changes.tell()
+        self._lifecycle.evict_all(overgrown(self.slots, self.budget()))
         self._lifecycle.tidy(self.slots, {waiter.model for waiter in self.queue}, fetch=not self._closed)
         if self._closed or not len(self.queue):
             self._drained = frozenset()
             return self._set_alarm(inf)
         asked, residents, now = claims(self.queue, self.slots), self.residents(), _now()
         booked = sum(resident.nbytes for resident in residents)
-        unaccounted = self.budget().unaccounted(self._gauge.active(), booked)
+        unaccounted = self._unbooked(booked)
         if self._trimmer.works_on(booked + unaccounted + sum(claim.nbytes for claim in asked) - self.budget().limit):
             return None
         decided = schedule(residents, asked, self.budget().limit, now=now, turns=self._turns, unaccounted=unaccounted)
@@ -156,8 +157,7 @@ class Dispatcher:
                 self.queue.fail(waiter, refusals.too_large(claim, refusal, self.budget()))
         if decided.yields is not None:
             self.queue.fail(self.queue[decided.yields.ticket], refusals.no_memory_now(decided.yields.model))
-        for model in decided.evict:
-            self._lifecycle.evict(self.slots[model])
+        self._lifecycle.evict_all(self.slots[model] for model in decided.evict)
         for claim in decided.start:
             if claim.holds is None:
                 self._lifecycle.load(self.slots[claim.model])

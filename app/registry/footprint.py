@@ -14,6 +14,10 @@ from app.registry.hub import Tensor, tensors_of, weights
 _ALLOWANCE_TOKENS = 1024
 _HALVES = {"F16", "BF16"}
 _FLOATS = {"F16": 2, "BF16": 2, "F32": 4}
+TOKENIZER = 12
+"""Bytes in memory for each byte of a tokenizer.json: 6 to 14 were measured of real ones."""
+SCORES = 6 << 20
+"""Bytes for the scores of one head that a CPU computes at once, where they are not fused with what follows."""
 GROUP = 64
 """Weights that share a scale and a bias when a model is quantised on load."""
 _MANY_LAYERS = 1000
@@ -25,18 +29,19 @@ _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 class Footprint(Struct, frozen=True):
     """A model on disk: its directory, the bytes of its weights, and KV cache for a first short request.
 
-    Both numbers include those of its ``draft``.
+    Both numbers include those of its ``draft``. ``beside`` is about what its process holds beside them.
     """
 
     path: Path
     weights: int
     allowance: int = 0
     draft: DraftOptions | None = None
+    beside: int = 0
 
     @property
     def needed(self) -> int:
         """What must be free before it is loaded."""
-        return self.weights + self.allowance
+        return self.weights + self.allowance + self.beside
 
 
 class _Shape(Struct, frozen=True):
@@ -62,11 +67,14 @@ class _Nested(Struct, frozen=True):
     text_config: _Shape
 
 
-def footprint(path: Path, *, half_bytes: int = 2, quantize: int | None = None, kv_bits: int | None = None) -> Footprint:
+def footprint(
+    path: Path, *, half_bytes: int = 2, quantize: int | None = None, kv_bits: int | None = None, process: int = 0
+) -> Footprint:
     """Read a model directory. Raises :class:`app.errors.ModelUnusable` for missing or truncated weights.
 
     A value of 16 bits takes ``half_bytes`` in memory. ``quantize`` is in bits per weight; a checkpoint that is
-    quantised already stays as it is. ``kv_bits`` is in bits per value of the KV cache.
+    quantised already stays as it is. ``kv_bits`` is in bits per value of the KV cache. A process without a model takes
+    ``process`` bytes of the budget, 0 where what lies beside arrays is no part of it.
     """
     tensors = weights(path) | {
         f"{file.parent.name}.{name}": tensor
@@ -76,7 +84,19 @@ def footprint(path: Path, *, half_bytes: int = 2, quantize: int | None = None, k
     _check_depth(path, len(tensors))
     bits = None if any(name.endswith(".scales") for name in tensors) else quantize
     held = sum(_held(tensor, half_bytes, bits) for tensor in tensors.values())
-    return Footprint(path, held, kv_bytes_per_token(path, half_bytes, kv_bits) * _ALLOWANCE_TOKENS)
+    shape, allowance = _shape(path), kv_bytes_per_token(path, half_bytes, kv_bits) * _ALLOWANCE_TOKENS
+    if not process:
+        return Footprint(path, held, allowance)
+    scores = 0 if shape is None or half_bytes <= 2 else shape.num_attention_heads * SCORES
+    return Footprint(path, held, allowance, beside=process + TOKENIZER * _tokenizer_bytes(path) + scores)
+
+
+def _tokenizer_bytes(path: Path) -> int:
+    """Those of tokenizer.json, 0 where there is none."""
+    try:
+        return (path / "tokenizer.json").stat().st_size
+    except OSError:
+        return 0
 
 
 def _check_depth(path: Path, tensors: int) -> None:
@@ -114,11 +134,7 @@ def kv_bytes_per_token(path: Path, half_bytes: int = 2, kv_bits: int | None = No
 
     An estimate for the time before the model is loaded: a loaded engine states its own.
     """
-    try:
-        config = (path / "config.json").read_bytes()
-    except OSError:
-        return 0
-    shape = _decode(config)
+    shape = _shape(path)
     if shape is None:
         return 0
     heads = shape.num_attention_heads if shape.num_key_value_heads is None else shape.num_key_value_heads
@@ -126,6 +142,14 @@ def kv_bytes_per_token(path: Path, half_bytes: int = 2, kv_bits: int | None = No
     if width is None:
         width = 0 if shape.hidden_size is None else shape.hidden_size // shape.num_attention_heads
     return 2 * shape.num_hidden_layers * heads * _head_bytes(width, half_bytes, kv_bits)
+
+
+def _shape(path: Path) -> _Shape | None:
+    """What config.json says of keys and values, if it can be read."""
+    try:
+        return _decode((path / "config.json").read_bytes())
+    except OSError:
+        return None
 
 
 def _head_bytes(width: int, half_bytes: int, kv_bits: int | None) -> int:

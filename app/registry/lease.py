@@ -35,11 +35,11 @@ class ModelLease:
         self.engine = engine
         self._holder: Holder | None = holder
 
-    async def admit(self, tokens: int) -> None:
-        """Reserve KV cache for that many more tokens; see :class:`app.engine.base.Lease`."""
+    async def admit(self, nbytes: int) -> None:
+        """Reserve that many more bytes of KV cache; see :class:`app.engine.base.Lease`."""
         if self._holder is None:
             raise RuntimeError("The lease has ended.")
-        await self._holder.admit(self, tokens * self.engine.kv_bytes_per_token)
+        await self._holder.admit(self, nbytes)
 
     def end(self) -> None:
         """Give the lease back. Safe to call twice; nothing is awaited."""

@@ -6,7 +6,7 @@ Each is a task of its own that outlives whoever asked for it, and ends in one of
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 
 from app.engine.base import Engine, EngineLoader
 from app.engine.options import PROMPT_LOOKUP, LoadOptions
@@ -57,6 +57,11 @@ class Lifecycle:
     def evict(self, slot: Slot) -> "asyncio.Task[None]":
         """``resident`` to ``absent``; the bytes stay booked until the engine has let go of them."""
         return self._spawn(self._run_close(slot, slot.leave()))
+
+    def evict_all(self, slots: Iterable[Slot]) -> None:
+        """Several."""
+        for slot in slots:
+            self.evict(slot)
 
     def let_go(self, slot: Slot) -> None:
         """To ``absent``, from where that needs nobody's patience."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from app.engine.base import MemoryGauge
-from app.registry.budget import Budget
+from app.registry.budget import Budget, PrefixCaches
 from app.registry.queue import Waiter
 from app.registry.residency import Claim
 from app.registry.slot import Slot
@@ -28,7 +28,19 @@ def idle_adapters(slots: Mapping[str, Slot], bases: Collection[str]) -> list[Slo
     return [slot for slot in slots.values() if slot.base is not None and slot.base.model in bases and not slot.leases]
 
 
-def has_room(slots: Mapping[str, Slot], nbytes: int, budget: Budget, gauge: MemoryGauge) -> bool:
-    """Whether that many more bytes fit as things are."""
-    booked = sum(slot.booked for slot in slots.values())
-    return booked + budget.unaccounted(gauge.active(), booked) + nbytes <= budget.limit
+def unbooked(booked: int, budget: Budget, gauge: MemoryGauge, caches: PrefixCaches) -> int:
+    """Bytes that are in use beside those ``booked`` for models: prefix caches, and what is measured beyond both."""
+    kept = caches.nbytes()
+    return kept + budget.unaccounted(gauge.active(), booked + kept)
+
+
+def overgrown(slots: Mapping[str, Slot], budget: Budget) -> list[Slot]:
+    """Idle models that have to go, the longest unused first, where what processes hold has grown beyond the budget."""
+    staying = [slot for slot in slots.values() if slot.phase in {"loading", "resident"}]
+    over = sum(slot.booked for slot in staying) - budget.limit
+    going: list[Slot] = []
+    for slot in sorted(staying, key=lambda it: it.last_used):
+        if over > 0 and slot.phase == "resident" and not slot.leases and not slot.pinned:
+            over -= slot.booked
+            going.append(slot)
+    return going

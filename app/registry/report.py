@@ -10,6 +10,7 @@ import psutil
 from msgspec.structs import replace
 
 from app.engine.base import MemoryGauge
+from app.engine.facts import Books
 from app.engine.kind import Kind
 from app.registry.abilities import EMBEDDED, Abilities
 from app.registry.budget import PrefixCaches
@@ -127,19 +128,11 @@ def model_status(
     transfer = None if progress is None else Transfer(progress.done, progress.total)
     if slot is None:
         state: State = "downloading" if transfer else "on_disk" if on_disk else "absent"
-        return ModelStatus(
-            id=source.id,
-            source=origin(source),
-            state=state,
-            aliases=tuple(aliases),
-            pinned=source.entry.pin,
-            download=transfer,
-            queued=queued,
-            losses=losses,
-            kind=kind,
-        )
+        known = ModelStatus(id=source.id, source=origin(source), state=state, pinned=source.entry.pin)
+        return replace(known, aliases=tuple(aliases), download=transfer, queued=queued, losses=losses, kind=kind)
     now = asyncio.get_running_loop().time()
     process = None if slot.engine is None else slot.engine.status()
+    books = Books() if slot.engine is None else slot.engine.books()
     return ModelStatus(
         id=source.id,
         source=origin(source),
@@ -149,6 +142,9 @@ def model_status(
         download=transfer,
         nbytes=slot.weights,
         kv_bytes=slot.kv,
+        kv_held=books.kv,
+        scratch=books.scratch,
+        beside=slot.beside - books.scratch,
         leases=len(slot.leases),
         queued=queued,
         idle_seconds=now - slot.last_used if slot.phase == "resident" and not slot.leases else None,
@@ -168,20 +164,27 @@ def queued_by_model(dispatcher: Dispatcher) -> Counter[str]:
 
 def memory_status(dispatcher: Dispatcher, gauge: MemoryGauge, caches: PrefixCaches) -> MemoryStatus:
     """The budget now."""
-    residents, budget, active = dispatcher.residents(), dispatcher.budget(), gauge.active()
+    budget, active = dispatcher.budget(), gauge.active()
+    slots = [slot for slot in dispatcher.slots.values() if slot.resident() is not None]
+    books = [slot.engine.books() for slot in slots if slot.engine is not None]
+    scratch = sum(it.scratch for it in books)
     return MemoryStatus(
         machine=gauge.total(),
         budget=budget.total,
         margin=budget.margin,
         limit=budget.limit,
-        weights=sum(resident.weights for resident in residents),
-        kv=sum(resident.kv for resident in residents),
+        weights=sum(slot.weights for slot in slots),
+        kv=sum(slot.kv for slot in slots),
+        kv_held=sum(it.kv for it in books),
+        scratch=scratch,
+        processes=sum(slot.beside for slot in slots) - scratch,
         prefix_caches=caches.nbytes(),
         active=active,
-        unaccounted=budget.unaccounted(active, sum(resident.nbytes for resident in residents)),
+        unaccounted=budget.unaccounted(active, sum(slot.booked for slot in slots) + caches.nbytes()),
         queued=len(dispatcher.queue),
         pool=gauge.pool(),
         process=psutil.Process().memory_info().rss + sum(resident_memory(dispatcher).values()),
+        books_error=max((it.error for it in books), key=abs, default=0),
     )
 
 
@@ -193,8 +196,10 @@ def resident_memory(dispatcher: Dispatcher) -> dict[int, int]:
 
 def figures(dispatcher: Dispatcher) -> Figures:
     """What resident models have to do, and what has happened since the start."""
-    work = {model: slot.engine.work() for model, slot in dispatcher.slots.items() if slot.engine is not None}
-    return Figures(work, dispatcher.counts, dispatcher.losses.total)
+    engines = {model: slot.engine for model, slot in dispatcher.slots.items() if slot.engine is not None}
+    work = {model: engine.work() for model, engine in engines.items()}
+    books = {model: engine.books() for model, engine in engines.items()}
+    return Figures(work, books, dispatcher.counts, dispatcher.losses.total)
 
 
 def health(dispatcher: Dispatcher) -> dict[str, Literal["ok", "failing"]]:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 
+from app.engine.facts import DeviceFacts
 from app.errors import InvalidRequest, ModelNotFound
 from app.registry.changes import Changes
 from app.registry.footprint import Footprint, adapter_footprint, footprint
@@ -13,7 +14,8 @@ from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Sou
 
 _RELIST_SECONDS = 1.0
 
-HalfBytes = Callable[[], Awaitable[int]]
+Device = Callable[[], Awaitable[DeviceFacts]]
+"""Tells what models compute on."""
 
 EmbeddedModel = Callable[[], Awaitable[Path]]
 """Gives the directory of the embedded default model, making it first if need be."""
@@ -22,15 +24,15 @@ EmbeddedModel = Callable[[], Awaitable[Path]]
 class Shelf:
     """Where sources become directories. Disk work happens in threads.
 
-    ``half_bytes`` tells what a weight of 16 bits takes in the engine's memory.
+    ``device`` tells what a weight of 16 bits takes in the engine's memory, and a process beside it.
     """
 
-    def __init__(self, hub: Hub, embedded: EmbeddedModel, *, offline: bool, half_bytes: HalfBytes) -> None:
+    def __init__(self, hub: Hub, embedded: EmbeddedModel, *, offline: bool, device: Device) -> None:
         self.changes = Changes()
         self._hub = hub
         self._embedded = embedded
         self._offline = offline
-        self._half_bytes = half_bytes
+        self._device = device
         self._followed: dict[Download, asyncio.Task[None]] = {}
         self._installed: tuple[Installed, ...] | None = None
         self._listed_at = 0.0
@@ -41,7 +43,8 @@ class Shelf:
         What is on disk never waits for the hub. Raises what :meth:`app.registry.hub.Download.wait` does, and
         :class:`app.errors.ModelNotFound` for what is not on disk when offline.
         """
-        half_bytes = await self._half_bytes()
+        device = await self._device()
+        half_bytes = device.half_bytes
         match source:
             case Adapted():
                 return await asyncio.to_thread(adapter_footprint, source.path, half_bytes=half_bytes)
@@ -53,7 +56,12 @@ class Shelf:
                 path = await self._from_hub(source)
         entry = source.entry
         return await asyncio.to_thread(
-            footprint, path, half_bytes=half_bytes, quantize=entry.quantize, kv_bits=entry.kv_bits
+            footprint,
+            path,
+            half_bytes=half_bytes,
+            quantize=entry.quantize,
+            kv_bits=entry.kv_bits,
+            process=device.process,
         )
 
     async def _from_hub(self, source: HubRepo) -> Path:

@@ -18,7 +18,8 @@ class Slot:
     """``footprint`` is known from ``stored`` on, ``engine`` while ``resident``. Times are the loop's.
 
     An adapter holds a lease of its ``base`` from ``stored`` on.
-    ``weights`` are the bytes set aside: estimated while loading, measured once resident.
+    ``weights`` are the bytes set aside: estimated while loading, measured once resident. So are those ``beside`` them,
+    which may grow: a tokenizer for grammars is made when it is first wanted.
     """
 
     def __init__(self, source: Source, keep_alive: float) -> None:
@@ -32,6 +33,7 @@ class Slot:
         self.engine: Engine | None = None
         self.base: ModelLease | None = None
         self.weights = 0
+        self._beside = self._measured_beside = 0
         self.leases: set[ModelLease] = set()
         self.since = 0.0
         self.last_used = 0.0
@@ -45,17 +47,29 @@ class Slot:
         return sum(lease.kv for lease in self.leases)
 
     @property
+    def beside(self) -> int:
+        """Bytes for what its process holds beside weights and KV, and for what computing takes."""
+        if self.engine is not None:
+            self._beside = max(self._beside, self.engine.books().beside)
+        return self._beside
+
+    @property
     def booked(self) -> int:
-        """Bytes that it has: weights, and what its leases have reserved."""
-        return self.weights + self.kv
+        """Bytes that it has: weights and what is beside them, and what its leases have reserved."""
+        return self.weights + self.beside + self.kv
 
     @property
     def needed(self) -> int:
         """Bytes that must be free before it is loaded; 0 until the footprint is known."""
         if self.footprint is None:
             return 0
-        weights = self.footprint.weights if self.measured is None else self.measured
-        return weights + self.footprint.allowance
+        return self._set_aside + (self.footprint.beside if self.measured is None else self._measured_beside)
+
+    @property
+    def _set_aside(self) -> int:
+        if self.footprint is None:
+            return 0
+        return (self.footprint.weights if self.measured is None else self.measured) + self.footprint.allowance
 
     def resident(self) -> Resident | None:
         """What the policy sees of it; None if it has no memory."""
@@ -64,7 +78,7 @@ class Slot:
             return None
         return Resident(
             model=self.model,
-            weights=self.weights,
+            weights=self.weights + self.beside,
             kv=self.kv,
             stage=stage,
             leases=len(self.leases),
@@ -76,17 +90,20 @@ class Slot:
 
     def begin_load(self, now: float) -> None:
         """Set the estimated bytes aside."""
-        self.phase, self.weights, self.since = "loading", self.needed, now
+        self._beside = self.needed - self._set_aside
+        self.phase, self.weights, self.since = "loading", self._set_aside, now
 
     def arrive(self, engine: Engine, now: float) -> None:
         """The load is done: what was estimated is now measured."""
         self.phase, self.engine, self.broken = "resident", engine, False
-        self.weights = self.measured = engine.nbytes
+        self.weights, self._beside = engine.nbytes, engine.books().beside
+        self.measured = self.weights
         self.load_seconds, self.since, self.last_used = now - self.since, now, now
 
     def leave(self) -> Engine:
         """Begin to go: the engine is handed over to be closed, its bytes stay booked until it is."""
         self.rest()
+        self._measured_beside = self.beside
         engine, self.engine = self.engine, None
         if engine is None or self.leases:
             raise RuntimeError(f"{self.model} cannot leave while {self.phase} with {len(self.leases)} leases.")
@@ -96,6 +113,7 @@ class Slot:
     def gone(self) -> None:
         """No memory any more; what is on disk is looked at anew when somebody asks."""
         self.phase, self.footprint, self.weights = "absent", None, 0
+        self._beside = 0
         if self.base is not None:
             asyncio.get_running_loop().call_soon(self.base.end)
             self.base = None

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from app.engine.facts import Together
+from app.engine.facts import Books, Together
 from app.engine.kind import Kind
 from app.engine.work import Work
 from app.registry.abilities import Abilities
@@ -39,10 +39,11 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     """Where one model stands.
 
     ``nbytes`` are its weights in memory (estimated while loading), ``kv_bytes`` the caches reserved by its
-    ``leases``; ``queued`` counts the requests that wait for it. ``idle_seconds`` have passed since its last use;
-    after ``expires_in`` seconds without another it is unloaded (None: it stays). ``pid`` is its process, which holds
-    ``process`` bytes of resident memory; ``losses`` counts how often one has ended unasked. ``together`` is how its
-    rows are computed together, None unless it is in memory and generates text.
+    ``leases``, ``kv_held`` what they hold of these; ``scratch`` is set aside for computing, ``beside`` for what its
+    process holds beside arrays; ``queued`` counts the requests that wait. ``idle_seconds`` have passed since its last
+    use; after ``expires_in`` seconds without another it is unloaded (None: it stays). ``pid`` is its process, which
+    holds ``process`` bytes of resident memory; ``losses`` counts how often one has ended unasked. ``together`` is how
+    its rows are computed together, None unless it is in memory and generates text.
     """
 
     id: str
@@ -53,6 +54,9 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     download: Transfer | None = None
     nbytes: int = 0
     kv_bytes: int = 0
+    kv_held: int = 0
+    scratch: int = 0
+    beside: int = 0
     leases: int = 0
     queued: int = 0
     idle_seconds: float | None = None
@@ -67,10 +71,12 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
 class MemoryStatus(Struct, frozen=True, kw_only=True):
     """The budget and what it is used for, in bytes.
 
-    ``limit`` is the budget without its ``margin``; ``weights`` and ``kv`` are booked, ``prefix_caches`` held,
+    ``limit`` is the budget without its ``margin``; ``weights``, ``kv``, ``scratch`` (what computing takes) and
+    ``processes`` (what models' processes hold beside arrays) are booked, ``kv_held`` and ``prefix_caches`` held,
     ``active`` is what the gauge measures, and ``unaccounted`` what of it nothing was booked for beyond the margin.
     ``machine`` is what there is for models in all, ``pool`` what engines keep of freed buffers, ``process`` the
-    resident memory of the service and of all its models' processes.
+    resident memory of the service and of all its models' processes. ``books_error`` is what some idle process held
+    beyond its books, or less, where that is most.
     """
 
     machine: int
@@ -79,12 +85,16 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     limit: int
     weights: int
     kv: int
+    kv_held: int
+    scratch: int
+    processes: int
     prefix_caches: int
     active: int
     unaccounted: int
     queued: int
     pool: int
     process: int
+    books_error: int
 
 
 class Counts(Struct):
@@ -98,8 +108,9 @@ class Counts(Struct):
 
 
 class Figures(Struct, frozen=True):
-    """What resident models have to do, by id, and what has happened; how many processes have ended unasked."""
+    """What resident models have to do, and have, by id; what has happened; how many processes have ended unasked."""
 
     work: dict[str, Work]
+    books: dict[str, Books]
     counts: Counts
     losses: int

@@ -39,6 +39,11 @@ class AdminModel(Struct, frozen=True, kw_only=True):
     download: AdminTransfer | None
     nbytes: Annotated[int, Meta(description="Weights in memory; an estimate while loading.")]
     kv_bytes: Annotated[int, Meta(description="KV cache reserved by the requests that use it.")]
+    kv_held: Annotated[int, Meta(description="Of that, what they hold now.")] = 0
+    scratch: Annotated[int, Meta(description="Set aside for what computing takes.")] = 0
+    beside: Annotated[
+        int, Meta(description="What its process holds beside arrays: libraries, tokenizer, grammars.")
+    ] = 0
     leases: Annotated[int, Meta(description="Requests that use it now.")]
     queued: Annotated[int, Meta(description="Requests that wait for it.")]
     idle_seconds: Annotated[float | None, Meta(description="Since its last use; null unless resident and unused.")]
@@ -64,13 +69,17 @@ class AdminMemory(Struct, frozen=True, kw_only=True):
     margin: Annotated[int, Meta(description="The part of the budget left to scratch space.")]
     limit: Annotated[int, Meta(description="The budget without its margin.")]
     weights: int
-    kv: int
+    kv: Annotated[int, Meta(description="KV cache reserved by requests.")]
+    kv_held: Annotated[int, Meta(description="Of that, what they hold now.")] = 0
+    scratch: Annotated[int, Meta(description="Set aside for what computing takes.")] = 0
+    processes: Annotated[int, Meta(description="What models' processes hold beside arrays.")] = 0
     prefix_caches: int
     active: Annotated[int, Meta(description="Live arrays, measured.")]
     unaccounted: Annotated[int, Meta(description="Measured beyond what is booked and the margin.")]
     queued: Annotated[int, Meta(description="Requests that wait for a model or for memory.")]
     pool: Annotated[int, Meta(description="Freed buffers that are kept for reuse.")]
     process: Annotated[int, Meta(description="Resident memory of the service and of all models' processes.")]
+    books_error: Annotated[int, Meta(description="What an idle process held beyond its books, or less, at most.")] = 0
 
 
 class AdminRequest(Struct, frozen=True, kw_only=True):

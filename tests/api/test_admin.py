@@ -13,7 +13,7 @@ from app.settings import ModelEntry, Settings
 from tests.support.asgi import events, exchange, request
 from tests.support.house import scripted_memory
 from tests.support.hub import Faults, LocalHub
-from tests.support.scripted import ScriptedLoader, half_bytes, says
+from tests.support.scripted import ScriptedLoader, says, scripted_device
 
 HELLO = {"model": "org/tiny", "prompt": "Hello", "max_tokens": 5}
 
@@ -190,7 +190,7 @@ async def with_hub(tmp_path, local):
 
     loader = ScriptedLoader(scripted_memory())
     settings = Settings(models={"org/model": ModelEntry(aliases=("short",))})
-    shelf = Shelf(hub, none, offline=False, half_bytes=half_bytes)
+    shelf = Shelf(hub, none, offline=False, device=scripted_device)
     registry = ModelRegistry(settings, Catalog(settings), shelf, loader, loader.memory)
     try:
         yield create_app(settings, registry=registry)

@@ -16,8 +16,8 @@ from tests.support.process import service
 from tests.support.tiny import make_tiny
 
 FOUR = ("a", "b", "c", "d")
-ONE, TWO = "20MiB", "36MiB"
-"""Each model takes 9.8 MB, and asks for 4.2 MB beside it for its first request."""
+ONE, TWO = "260MiB", "480MiB"
+"""Each model takes 9.8 MB, 4.2 MB for its first request, some 75 MB for computing, and its process some 125 MB."""
 CLIENTS = 20
 SWITCHES = 4
 SLACK = 1 << 20

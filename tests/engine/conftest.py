@@ -1,26 +1,52 @@
-"""One engine on a random-weight model, shared by the tests of this folder."""
+"""One engine on a random-weight model, shared by the tests of this folder; each leaves its books true."""
 
 import asyncio
 
+import mlx.core as mx
 import pytest
 
+from app.engine.host.audit import is_off
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.options import Batching
 from tests.support.tiny import tiny
 
+PREFIXES = PrefixPool(8 << 20)
+
 
 @pytest.fixture(scope="session")
 async def loader():
     thread = MLXThread(asyncio.get_running_loop())
-    loader = MLXLoader(thread, PrefixPool(8 << 20), Batching(16, 64))
+    loader = MLXLoader(thread, PREFIXES, Batching(16, 64))
     yield loader
     await loader.close()
 
 
 @pytest.fixture(scope="session")
-async def engine(loader):
+async def shared_engine(loader):
     engine = await loader.load(tiny(), name="tiny")
     yield engine
     await engine.close()
+
+
+@pytest.fixture
+async def engine(shared_engine):
+    before = await unbooked(shared_engine)
+    yield shared_engine
+    for _ in range(100):
+        if not (work := shared_engine.work()).rows and not work.waiting_tokens:
+            break
+        await asyncio.sleep(0.05)
+    error = await unbooked(shared_engine) - before
+    assert not is_off(error, shared_engine.nbytes), f"at rest {error} bytes more are held than are booked"
+
+
+async def unbooked(engine):
+    """Bytes of arrays in this process for which the engine's books have no place."""
+
+    def look():
+        mx.synchronize()
+        return mx.get_active_memory() - engine.books().weights - engine.books().kv - PREFIXES.nbytes
+
+    return await engine._thread.call(look)

@@ -148,7 +148,7 @@ async def test_widths_rounded_up_to_few_shapes_change_no_text(own, directory, bi
 
 
 async def test_a_token_takes_the_bytes_of_its_bits_and_of_one_scale_and_bias_a_group(few, directory, bits):
-    assert few.kv_bytes_per_token == bytes_per_token(bits)
+    assert few.law.token == bytes_per_token(bits)
     assert footprint(directory, half_bytes=4, kv_bits=bits).allowance == 1024 * bytes_per_token(bits)
 
 
@@ -194,7 +194,7 @@ async def test_what_models_toml_says_reaches_the_engine(tmp_path):
     async with model_registry(settings) as registry:
         for name in expected:
             async with registry.lease(name) as lease:
-                found[name] = lease.engine.kv_bytes_per_token
+                found[name] = lease.engine.law.token
                 fingerprints[name] = lease.engine.fingerprint
     plain = 2 * LAYERS * KV_HEADS * HEAD * 4
     assert found == {name: plain if bits == 32 else bytes_per_token(bits) for name, bits in expected.items()}

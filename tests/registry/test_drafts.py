@@ -15,7 +15,7 @@ from tests.registry.conftest import IMPATIENT, REPO
 from tests.registry.models import write_adapter, write_model
 from tests.registry.test_registry import ALLOWANCE, opened
 from tests.support.hub import INFO, Faults
-from tests.support.scripted import ScriptedLoader, ScriptedMemory, half_bytes
+from tests.support.scripted import ScriptedLoader, ScriptedMemory, scripted_device
 from tests.support.tiny import make_tiny
 
 
@@ -93,7 +93,7 @@ async def test_a_draft_of_the_hub_is_fetched_with_its_target_and_kept_while_it_i
 
     memory = ScriptedMemory()
     loader = ScriptedLoader(memory)
-    shelf = Shelf(hub, None, offline=False, half_bytes=half_bytes)
+    shelf = Shelf(hub, None, offline=False, device=scripted_device)
     registry = ModelRegistry(settings, Catalog(settings), shelf, loader, memory)
     server.faults[INFO] = Faults(status=503, times=IMPATIENT.attempts)
     with pytest.raises(Unavailable, match=f"draft_model = '{REPO}' of large: "):
@@ -117,11 +117,11 @@ async def test_what_models_toml_says_speeds_up_a_real_engine(tmp_path):
     settings = Settings(model_roots=(tmp_path,), memory_budget=4 << 30, offline=True, models=models)
     async with model_registry(settings) as registry:
         async with registry.lease("small") as lease:
-            small = lease.engine.nbytes, lease.engine.kv_bytes_per_token
+            small = lease.engine.nbytes, lease.engine.law.token
         async with registry.lease("large") as lease:
             found, engine = footprints(registry)["large"], lease.engine
             assert found.weights == engine.nbytes
-            assert engine.kv_bytes_per_token == 3 * small[1]
+            assert engine.law.token == 3 * small[1]
             stream = engine.generate((Sequence((5, 6, 7), Sampling(temperature=0.0), max_tokens=40),))
             async for _ in stream:
                 pass

@@ -16,7 +16,7 @@ from app.registry.registry import ModelRegistry
 from app.registry.shelf import Shelf
 from app.settings import SMOLLM2, ModelEntry, Settings
 from tests.registry.models import CONFIG, write_model
-from tests.support.scripted import ScriptedLoader, ScriptedMemory, half_bytes
+from tests.support.scripted import ScriptedLoader, ScriptedMemory, scripted_device
 
 KV = 2 * 2 * 2 * 2 * 16
 ALLOWANCE = 1024 * KV
@@ -40,7 +40,7 @@ async def opened(tmp_path, **more):
     memory = ScriptedMemory()
     loader = ScriptedLoader(memory, sizes=dict.fromkeys(("tiny-a", "tiny-b", SMOLLM2), 400))
     hub = Hub(cache_dir=tmp_path / "cache", offline=True)
-    shelf = Shelf(hub, provide, offline=settings.offline, half_bytes=half_bytes)
+    shelf = Shelf(hub, provide, offline=settings.offline, device=scripted_device)
     registry = ModelRegistry(settings, Catalog(settings), shelf, loader, memory)
     registry.start()
     try:

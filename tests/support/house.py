@@ -10,7 +10,7 @@ from app.registry.hub import Hub
 from app.registry.registry import ModelRegistry
 from app.registry.shelf import Shelf
 from app.settings import Settings
-from tests.support.scripted import ScriptedLoader, ScriptedMemory, half_bytes
+from tests.support.scripted import ScriptedLoader, ScriptedMemory, scripted_device
 
 MODELS = ("tiny", "org/tiny", "org/other")
 
@@ -40,7 +40,7 @@ async def scripted_registry(loader: ScriptedLoader, root: Path) -> AsyncIterator
     async def no_embedded_model() -> Path:
         raise AssertionError("the embedded model is not for these tests")
 
-    shelf = Shelf(hub, no_embedded_model, offline=True, half_bytes=half_bytes)
+    shelf = Shelf(hub, no_embedded_model, offline=True, device=scripted_device)
     registry = ModelRegistry(settings, Catalog(settings), shelf, loader, loader.memory)
     try:
         yield registry

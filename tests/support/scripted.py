@@ -23,7 +23,7 @@ from app.engine.base import (
     Token,
     TopLogprob,
 )
-from app.engine.facts import Together
+from app.engine.facts import Books, DeviceFacts, Law, Together
 from app.engine.grammar import Grammar
 from app.engine.kind import Kind, kind_of
 from app.engine.options import AS_IT_IS, LoadOptions
@@ -273,7 +273,7 @@ class ScriptedEngine:
         self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
         self.context_length = context_length
         self.nbytes = nbytes
-        self.kv_bytes_per_token = kv_bytes_per_token
+        self.law = Law(token=kv_bytes_per_token)
         self.step_seconds = step_seconds
         self.may_step = asyncio.Event()
         self.may_step.set()
@@ -325,6 +325,9 @@ class ScriptedEngine:
 
     def work(self) -> Work:
         return Work(sum(len(stream.rows) for stream in self.streams), 0)
+
+    def books(self) -> Books:
+        return Books(weights=self.nbytes)
 
     def status(self) -> ProcessStatus:
         return ProcessStatus(4321, self.nbytes, self.nbytes, 0)
@@ -421,6 +424,6 @@ class ScriptedLoader:
         self.closed = True
 
 
-async def half_bytes() -> int:
-    """What a weight of 16 bits takes on the scripted machine."""
-    return 2
+async def scripted_device() -> DeviceFacts:
+    """What the scripted machine computes on: a device with memory of its own, so that processes take none of it."""
+    return DeviceFacts("cuda", 1 << 40, 2)

@@ -6,13 +6,27 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from app.registry.registry import ModelRegistry
+from app.registry.status import Figures
+
+MEMORY = (
+    "weights",
+    "kv",
+    "kv_held",
+    "scratch",
+    "processes",
+    "prefix_caches",
+    "active",
+    "unaccounted",
+    "pool",
+    "process",
+)
 
 
 def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
     """Memory by kind, queue, batches, and what has been loaded and evicted since the start."""
     memory, figures = registry.memory(), registry.figures()
     kinds = GaugeMetricFamily("switchyard_memory_bytes", "Memory by what holds it", labels=("kind",))
-    for kind in ("weights", "kv", "prefix_caches", "active", "unaccounted", "pool", "process"):
+    for kind in MEMORY:
         kinds.add_metric([kind], getattr(memory, kind))
     yield kinds
     yield GaugeMetricFamily("switchyard_memory_budget_bytes", "The memory budget", memory.limit)
@@ -35,6 +49,7 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
     accepted = CounterMetricFamily(
         "switchyard_draft_tokens_accepted", "Of these, tokens that the model itself drew", labels=("model",)
     )
+    yield _error(figures)
     for model, work in figures.work.items():
         rows.add_metric([model], work.rows)
         backlog.add_metric([model], work.waiting_tokens)
@@ -54,3 +69,11 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "switchyard_model_fetch_failures", "Models that could not be found or downloaded", counts.fetch_failures
     )
+
+
+def _error(figures: Figures) -> Metric:
+    told = "What a model's process held beyond its books when it was last idle, or less"
+    error = GaugeMetricFamily("switchyard_books_error_bytes", told, labels=("model",))
+    for model, books in figures.books.items():
+        error.add_metric([model], books.error)
+    return error

@@ -10,7 +10,7 @@ from app.engine import messages as wire
 from app.engine.base import ProcessStatus, Sequence
 from app.engine.client.process import EngineProcess
 from app.engine.client.stream import ProcessStream
-from app.engine.facts import ModelFacts
+from app.engine.facts import Books, ModelFacts
 from app.engine.grammar import Grammar
 from app.engine.text import TextFacts, Tokenizer
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
@@ -72,7 +72,7 @@ class ProcessEngine:
         self.tokenizer: Tokenizer = ProcessTokenizer(process, facts.engine, facts.text)
         self.context_length = facts.context_length
         self.nbytes = facts.nbytes
-        self.kv_bytes_per_token = facts.kv_bytes_per_token
+        self.law = facts.law
         self.fingerprint = facts.fingerprint
         self.kind = facts.kind
         self.together = facts.together
@@ -97,6 +97,10 @@ class ProcessEngine:
     def work(self) -> Work:
         """As of the latest step."""
         return self.process.state.work.get(self.number, IDLE)
+
+    def books(self) -> Books:
+        """As of a moment ago."""
+        return self.process.state.books.get(self.number, Books())
 
     def status(self) -> ProcessStatus:
         """The process now; all zero once it is gone."""

@@ -141,8 +141,9 @@ class ProcessLoader:
         return (DeviceFacts("cpu", self.total(), 4) if self._device is None else self._device).default_budget
 
     def active(self) -> int:
-        """Bytes of live arrays, in all processes."""
-        return sum(process.state.active for process in self._residents)
+        """Bytes of live arrays, and of what processes hold beside them, in all processes."""
+        states = [process.state for process in self._residents]
+        return sum(it.active + sum(books.host for books in it.books.values()) for it in states)
 
     def pool(self) -> int:
         """Bytes of freed arrays that processes keep."""

@@ -10,7 +10,7 @@ from app.engine.messages import SetLimits
 DELAY = 0.05
 """Seconds for which changes of who computes are gathered."""
 POOL = 32
-"""A process keeps at most this part of the budget in freed buffers."""
+"""Processes keep at most this part of the budget in freed buffers, together."""
 
 
 class Shares:
@@ -53,7 +53,7 @@ class Shares:
         told = self.told.get(process)
         limits = Limits(
             memory=max(nbytes, budget - (sum(self._residents.values()) - nbytes)),
-            pool=budget // POOL,
+            pool=budget // POOL // len(self._residents),
             prefixes=self._prefixes // len(self._residents),
             busy=sum(other.busy for other in self._residents if other is not process)
             if process.busy or told is None

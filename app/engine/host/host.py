@@ -112,8 +112,9 @@ class Host(Watcher):
         """One message for all that has come of this round."""
         self._sending = False
         parts, self._parts = self._parts, {}
-        work, prefixes = ({}, 0) if self._models is None else (self._models.work(), self._models.prefix_bytes)
-        state = State(int(mx.get_active_memory()), int(mx.get_cache_memory()), prefixes, work)
+        models = self._models
+        of_models = (0, {}, {}) if models is None else (models.prefix_bytes, models.work(), models.books())
+        state = State(int(mx.get_active_memory()), int(mx.get_cache_memory()), *of_models)
         self.channel.send(Step(list(parts.values()), state))
 
     # --- what is asked -----------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from jinja2 import TemplateError
 
-from app.engine.facts import Limits, ModelFacts
+from app.engine.facts import Books, Limits, ModelFacts
+from app.engine.host.audit import Audit
 from app.engine.kind import Kind, kind_of, unfit
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.batch.thread import MLXThread
@@ -19,7 +20,7 @@ from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.smollm2 import ensure_smollm2
 from app.engine.mlx.memory import context_bytes, limit, settle
-from app.engine.mlx.text.template import confine_templates
+from app.engine.mlx.text.template import confine_templates, helper_pids
 from app.engine.options import Batching, LoadOptions
 from app.engine.work import Work
 from app.errors import ModelUnusable, Unavailable
@@ -34,6 +35,8 @@ class Models:
         self._loader = MLXLoader(thread, self._prefixes, batching)
         self._engines: dict[int, MLXEngine | MLXEncoder] = {}
         self._next = 0
+        self._audit = Audit(self._own_books, lambda: self._prefixes.nbytes, helper_pids)
+        thread.at_rest = self._audit.at_rest
 
     @staticmethod
     def get_ready(*, urgent: bool) -> None:
@@ -72,19 +75,26 @@ class Models:
         """What each model has to do."""
         return {number: engine.work() for number, engine in self._engines.items()}
 
+    def books(self) -> dict[int, Books]:
+        """What each model has of the process's memory."""
+        return self._audit.books()
+
+    def _own_books(self) -> dict[int, Books]:
+        return {number: engine.books() for number, engine in tuple(self._engines.items())}
+
     async def load(self, path: Path, name: str, options: LoadOptions) -> ModelFacts:
         """Load the base; raises as :class:`app.engine.mlx.load.loader.MLXLoader` does."""
         kind = await asyncio.to_thread(kind_of, path, name=name, pooling=options.pooling)
         if kind != "text":
-            return self._add(await self._loader.encoder(path, kind, name=name, options=options), kind)
-        return self._add(await self._loader.load(path, name=name, options=options))
+            return await self._add(await self._loader.encoder(path, kind, name=name, options=options), kind)
+        return await self._add(await self._loader.load(path, name=name, options=options))
 
     async def adapt(self, base: int, path: Path, name: str, options: LoadOptions) -> ModelFacts:
         """Load an adapter over a base; raises likewise."""
         of = self.engine(base)
         if not isinstance(of, MLXEngine):
             raise ModelUnusable(f"{name} adapts a model that generates no text. Name another base.", param="model")
-        return self._add(await self._loader.adapt(of, path, name=name, options=options))
+        return await self._add(await self._loader.adapt(of, path, name=name, options=options))
 
     async def unload(self, number: int) -> None:
         """Let an adapter go."""
@@ -116,16 +126,17 @@ class Models:
 
         self._thread.post(take)
 
-    def _add(self, engine: MLXEngine | MLXEncoder, kind: Kind = "text") -> ModelFacts:
+    async def _add(self, engine: MLXEngine | MLXEncoder, kind: Kind = "text") -> ModelFacts:
         number, self._next = self._next, self._next + 1
         self._engines[number] = engine
+        await self._thread.call(self._audit.at_rest)
         return ModelFacts(
             number,
             engine.facts,
             engine.context_length,
             engine.nbytes + (0 if number else context_bytes()),
-            engine.kv_bytes_per_token,
             engine.fingerprint,
+            engine.law,
             kind,
             engine.loaded.abilities.told if isinstance(engine, MLXEngine) else None,
         )

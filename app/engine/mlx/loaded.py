@@ -6,8 +6,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from app.engine.facts import Together
+from app.engine.facts import Law, Together
 
+ANY = 1 << 30
+"""Tokens; more than any slice has."""
 SHORT = 8
 """Tokens; a state may be of the last few."""
 
@@ -45,11 +47,37 @@ ABLE = Abilities()
 """What nearly every model is."""
 
 
+class ScratchLaw(Struct, frozen=True):
+    """What computing a slice takes beside weights and KV, in bytes: :mod:`app.engine.mlx.load.scratch` measures it.
+
+    ``fixed``, ``token`` for each token, ``pair`` for each token and each position that it looks at, where attention is
+    not fused, and ``own`` besides for each pair of tokens of the slice: recurrent layers look at these alone.
+    """
+
+    fixed: float = 0.0
+    token: float = 0.0
+    pair: float = 0.0
+    own: float = 0.0
+
+    def nbytes(self, tokens: int, before: int) -> int:
+        """For ``tokens`` behind ``before`` others."""
+        return int(self.fixed + tokens * (self.token + self.pair * before + (self.pair + self.own) * tokens))
+
+    def most(self, room: int, before: int) -> int:
+        """The tokens behind ``before`` others whose slice stays within ``room`` bytes, perhaps none."""
+        left, linear, square = room - self.fixed, self.token + self.pair * before, self.pair + self.own
+        if left <= 0:
+            return 0
+        steep = linear + (linear * linear + 4 * square * left) ** 0.5
+        return int(2 * left / steep) if steep > 0 else ANY
+
+
 class Loaded(Struct, frozen=True):
     """A resident model and what was measured of it.
 
     ``kv_bytes_per_token`` is of the KV cache, ``vocabulary`` the width of the logits, ``rows`` those of the token
-    embedding. ``kv_bits`` are the bits per value of its KV caches, where these are quantised.
+    embedding. ``kv_bits`` are the bits per value of its KV caches, where these are quantised. ``law`` is what a row
+    holds, ``scratch`` what computing takes.
     """
 
     model: Any
@@ -59,3 +87,5 @@ class Loaded(Struct, frozen=True):
     rows: int
     kv_bits: int | None = None
     abilities: Abilities = ABLE
+    law: Law = Law()
+    scratch: ScratchLaw = ScratchLaw()

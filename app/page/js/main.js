@@ -10,7 +10,7 @@ import { bytes } from "./format.js";
 
 function Gauge({ memory }) {
   if (!memory) return null;
-  const used = memory.weights + memory.kv + memory.prefix_caches;
+  const used = memory.weights + memory.kv + memory.scratch + memory.processes + memory.prefix_caches;
   const share = memory.budget ? Math.min(1, used / memory.budget) : 0;
   return html`<a class="gauge" href="#machine" title="Memory: ${bytes(used)} of ${bytes(memory.budget)} in use">
     <span class="track"><span class="fill" style=${{ width: `${100 * share}%` }}></span></span>

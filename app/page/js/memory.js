@@ -9,6 +9,8 @@ export function Memory({ memory, models }) {
   const parts = [
     ...held.map((model) => ({ name: model.id, size: model.nbytes, kind: "weights", hue: hue(model.id, models) })),
     { name: "KV caches of running requests", size: Math.max(kv, memory.kv), kind: "kv" },
+    { name: "Set aside for computing", size: memory.scratch, kind: "scratch" },
+    { name: "Models' processes: libraries, tokenizers, grammars", size: memory.processes, kind: "processes" },
     { name: "Prefix caches", size: memory.prefix_caches, kind: "prefix" },
     { name: "Not booked", size: memory.unaccounted, kind: "unaccounted" },
   ].filter((part) => part.size > 0);
@@ -32,7 +34,8 @@ export function Memory({ memory, models }) {
     </ul>
     <p class="muted small">
       Measured: ${bytes(memory.active)} in live arrays, ${bytes(memory.pool)} kept for reuse, ${bytes(memory.process)} in the
-      whole process; the machine has ${bytes(memory.machine)} for models.
+      service and all processes, ${bytes(memory.kv_held)} of KV caches filled, ${bytes(Math.abs(memory.books_error))} beside
+      the books at rest; the machine has ${bytes(memory.machine)} for models.
       ${memory.queued > 0 && html` <b>${memory.queued} waiting.</b>`}
     </p>
   </section>`;

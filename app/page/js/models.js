@@ -107,6 +107,7 @@ function Details({ model, at }) {
   const parts = [
     model.nbytes > 0 && `${bytes(model.nbytes)} weights`,
     model.kv_bytes > 0 && `${bytes(model.kv_bytes)} KV`,
+    model.beside > 0 && `${bytes(model.beside)} beside arrays`,
     model.pid && `process ${model.pid}: ${bytes(model.process)}`,
     model.losses > 0 && `ended ${count(model.losses, "time")} unasked`,
     model.leases > 0 && `in use by ${count(model.leases, "request")}`,

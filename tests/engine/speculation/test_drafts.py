@@ -28,7 +28,7 @@ async def test_the_draft_counts_and_all_of_it_comes_back(loader, load, plain):
     before = mx.get_active_memory()
     engine = await load("right")
     assert engine.nbytes > plain.nbytes
-    assert engine.kv_bytes_per_token == plain.kv_bytes_per_token * 3 // 2
+    assert engine.law.token == plain.law.token * 3 // 2
     assert engine.fingerprint != plain.fingerprint
     await run(engine, Sequence(prompt(14, 100), SEEDED, max_tokens=60))
     assert await held(engine) == 0
@@ -36,7 +36,7 @@ async def test_the_draft_counts_and_all_of_it_comes_back(loader, load, plain):
     stream = engine.stream((Sequence(prompt(15, 100), SEEDED, max_tokens=1500),))
     await anext(stream)
     pool = engine._batch._prefixes._pool
-    assert pool.nbytes > 100 * engine.kv_bytes_per_token, "the target's prompt and the draft's"
+    assert pool.nbytes > 100 * engine.law.token, "the target's prompt and the draft's"
     await engine.close()
     assert pool.nbytes == 0
     await loader._thread.call(release)

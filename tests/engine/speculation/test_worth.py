@@ -91,6 +91,7 @@ async def test_a_beginning_seen_before_is_computed_by_neither_model(load, plain,
 
 async def test_a_long_prompt_is_computed_for_the_draft_in_slices_beside_the_first_tokens(load, plain, passes):
     engine = await load("right")
+    passes.clear()
     await same(engine, plain, Sequence(prompt(90, 700), SEEDED, max_tokens=60))
     drafts = [place for place, (layers, width) in enumerate(passes) if layers == 2 and width > MOST]
     assert len(drafts) > 3

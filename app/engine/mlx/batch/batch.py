@@ -19,6 +19,7 @@ from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.ledger import Ledger
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
 from app.engine.mlx.cache.tree import WIDTH
 from app.engine.mlx.device_errors import first_line, passes
@@ -31,7 +32,6 @@ from app.errors import SwitchyardError
 
 LONG_REST = 256
 """What a prompt lacks in the cache is computed so soon, if it is no more, that nothing need be said of it before."""
-
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ class ModelBatch:
         self._shared: list[DecodeBatch] = []
         self._abilities = loaded.abilities
         self._batchable = loaded.abilities.batch and fresh().batchable
+        drafts = None if drafter is None else drafter.model
+        self.ledger = Ledger(loaded, drafts, rows=max_rows, slice_tokens=slice_tokens, held=self._held)
         self._failures = Failures(thread, self._forget)
         self._delivery = Delivery(thread)
 
@@ -81,13 +83,14 @@ class ModelBatch:
         waiting = sum(task.work.left for task in self._rounds.tasks) + sum(
             len(it.request.prompt) for it in self._queue.sequences
         )
-        drafted = self._drafter
-        return Work(
-            sum(batch.rows for batch in self._batches),
-            waiting,
-            drafted.proposed if drafted else 0,
-            drafted.accepted if drafted else 0,
-        )
+        drafted = (0, 0) if self._drafter is None else (self._drafter.proposed, self._drafter.accepted)
+        return Work(sum(batch.rows for batch in self._batches), waiting, *drafted)
+
+    def _held(self) -> int:
+        """Bytes of KV cache of all rows and of what is being computed."""
+        drafted = 0 if self._drafter is None else self._drafter.kv_bytes
+        prompts = sum(task.work.kv.nbytes for task in tuple(self._rounds.tasks))
+        return sum(batch.kv_bytes for batch in tuple(self._batches)) + prompts + drafted
 
     def step(self) -> bool:
         """One prefill slice, one decode step; False when every row has ended."""
@@ -127,7 +130,8 @@ class ModelBatch:
             self._delivery.found(task.group, task.cached)
         task.announced = True
         started = time.perf_counter()
-        piece = task.work.step(self._pace.slice(decoding=bool(self._batches) or self._thread.busy_elsewhere))
+        wanted = self._pace.slice(decoding=bool(self._batches) or self._thread.busy_elsewhere)
+        piece = task.work.step(self.ledger.slice(wanted, task.work.kv.positions))
         self._pace.prefilled(piece, time.perf_counter() - started)
         if not task.work.left:
             self._finish(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from app.engine.base import Sequence
+from app.engine.facts import Books
 from app.engine.grammar import Grammar
 from app.engine.mlx.batch.batch import ModelBatch
 from app.engine.mlx.batch.delivery import MLXTokenStream, RowStream
@@ -14,7 +15,6 @@ from app.engine.mlx.guide.guide import Guide
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import release
 from app.engine.mlx.rows import Waiting
-from app.engine.mlx.speculate.draft import Draft
 from app.engine.mlx.text.spelling import SequenceSpelling
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.work import Work
@@ -37,7 +37,6 @@ class MLXEngine:
         loaded: Loaded,
         context_length: int,
         fingerprint: str,
-        draft: Draft | None = None,
     ) -> None:
         self._thread = thread
         self._batch: ModelBatch | None = batch
@@ -47,9 +46,8 @@ class MLXEngine:
         self.width = min(loaded.vocabulary, loaded.rows)
         self.facts = tokenizer.facts(self.width)
         self.context_length = context_length
-        held = (loaded,) if draft is None else (loaded, draft.loaded)
-        self.nbytes = sum(it.nbytes for it in held)
-        self.kv_bytes_per_token = sum(it.kv_bytes_per_token for it in held)
+        self.nbytes = batch.ledger.weights
+        self.law = batch.ledger.law
         self.fingerprint = fingerprint
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
@@ -101,6 +99,10 @@ class MLXEngine:
     def work(self) -> Work:
         """Read from the batch beside its thread: plain numbers that may be a step old."""
         return Work(0, 0) if self._batch is None else self._batch.work()
+
+    def books(self) -> Books:
+        """Read likewise."""
+        return Books() if self._batch is None else self._batch.ledger.books()
 
     async def close(self) -> None:
         """Fail what still runs and return once an adapter's own weights and caches are free; its base stays."""

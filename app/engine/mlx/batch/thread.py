@@ -59,6 +59,8 @@ class MLXThread:
         """When the watcher last saw something, on the monotonic clock."""
         self._may_step = Event()
         self._may_step.set()
+        self.at_rest: Callable[[], None] = _nothing
+        """Called on this thread when there is nothing to step any more."""
         self.busy_elsewhere = False
         """Whether other processes compute on this machine now; written by the event loop."""
         self._thread = Thread(target=self._run, name="mlx", daemon=True)
@@ -137,6 +139,7 @@ class MLXThread:
     def _run_calls(self) -> bool:
         """Run what was handed over, waiting for it if there is nothing to step; False at the end."""
         if not self._workers:
+            self.at_rest()
             self.notify(self._watcher.idle)
             self.flush()
         while not self._workers or not self._calls.empty():
@@ -201,6 +204,10 @@ class _Steps(Generic[T]):
         else:
             return True
         return False
+
+
+def _nothing() -> None:
+    """Nobody looks."""
 
 
 def _answer(future: asyncio.Future[T], result: T) -> None:

@@ -142,6 +142,13 @@ def trim_rows(layers: Iterable[Any], tokens: Sequence[int]) -> None:
             part.trim(count)
 
 
+def own_states(layers: Sequence[Any]) -> None:
+    """Let states be arrays of their own: some are the end of a whole slice's, which they would keep alive."""
+    for part in (part for layer in layers for part in class_parts(layer)):
+        if isinstance(part, ArraysCache):
+            part.cache = [None if state is None else mx.contiguous(state) for state in part.cache]
+
+
 def arranged_layer(layers: Sequence[Any], classes: Sequence[Sequence[int]], groups: Groups) -> Any:
     """One layer's merged caches of several batches, each of ``classes`` rows, as one with the rows in ``groups``.
 

@@ -18,7 +18,7 @@ from mlx_lm.models.cache import (
 )
 
 from app.engine.mlx.cache.arrangement import Groups
-from app.engine.mlx.cache.classes import arranged_layer, bytes_per_token, parts, trim_rows
+from app.engine.mlx.cache.classes import arranged_layer, bytes_per_token, own_states, parts, trim_rows
 from app.engine.mlx.cache.journal import Journal, SharedModel, recorded
 from app.engine.mlx.cache.padded import PaddedKVCache
 from app.engine.mlx.cache.quantised import QuantisedKVCache, quantise_layers
@@ -204,6 +204,7 @@ class KV(Cuttable):
             model.journal.forward(model, self.layers, tokens, logits=False)
         else:
             model(tokens, cache=self.layers)
+        own_states(self.layers)
         mx.eval(self.arrays)
 
     @recorded

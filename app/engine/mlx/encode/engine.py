@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from app.engine import base
+from app.engine.facts import Books, Law
 from app.engine.grammar import Grammar
 from app.engine.kind import Kind, unfit
 from app.engine.mlx.batch.delivery import RowStream
@@ -63,7 +64,7 @@ class MLXEncoder:
         self.facts = tokenizer.facts(width)
         self.context_length = tokenizer.longest
         self.nbytes = nbytes
-        self.kv_bytes_per_token = 0
+        self.law = Law()
         self.fingerprint = fingerprint
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
@@ -108,6 +109,10 @@ class MLXEncoder:
     def work(self) -> Work:
         """Texts and tokens that wait."""
         return Work(0, 0) if self._batch is None else self._batch.work()
+
+    def books(self) -> Books:
+        """Its weights; what it computes is never kept."""
+        return Books() if self._batch is None else Books(weights=self.nbytes)
 
     async def close(self) -> None:
         """Fail what still runs and return once its memory is free."""

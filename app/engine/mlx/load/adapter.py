@@ -35,7 +35,7 @@ def adapt(base: Loaded, path: Path, kv_bits: int | None = None) -> Generator[Non
     model.eval()
     own = [array for _, array in _own(model, shared)]
     yield from evaluated(own)
-    made = yield from measured(model, sum(array.nbytes for array in own), kv_bits)
+    made = yield from measured(model, sum(array.nbytes for array in own), kv_bits, base.scratch)
     if kv_bits == base.kv_bits:
         return replace(made, abilities=base.abilities)
     return replace(made, abilities=(yield from checked(model, made.vocabulary, kv_bits)))

@@ -203,7 +203,6 @@ class MLXLoader:
             loaded=loaded,
             context_length=context_length,
             fingerprint=fingerprint,
-            draft=draft,
         )
 
 

@@ -14,8 +14,10 @@ from mlx_lm.utils import load_model
 from msgspec.structs import replace
 
 from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.law import law_of
+from app.engine.mlx.load.scratch import scratch_of
 from app.engine.mlx.load.self_check import checked
-from app.engine.mlx.loaded import Loaded
+from app.engine.mlx.loaded import Loaded, ScratchLaw
 from app.engine.mlx.memory import emulates_bfloat16, half_bytes
 from app.engine.options import DType
 
@@ -98,10 +100,13 @@ def evaluated(arrays: Sequence[Any]) -> Generator[None, None, None]:
     yield
 
 
-def measured(model: Any, nbytes: int, kv_bits: int | None) -> Generator[None, None, Loaded]:
+def measured(
+    model: Any, nbytes: int, kv_bits: int | None, scratch: ScratchLaw | None = None
+) -> Generator[None, None, Loaded]:
     """Run a model of ``nbytes`` once, to warm it up and to see what it takes. MLX thread.
 
-    Raises :class:`KVBitsRefused` for one that runs only without ``kv_bits``.
+    What computing takes is measured unless it is known. Raises :class:`KVBitsRefused` for one that runs only without
+    ``kv_bits``.
     """
     kv = KV.fresh(model, kv_bits)
     try:
@@ -113,7 +118,11 @@ def measured(model: Any, nbytes: int, kv_bits: int | None) -> Generator[None, No
             raise
         yield from _warm_up(model, KV.fresh(model))  # what is wrong without kv_bits as well is told as what it is
         raise KVBitsRefused(f"kv_bits = {kv_bits} does not suit it: {failure}") from failure
-    return Loaded(model, nbytes, kv.bytes_per_token(), vocabulary, _embedded_tokens(model, vocabulary), kv_bits)
+    law = law_of(kv)
+    if scratch is None:
+        scratch = yield from scratch_of(model, kv)
+    made = Loaded(model, nbytes, kv.bytes_per_token(), vocabulary, _embedded_tokens(model, vocabulary), kv_bits)
+    return replace(made, law=law, scratch=scratch)
 
 
 def _embedded_tokens(model: Any, vocabulary: int) -> int:

@@ -68,7 +68,7 @@ class Prefill:
 
     def _next(self, tokens: int) -> int:
         """Positions of the next slice; of padded rows never so many that one alone is left."""
-        size = min(max(SHORTEST_SLICE, tokens // self.kv.rows), self.left)
+        size = min(max(min(SHORTEST_SLICE, tokens), tokens // self.kv.rows), self.left)
         return size - 1 if self._rolls and self.left - size == 1 else size
 
     def _take_padding_off(self) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import mlx.core as mx
 
+from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.rows import Row
 
 FIRST = 4
@@ -49,6 +50,14 @@ class Drafter(Protocol):
     proposed: int
     accepted: int
     clock: Callable[[], float]
+
+    @property
+    def model(self) -> Loaded | None:
+        """What it drafts with beside the model itself."""
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of KV cache held for rows; any thread."""
 
     def suits(self, rows: Sequence[Row]) -> bool:
         """Whether rows like these may be drafted for at all."""

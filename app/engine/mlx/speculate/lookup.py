@@ -98,6 +98,15 @@ class Lookup:
         """Seconds that a step without a draft takes, by the number of rows."""
         self._drafts: list[list[int]] = []
 
+    @property
+    def model(self) -> None:
+        """None."""
+
+    @property
+    def kv_bytes(self) -> int:
+        """None of its own."""
+        return 0
+
     def suits(self, rows: Sequence[Row]) -> bool:
         """Few rows; several only where no penalty counts what they say."""
         return len(rows) <= self._most_rows and (len(rows) == 1 or not any(map(penalised, rows)))

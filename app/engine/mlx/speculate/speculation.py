@@ -77,6 +77,11 @@ class Speculation:
         self._drafted = 0
 
     @property
+    def model(self) -> Loaded:
+        """The draft model."""
+        return self._draft.loaded
+
+    @property
     def kv_bytes(self) -> int:
         """Bytes of KV cache held for a row."""
         return self._kv.nbytes if self._kv is not None else 0

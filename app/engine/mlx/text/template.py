@@ -20,6 +20,7 @@ from queue import Empty, LifoQueue
 from threading import Lock, Semaphore
 from typing import Any
 
+import psutil
 from jinja2 import Environment, TemplateError
 from transformers.utils import chat_template_utils
 
@@ -31,6 +32,8 @@ START_SECONDS = 30.0
 """What a helper may take to start; far more than it does."""
 HELPERS = 4
 """Templates that are rendered at the same time."""
+WATCH_SECONDS = 0.05
+"""How often the memory of a helper that renders is looked at."""
 BANNED_SECONDS = 60.0
 """How long a template that took too long is not tried again: nobody waits for it, or behind it, meanwhile."""
 
@@ -42,6 +45,7 @@ class Helpers:
         self._seconds = seconds
         self._free = Semaphore(HELPERS)
         self._idle: LifoQueue[_Helper] = LifoQueue()
+        self._all: set[_Helper] = set()
         self._banned: dict[str, float] = {}
         self._lock = Lock()
 
@@ -60,18 +64,26 @@ class Helpers:
         """Have a helper wait for the first template. Raises :class:`jinja2.TemplateError` if it does not start."""
         self._idle.put(self._helper())
 
+    def pids(self) -> list[int]:
+        """The processes."""
+        with self._lock:
+            return [helper.pid for helper in self._all if helper.alive]
+
     def _ask(self, template: str, message: bytes) -> dict[str, str]:
         helper = self._helper()
         try:
             answer = helper.ask(message, self._seconds)
         except TimeoutError:
-            helper.end()
+            self._end(helper)
             with self._lock:
                 self._banned[template] = time.monotonic() + BANNED_SECONDS
             raise TemplateError(f"it took longer than {self._seconds:g} seconds") from None
         except (OSError, EOFError):
-            helper.end()
+            self._end(helper)
             raise TemplateError("rendering it ended the process that did so") from None
+        except BaseException:
+            self._end(helper)
+            raise
         self._idle.put(helper)
         return answer
 
@@ -81,14 +93,26 @@ class Helpers:
                 helper = self._idle.get_nowait()
                 if helper.alive:
                     return helper
-                helper.end()
-        helper = _Helper()
+                self._end(helper)
+        return self._started()
+
+    def _started(self) -> _Helper:
+        helper: _Helper | None = None
         try:
+            helper = _Helper()
+            with self._lock:
+                self._all.add(helper)
             helper.get_ready()
         except (OSError, EOFError):  # TimeoutError is one
-            helper.end()
+            if helper is not None:
+                self._end(helper)
             raise TemplateError("the process that renders it does not start") from None
         return helper
+
+    def _end(self, helper: _Helper) -> None:
+        with self._lock:
+            self._all.discard(helper)
+        helper.end()
 
     def _is_banned(self, template: str) -> bool:
         with self._lock:
@@ -112,6 +136,10 @@ class _Helper:
             env={"PATH": "", "TZ": os.environ.get("TZ", "")} if "TZ" in os.environ else {"PATH": ""},
             bufsize=0,
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -141,14 +169,28 @@ class _Helper:
         read = bytearray()
         out = self._process.stdout
         while out is not None and len(read) < size:
-            ready, _, _ = select.select([out], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise TimeoutError
+            self._wait(out.fileno(), deadline)
             piece = out.read(min(size - len(read), 1 << 20))
             if not piece:
                 raise EOFError
             read += piece
         return bytes(read)
+
+    def _wait(self, descriptor: int, deadline: float) -> None:
+        """Until there is something to read; meanwhile its memory is watched, which some systems do not bound."""
+        poll = select.poll()  # unlike select it knows descriptors above 1,023
+        poll.register(descriptor, select.POLLIN | select.POLLHUP)
+        while not poll.poll(1000 * max(0.0, min(WATCH_SECONDS, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            if self._resident() > template_helper.MEMORY:
+                raise EOFError
+
+    def _resident(self) -> int:
+        try:
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
 
     def end(self) -> None:
         self._process.kill()
@@ -186,3 +228,9 @@ def confine_templates(helpers: Helpers | None = None) -> Helpers:
     told.helpers = pool  # type: ignore[attr-defined]
     chat_template_utils._compile_jinja_template = told  # noqa: SLF001
     return pool
+
+
+def helper_pids() -> list[int]:
+    """The processes that render templates for this one, if there are any."""
+    known = getattr(chat_template_utils._compile_jinja_template, "helpers", None)  # noqa: SLF001  as above
+    return known.pids() if isinstance(known, Helpers) else []

@@ -1,0 +1,88 @@
+"""What a process holds, compared with its models' books whenever nothing is computed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+import mlx.core as mx
+import psutil
+from msgspec.structs import replace
+
+from app.engine.facts import Books
+
+TOLERANCE, LEAST = 0.02, 1 << 20
+"""How far both may be apart: a part of what is booked, or so many bytes if that is more."""
+REFRESH = 0.25
+"""Seconds for which books that were read beside the running batch are good."""
+
+log = logging.getLogger(__name__)
+
+
+def is_off(error: int, booked: int) -> bool:
+    """Whether ``error`` bytes are more than what rounding and small tables explain."""
+    return abs(error) > max(TOLERANCE * booked, LEAST)
+
+
+class Audit:
+    """One process's. ``each`` gives the books of its models by number, ``prefixes`` the bytes of prefix caches.
+
+    ``helpers`` are the processes that this one has started for itself.
+    """
+
+    def __init__(
+        self,
+        each: Callable[[], Mapping[int, Books]],
+        prefixes: Callable[[], int],
+        helpers: Callable[[], list[int]],
+    ) -> None:
+        self._each = each
+        self._prefixes = prefixes
+        self._helpers = helpers
+        self._process = psutil.Process()
+        self._bare = int(self._process.memory_info().rss)
+        self._host = 0
+        self._error = 0
+        self._told = False
+        self._books: dict[int, Books] = {}
+        self._until = 0.0
+
+    def at_rest(self) -> None:
+        """Look at everything; MLX thread, with nothing to step."""
+        mx.synchronize()
+        books, prefixes, active = self._each(), self._prefixes(), int(mx.get_active_memory())
+        self._host = self._beside(active)
+        booked = prefixes + sum(it.weights + it.kv for it in books.values())
+        self._error, self._until = active - booked if books else 0, 0.0
+        off = is_off(self._error, booked)
+        if off and not self._told:
+            told = "the process holds %d bytes of arrays where %d are booked: %s, prefixes %d"
+            log.warning(told, active, booked, dict(books), prefixes)
+        self._told = off
+
+    def books(self) -> dict[int, Books]:
+        """As they are now, or were a moment ago; the first model's have what belongs to all of the process."""
+        now = time.monotonic()
+        if now >= self._until:
+            self._until = now + REFRESH
+            self._books = dict(self._each())
+            if 0 in self._books:
+                shared = {"host": self._host, "prefixes": self._prefixes(), "error": self._error}
+                self._books[0] = replace(self._books[0], **shared)
+        return self._books
+
+    def _beside(self, active: int) -> int:
+        """Bytes that the process and its helpers hold beside arrays; on CUDA these lie elsewhere."""
+        resident = int(self._process.memory_info().rss)
+        if mx.cuda.is_available():
+            return 0  # the budget is the device's memory
+        own = max(self._bare, resident - active - int(mx.get_cache_memory()))
+        return own + sum(_resident(pid) for pid in self._helpers())
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

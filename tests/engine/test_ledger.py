@@ -1,0 +1,153 @@
+"""The books: what is booked for a row is what it holds or more, whatever its model; at rest that is all there is."""
+
+from functools import cache
+
+import mlx.core as mx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from app.engine.base import Sequence
+from app.engine.facts import Books, Law
+from app.engine.host import audit
+from app.engine.host.audit import Audit
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.law import SLICE
+from app.engine.mlx.load.weights import measured
+from app.engine.mlx.loaded import ScratchLaw
+from app.engine.mlx.prefill.prefill import Prefill
+from tests.engine.families import bench
+from tests.engine.test_classes import prompt
+from tests.support.batches import GREEDY, HandBatch, run_steps
+
+FAMILIES = {
+    "llama": (False, True, False),
+    "gemma3_text": (False, True, True),
+    "mamba2": (True, False, False),
+    "falcon_h1": (True, True, False),
+}
+"""Whether a row of it has a state, keys and values of all its tokens, and windows."""
+
+
+@cache
+def loaded(family):
+    model = bench.build(family)
+    made = bench.loaded(family, model)
+    known = run_steps(measured(model, made.nbytes, None))
+    return replace(made, law=known.law, scratch=known.scratch)
+
+
+def test_a_law_says_what_grows_what_ends_and_what_is_there_from_the_first_token_on():
+    laws = {family: loaded(family).law for family in FAMILIES}
+    has = {family: (bool(law.row), bool(law.token), bool(law.windows)) for family, law in laws.items()}
+    assert has == FAMILIES
+    for law in laws.values():
+        assert law.nbytes(0) <= law.nbytes(10) <= law.nbytes(100_000)
+    window = laws["gemma3_text"].windows[0][1] - SLICE
+    grown = laws["gemma3_text"].nbytes(100_000 + window) - laws["gemma3_text"].nbytes(100_000)
+    assert grown == laws["gemma3_text"].token * int(1.25 * window), "a full window grows no more"
+
+
+def test_two_models_side_by_side_take_what_both_take():
+    one, other = Law(1, 10, ((5, 20),), 1.25, 384), Law(2, 3)
+    for tokens in (0, 7, 1000):
+        assert one.beside(other).nbytes(tokens) >= one.nbytes(tokens) + other.nbytes(tokens)
+
+
+deeds = st.lists(
+    st.one_of(
+        st.tuples(st.just("come"), st.sampled_from([1, 2, 9, 60, 250, 300, 700]), st.integers(1, 40)),
+        st.tuples(st.just("step"), st.integers(1, 12), st.just(0)),
+        st.tuples(st.just("leave"), st.integers(0, 5), st.just(0)),
+    ),
+    min_size=4,
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(deeds)
+def test_whoever_comes_and_goes_no_more_is_held_than_is_booked(family, todo):
+    made = loaded(family)
+    batch, streams = HandBatch(made, slice_tokens=256), []
+
+    def step():
+        rows = [row for stream in streams for row in stream.rows if not row.over]
+        more = batch.batch.step()
+        assert batch.batch.ledger.books().kv <= sum(made.law.nbytes(row.length) for row in rows)
+        return more
+
+    for deed, size, count in todo:
+        if deed == "come":
+            streams.append(batch.submit(Sequence(prompt(len(streams) % 5, size), GREEDY, max_tokens=count)))
+        elif deed == "leave" and streams:
+            streams[size % len(streams)].cancel()
+        for _ in range(size if deed == "step" else 1):
+            step()
+    while step():
+        pass
+    assert batch.batch.ledger.books().kv == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_slice_takes_no_more_than_was_measured_at_the_load(family):
+    made = loaded(family)
+    ledger = HandBatch(made).batch.ledger
+    work = Prefill(made.model, [prompt(3, 6000)], [KV.fresh(made.model)], few_shapes=False)
+    for wanted in (64, 2048, 32, 2048, 2048, 16):
+        size = ledger.slice(wanted, work.kv.positions)
+        mx.synchronize()
+        mx.reset_peak_memory()
+        work.step(size)
+        mx.synchronize()
+        taken = mx.get_peak_memory() - mx.get_active_memory()
+        held = work.kv.nbytes // 2  # a layer's is copied where it grows
+        assert taken <= ledger.room + held, (size, work.kv.positions)
+
+
+laws = st.builds(ScratchLaw, st.floats(0, 1e6), st.floats(1, 1e4), st.floats(0, 300), st.floats(0, 300))
+
+
+@given(laws, st.integers(0, 200_000), st.integers(0, 1 << 30))
+def test_the_most_that_fits_fits_and_one_more_does_not(law, before, room):
+    most = law.most(room, before)
+    assert most == 0 or law.nbytes(most, before) <= room
+    assert law.nbytes(most + 2, before) > room - 1
+
+
+def test_slices_shrink_as_the_context_grows_and_never_vanish():
+    ledger = HandBatch(loaded("llama")).batch.ledger
+    sizes = [ledger.slice(2048, before) for before in (0, 4_000, 40_000, 4_000_000)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[2] >= sizes[3] == 1
+    for before in (0, 4_000, 40_000):
+        assert ledger._scratch.nbytes(ledger.slice(2048, before), before) <= ledger.room
+
+
+def test_what_is_held_and_booked_by_nobody_is_told(caplog):
+    held = [mx.zeros((1 << 20,))]
+    mx.eval(held)
+    base = mx.get_active_memory()
+    books = {0: Books(weights=base), 1: Books(weights=0)}
+    looked = Audit(lambda: books, lambda: 0, list)
+    looked.at_rest()
+    assert looked.books()[0].error == 0
+    assert looked.books()[0].host > 10 << 20, "this very process"
+    assert not caplog.messages
+    held.append(mx.zeros((4 << 20,)))
+    mx.eval(held)
+    for _ in range(2):
+        looked.at_rest()
+    assert looked.books()[0].error == 16 << 20
+    assert looked.books()[1] == Books(), "an adapter has only what is its own"
+    assert len(caplog.messages) == 1
+    assert "booked" in caplog.messages[0]
+
+
+def test_what_rounding_explains_is_not_told():
+    assert not audit.is_off(1 << 20, 0)
+    assert audit.is_off((1 << 20) + 1, 0)
+    assert not audit.is_off(-(2 << 30) // 101, 1 << 30)
+    assert audit.is_off(-(3 << 30) // 100, 1 << 30)
