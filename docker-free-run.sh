@@ -34,7 +34,7 @@ usage() {
   serve [FLAGS]    start the service on 127.0.0.1:8000 (the default; serve --help lists the flags)
   pull MODEL       fetch a model from the hub
   launch CLIENT    start codex, claude or another coding agent on the service
-  test [ARGS]      run the tests; ARGS go to pytest
+  test [ARGS]      run the tests; ARGS go to pytest (--gpu: those of the engine alone, on the GPU)
   check            ruff (with its security rules), mypy, import-linter, known vulnerabilities of dependencies
   fix              format, mend what ruff can mend, rewrite the generated references
   bench [ARGS]     run the benchmarks

@@ -151,6 +151,7 @@ async def test_what_is_wrong_with_an_adapter_is_told_of_the_adapter(loader, whol
     await base.close()
 
 
+@pytest.mark.not_on_cuda("drafts are not loaded there")
 async def test_what_is_wrong_with_a_draft_is_told_of_the_draft(loader, whole, copy):
     from app.engine.options import DraftOptions  # noqa: PLC0415
 

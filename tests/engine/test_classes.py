@@ -125,6 +125,7 @@ class Company:
         return more
 
 
+@pytest.mark.not_on_cuda("widths of prompts are powers of two there")
 @settings(max_examples=8, deadline=None)
 @given(deeds)
 def test_whoever_comes_grows_and_leaves_each_says_its_own_and_no_more_is_held_than_allowed(todo):

@@ -153,6 +153,7 @@ async def test_a_prompt_of_one_token_needs_no_prefill(engine):
     assert ids(made[0, 0]) == greedy_reference((5,), 6)
 
 
+@pytest.mark.not_on_cuda("prompts of fewer than 256 tokens are not kept there")
 async def test_a_beginning_seen_before_is_not_computed_again(engine):
     begin = prompt(80, 150)
     _, before = await run(engine, Sequence((*begin, 9, 10), GREEDY, max_tokens=8))
@@ -173,6 +174,7 @@ async def test_widths_rounded_up_to_few_shapes_change_no_text(loader, tmp_path, 
     assert [ids(it) for it in alone] == [greedy_reference(sequence.prompt, 6) for sequence in sequences]
 
 
+@pytest.mark.not_on_cuda("prompts of fewer than 256 tokens are not kept there")
 async def test_prompts_that_arrive_together_share_their_beginning(engine):
     begin = prompt(81, 100)
     sequences = [Sequence((*begin, 20 + i, 30 + i), GREEDY, max_tokens=6) for i in range(5)]

@@ -73,6 +73,7 @@ def reference(directory, bits, tokens, count):
     return out
 
 
+@pytest.mark.not_on_cuda("mlx-lm's quantised cache, the reference, multiplies packed values")
 async def test_greedy_text_is_that_of_mlx_lms_quantised_cache(few, directory, bits):
     made, _ = await run(few, Sequence(prompt(1, 150), GREEDY, max_tokens=16))
     assert ids(made[0, 0]) == reference(directory, bits, prompt(1, 150), 16)
@@ -87,6 +88,7 @@ async def test_sixteen_at_once_make_the_texts_of_one_by_one(few):
     assert [ids(one_stream[i, 0]) for i in range(16)] == [ids(made) for made in alone]
 
 
+@pytest.mark.not_on_cuda("mlx-lm's quantised cache, the reference, multiplies packed values")
 async def test_rows_that_join_and_leave_while_another_decodes_change_no_text(few, directory, bits):
     stream = few.stream((Sequence(prompt(20, 40), GREEDY, max_tokens=300),))
     leaving = few.stream((Sequence(prompt(21, 90), GREEDY, max_tokens=2000, rows=3),))
@@ -107,6 +109,7 @@ async def test_rows_that_join_and_leave_while_another_decodes_change_no_text(few
         assert ids(made[0, 0]) == reference(directory, bits, prompt(22 + i, 15 + 50 * i), 30)
 
 
+@pytest.mark.not_on_cuda("prompts of fewer than 256 tokens are not kept there")
 async def test_a_beginning_seen_before_is_not_computed_again(few, directory, bits):
     begin = prompt(80, 150)
     _, before = await run(few, Sequence((*begin, 9, 10), GREEDY, max_tokens=8))
@@ -115,6 +118,7 @@ async def test_a_beginning_seen_before_is_not_computed_again(few, directory, bit
     assert ids(second[0, 0]) == reference(directory, bits, (*begin, 11, 12, 13), 8)
 
 
+@pytest.mark.not_on_cuda("prompts of fewer than 256 tokens are not kept there")
 async def test_prompts_that_arrive_together_share_their_beginning(few, directory, bits):
     begin = prompt(81, 100)
     sequences = [Sequence((*begin, 20 + i, 30 + i), GREEDY, max_tokens=6) for i in range(5)]
@@ -124,6 +128,7 @@ async def test_prompts_that_arrive_together_share_their_beginning(few, directory
         assert ids(made[i, 0]) == reference(directory, bits, sequence.prompt, 6)
 
 
+@pytest.mark.not_on_cuda("mlx-lm's quantised cache, the reference, multiplies packed values")
 async def test_prompt_scores_are_of_the_same_cache(few, directory, bits):
     given = prompt(70, 40)
     _, prefilled = await run(few, Sequence(given, GREEDY, max_tokens=0, prompt_logprobs=0))
@@ -135,6 +140,7 @@ async def test_prompt_scores_are_of_the_same_cache(few, directory, bits):
     assert scores == pytest.approx([expected[i, token] for i, token in enumerate(given[1:])], abs=1e-3)
 
 
+@pytest.mark.not_on_cuda("mlx-lm's quantised cache, the reference, multiplies packed values")
 async def test_widths_rounded_up_to_few_shapes_change_no_text(own, directory, bits, monkeypatch):
     monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
     engine = await own.load(directory, name="few-shapes", options=LoadOptions(kv_bits=bits))
@@ -152,6 +158,7 @@ async def test_a_token_takes_the_bytes_of_its_bits_and_of_one_scale_and_bias_a_g
     assert footprint(directory, half_bytes=4, kv_bits=bits).allowance == 1024 * bytes_per_token(bits)
 
 
+@pytest.mark.not_on_cuda("prompts of fewer than 256 tokens are not kept there")
 async def test_prompts_that_are_kept_count_with_their_few_bytes(loader, directory, bits):
     pool = PrefixPool(8 << 20)
     own = MLXLoader(loader._thread, pool, Batching(4, 64))
@@ -243,6 +250,7 @@ async def test_heads_that_no_group_divides_are_refused_at_the_load(own):
     assert abs(mx.get_active_memory() - before) < 1 << 16
 
 
+@pytest.mark.not_on_cuda("any attention takes the plain keys and values that are made there")
 async def test_attention_that_takes_no_quantised_cache_is_refused_at_the_load(own, directory, monkeypatch):
     def sinking(*given, **more):
         return scaled_dot_product_attention(*given, **more, sinks=mx.zeros(4))

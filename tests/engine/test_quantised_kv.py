@@ -4,8 +4,28 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx_lm.models.base import scaled_dot_product_attention
+from mlx_lm.models.cache import KVCache, RotatingKVCache
 
-from app.engine.mlx.cache.quantised import QuantisedKVCache
+from app.engine.mlx.cache.quantised import PackedKVCache, QuantisedKVCache, quantise_layers
+
+KINDS = [QuantisedKVCache, PackedKVCache]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    if request.param is PackedKVCache and mx.cuda.is_available():
+        pytest.skip("MLX has no kernel for it on CUDA")
+    return request.param
+
+
+@pytest.mark.parametrize(("cuda", "kind"), [(True, QuantisedKVCache), (False, PackedKVCache)])
+def test_attention_multiplies_packed_values_where_there_is_a_kernel_for_it(monkeypatch, cuda, kind):
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: cuda)
+    window = RotatingKVCache(max_size=8)
+    made = quantise_layers([KVCache(), window], 8)
+    assert type(made[0]) is kind
+    assert hasattr(made[0], "bits") is (not cuda)
+    assert made[1] is window
 
 
 def test_heads_of_64_share_a_scale_among_64():
@@ -16,41 +36,42 @@ def test_heads_of_64_share_a_scale_among_64():
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 @pytest.mark.parametrize("head", [32, 64, 96, 128])
-def test_every_number_of_bits_holds_every_size_of_head(bits, head):
-    cache = QuantisedKVCache(bits)
+def test_every_number_of_bits_holds_every_size_of_head(kind, bits, head):
+    cache = kind(bits)
     queries, keys, values = (mx.random.normal((1, heads, 9, head)) for heads in (4, 2, 2))
-    triples = cache.update_and_fetch(keys, values)
-    assert triples[0][0].shape == (1, 2, 9, head * bits // 32)
-    near = [mx.dequantize(*triple, group_size=cache.group_size, bits=bits) for triple in triples]
+    fetched = cache.update_and_fetch(keys, values)
+    assert cache.caches[0].keys.shape[-1] == head * bits // 32
+    near = QuantisedKVCache.keys_and_values(cache)
     plain = mx.fast.scaled_dot_product_attention(queries, *near, scale=0.1, mask="causal")
-    made = scaled_dot_product_attention(queries, *triples, cache=cache, scale=0.1, mask="causal")
+    made = scaled_dot_product_attention(queries, *fetched, cache=cache, scale=0.1, mask="causal")
     assert mx.allclose(made, plain, atol=1e-5).item()
+    assert near[0].shape == keys.shape
     assert mx.abs(near[0] - keys).max().item() < 8 / 2**bits
 
 
-def cache_of(tokens, seed):
+def cache_of(kind, tokens, seed):
     """A lone row's cache with so many tokens, and the key and value that come next."""
     keys, values = (mx.random.normal((1, 2, tokens + 1, 64), key=mx.random.key(2 * seed + i)) for i in (0, 1))
-    cache = QuantisedKVCache(4)
+    cache = kind(4)
     if tokens:
         cache.update_and_fetch(keys[:, :, :-1], values[:, :, :-1])
     return cache, (keys[:, :, -1:], values[:, :, -1:])
 
 
 def held(cache):
-    return [np.array(array) for triple in cache.keys_and_values() for array in triple]
+    return [np.array(array) for array in QuantisedKVCache.keys_and_values(cache)]
 
 
 def same(left, right):
     return all(np.array_equal(mine, its) for mine, its in zip(held(left), held(right), strict=True))
 
 
-def test_merging_extending_filtering_and_extracting_keep_every_row():
+def test_merging_extending_filtering_and_extracting_keep_every_row(kind):
     lengths = (5, 300, 17, 1, 260)
-    rows, coming = zip(*(cache_of(tokens, seed) for seed, tokens in enumerate(lengths)), strict=True)
-    merged = QuantisedKVCache.merge(rows[:3])
+    rows, coming = zip(*(cache_of(kind, tokens, seed) for seed, tokens in enumerate(lengths)), strict=True)
+    merged = kind.merge(rows[:3])
     assert [same(merged.extract(i), rows[i]) for i in range(3)] == [True] * 3
-    merged.extend(QuantisedKVCache.merge(rows[3:]))
+    merged.extend(kind.merge(rows[3:]))
     assert [same(merged.extract(i), rows[i]) for i in range(5)] == [True] * 5
     kept = [4, 0, 2, 2]
     merged.filter(mx.array(kept))
@@ -71,11 +92,11 @@ def test_merging_extending_filtering_and_extracting_keep_every_row():
         assert mx.allclose(made[place : place + 1], alone, atol=1e-5).item()
 
 
-def test_rows_computed_side_by_side_are_those_computed_alone():
+def test_rows_computed_side_by_side_are_those_computed_alone(kind):
     lengths = (4, 9)
-    begun = [cache_of(tokens, seed)[0] for seed, tokens in enumerate((0, 6))]
+    begun = [cache_of(kind, tokens, seed)[0] for seed, tokens in enumerate((0, 6))]
     added = [mx.random.normal((1, 2, tokens, 64)) for tokens in lengths]
-    merged = QuantisedKVCache.merge(begun)
+    merged = kind.merge(begun)
     merged.prepare(lengths=list(lengths), right_padding=[5, 0])
     padded = mx.concatenate([mx.pad(added[0], [(0, 0), (0, 0), (0, 5), (0, 0)]), added[1]])
     merged.update_and_fetch(padded, padded)

@@ -39,6 +39,7 @@ def until(batch, stream, most):
     raise AssertionError(f"nothing was computed in {most} steps")
 
 
+@pytest.mark.not_on_cuda("a slice is larger there")
 def test_a_short_prompt_that_comes_behind_a_long_one_waits_for_a_slice_of_it():
     batch = HandBatch(LOADED, slice_tokens=512)
     long = ask(batch, 1500, seed=1)
@@ -72,6 +73,7 @@ def test_long_prompts_share_the_time_and_shorter_ones_end_sooner():
     batch.finish()
 
 
+@pytest.mark.not_on_cuda("a slice is larger there")
 def test_what_nobody_wants_any_more_has_no_further_slice():
     batch = HandBatch(LOADED, slice_tokens=64)
     gone = ask(batch, 1500, seed=9)

@@ -1,5 +1,7 @@
 """Sampling: both ways of drawing give exactly the distribution that the parameters define."""
 
+from types import SimpleNamespace
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -188,6 +190,16 @@ def test_stop_tokens_are_not_drawn_before_min_tokens(says):
     assert says([it], logits) == [1]
     it.queued = 1
     assert says([it], logits) == [2]
+
+
+@pytest.mark.parametrize("way", [{"temperature": 0}, {}, {"top_p": 0.5, "top_k": 3, "seed": 1}])
+def test_what_may_come_is_drawn_though_everything_is_banned(says, way):
+    banned = tuple((token, -100.0) for token in range(VOCABULARY))
+    it = row(logit_bias=banned, **way)
+    mask = np.zeros(-(-VOCABULARY // 32), dtype=np.int32)
+    mask.view(np.uint32)[70 >> 5] = 1 << (70 & 31)
+    it.guide = SimpleNamespace(mask=lambda: mask)
+    assert says([it], mx.zeros((1, VOCABULARY))) == [70]
 
 
 def test_what_is_built_on_a_step_before_it_is_read_holds_its_tokens():

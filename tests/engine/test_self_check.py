@@ -65,6 +65,7 @@ def test_where_padding_is_seen_prompts_are_computed_apart_and_decode_together():
     assert found(padded) == Abilities(group=False)
 
 
+@pytest.mark.not_on_cuda("tokens are drawn on the device there, so that no graph stands on a buffer")
 def test_a_model_that_looks_at_its_tokens_is_given_none_that_are_not_known():
     def looking(tokens, cache, logits):
         last = tokens[:, -1].tolist()
@@ -142,6 +143,7 @@ def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path):
     assert found(sound, config=b"{}", cache=tmp_path / "file") == ABLE
 
 
+@pytest.mark.not_on_cuda("widths of prompts are powers of two there")
 def test_no_prompt_is_longer_than_the_model_takes(tmp_path):
     longest = 0
 

@@ -6,6 +6,7 @@ All of them with ``SWITCHYARD_FAMILIES=all``, which takes some minutes, or those
 import os
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 from tests.engine.families.bench import Bench, build, loaded
@@ -28,7 +29,7 @@ def test_a_family_says_the_same_alone_and_in_company(family):
     bench = Bench(family, made)
     wrong = {name: told for name, scenario in bench.scenarios() if (told := scenario()) is not None}
     assert wrong == {}
-    if line(family, made) not in PAGE.read_text():
+    if mx.default_device() == mx.Device(mx.cpu) and line(family, made) not in PAGE.read_text():
         pytest.fail(f"docs/families.md tells it otherwise: {line(family, made)}")
 
 

@@ -11,6 +11,8 @@ from tests.engine.test_engine import GREEDY, prompt, run
 from tests.support.speculation import SEEDED, SIZE, held, same
 from tests.support.tiny import make_tiny
 
+pytestmark = pytest.mark.not_on_cuda("drafts are not loaded there")
+
 
 async def test_a_draft_stays_within_its_own_context(load, models, plain):
     make_tiny(models / "short", seed=4, layers=2, context=64, **SIZE)

@@ -14,6 +14,8 @@ from app.schemas.sampling import Sampling
 from tests.engine.test_engine import GREEDY, ids, prompt, run
 from tests.support.speculation import SAMPLINGS, SEEDED, held, same
 
+pytestmark = pytest.mark.not_on_cuda("drafts are not loaded there")
+
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("length", [1, 2, 40, 150])

@@ -2,10 +2,14 @@
 
 from itertools import pairwise
 
+import pytest
+
 from app.engine.base import Sequence
 from app.engine.mlx.speculate.drafter import FIRST, LONGEST_PAUSE, MOST, OPENING, PAUSE, ROUNDS, Worth
 from tests.engine.test_engine import GREEDY, ids, prompt, run
 from tests.support.speculation import SEEDED, same, verified
+
+pytestmark = pytest.mark.not_on_cuda("drafts are not loaded there")
 
 
 async def test_a_draft_that_is_right_spares_passes_of_the_target(right, plain, passes):
