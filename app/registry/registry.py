@@ -171,7 +171,7 @@ class ModelRegistry:
                 aliases=self._catalog.aliases(id_),
                 downloads=downloads,
                 losses=dispatcher.losses.count(id_),
-                kind=report.abilities_of(source, read, dispatcher.slots).kind,
+                abilities=report.abilities_of(source, read, dispatcher.slots),
             )
             for id_, source in sorted(known.items())
         )

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from app.engine.base import MemoryGauge
 from app.engine.facts import Books
-from app.engine.kind import Kind
 from app.registry.abilities import EMBEDDED, Abilities
 from app.registry.budget import PrefixCaches
 from app.registry.dispatcher import Dispatcher
@@ -121,7 +120,7 @@ def model_status(
     aliases: Iterable[str],
     downloads: Mapping[str, Progress],
     losses: int,
-    kind: Kind,
+    abilities: Abilities,
 ) -> ModelStatus:
     """One model now; ``slot`` None if nobody asks for it and it has no memory."""
     progress = downloads.get(source.repo) if isinstance(source, HubRepo) else None
@@ -129,7 +128,8 @@ def model_status(
     if slot is None:
         state: State = "downloading" if transfer else "on_disk" if on_disk else "absent"
         known = ModelStatus(id=source.id, source=origin(source), state=state, pinned=source.entry.pin)
-        return replace(known, aliases=tuple(aliases), download=transfer, queued=queued, losses=losses, kind=kind)
+        known = replace(known, aliases=tuple(aliases), download=transfer, queued=queued, losses=losses)
+        return replace(known, kind=abilities.kind, abilities=abilities)
     now = asyncio.get_running_loop().time()
     process = None if slot.engine is None else slot.engine.status()
     books = Books() if slot.engine is None else slot.engine.books()
@@ -152,7 +152,8 @@ def model_status(
         pid=None if process is None else process.pid,
         process=0 if process is None else process.resident,
         losses=losses,
-        kind=kind,
+        kind=abilities.kind,
+        abilities=abilities,
         together=None if slot.engine is None else slot.engine.together,
     )
 

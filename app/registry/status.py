@@ -43,7 +43,7 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     process holds beside arrays; ``queued`` counts the requests that wait. ``idle_seconds`` have passed since its last
     use; after ``expires_in`` seconds without another it is unloaded (None: it stays). ``pid`` is its process, which
     holds ``process`` bytes of resident memory; ``losses`` counts how often one has ended unasked. ``together`` is how
-    its rows are computed together, None unless it is in memory and generates text.
+    its rows are computed together, None unless it is in memory and generates text; ``abilities`` is what its files say.
     """
 
     id: str
@@ -66,6 +66,7 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     losses: int = 0
     kind: Kind = "text"
     together: Together | None = None
+    abilities: Abilities = Abilities()
 
 
 class MemoryStatus(Struct, frozen=True, kw_only=True):

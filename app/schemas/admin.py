@@ -28,6 +28,17 @@ class AdminTogether(Struct, frozen=True, kw_only=True):
     ahead: Annotated[bool, Meta(description="A step is built before the tokens that it is for are known.")]
 
 
+class AdminAbilities(Struct, frozen=True):
+    """What a model can do, as its files tell before anything is loaded."""
+
+    context_length: Annotated[int | None, Meta(description="Tokens; null where no file says.")] = None
+    chat: bool = False
+    tools: Annotated[
+        bool, Meta(description="Its template takes tools; other chat models are told of them in words.")
+    ] = False
+    thinking: Annotated[bool, Meta(description="It may think before it answers.")] = False
+
+
 class AdminModel(Struct, frozen=True, kw_only=True):
     """Where one model stands."""
 
@@ -53,6 +64,7 @@ class AdminModel(Struct, frozen=True, kw_only=True):
     losses: Annotated[int, Meta(description="How often a process of it has ended unasked.")] = 0
     kind: Annotated[Kind, Meta(description="What it is for: text, vectors or scores.")] = "text"
     together: Annotated[AdminTogether | None, Meta(description="Known of a text model in memory.")] = None
+    abilities: AdminAbilities = AdminAbilities()
 
 
 class AdminModels(Struct, frozen=True):
@@ -82,6 +94,15 @@ class AdminMemory(Struct, frozen=True, kw_only=True):
     books_error: Annotated[int, Meta(description="What an idle process held beyond its books, or less, at most.")] = 0
 
 
+class AdminTimings(Struct, frozen=True):
+    """Where a request's time went, in seconds; what is left of the whole is the service's own and the client's."""
+
+    queue: Annotated[float, Meta(description="Waiting for its turn and for memory.")] = 0.0
+    load: Annotated[float, Meta(description="Waiting for the model to be loaded.")] = 0.0
+    prefill: Annotated[float, Meta(description="Computing the prompt; 0 until the answer has ended.")] = 0.0
+    decode: Annotated[float, Meta(description="Generating; 0 until the answer has ended.")] = 0.0
+
+
 class AdminRequest(Struct, frozen=True, kw_only=True):
     """One request for an answer, while it runs and after it."""
 
@@ -96,6 +117,10 @@ class AdminRequest(Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     message: Annotated[str | None, Meta(description="What was said when it was refused or failed.")]
+    cached_tokens: Annotated[int, Meta(description="Of the prompt's tokens, those that a prefix cache knew.")] = 0
+    timings: Annotated[AdminTimings | None, Meta(description="Null before the model was had.")] = None
+    client: Annotated[str | None, Meta(description="The program that asked, by its User-Agent.")] = None
+    calls: Annotated[tuple[str, ...], Meta(description="Functions that the answer calls, each once; 16 at most.")] = ()
 
 
 class Service(Struct, frozen=True, kw_only=True):

@@ -165,6 +165,18 @@ async def test_refused_failed_and_forsaken_requests_are_told_apart(serve, loader
     assert told[1]["model"] == "org/none"
 
 
+async def test_a_request_tells_its_client_its_stages_and_nothing_of_what_was_said(serve):
+    app = serve()
+    for agent in ("claude-cli/2.1.0 (external, cli)", "Mozilla/5.0 (Macintosh)", "<b>é", "x" * 500):
+        await request(app, "POST", "/v1/completions", HELLO, {"User-Agent": agent})
+    told = await entries(app)
+    assert [it["client"] for it in told] == ["x" * 40, None, None, "claude-cli/2.1.0"]
+    for it in told:
+        assert 0 < sum(it["timings"].values()) <= it["seconds"] + 0.001
+        assert (it["cached_tokens"], it["calls"]) == (0, [])
+    assert "Hello" not in msgspec.json.encode(told).decode()
+
+
 async def test_the_feed_ends_when_the_service_stops(serve):
     app = serve()
     async with exchange(app, "GET", "/admin/events") as client:

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -120,3 +121,41 @@ def test_json_that_was_cut_is_shown_as_it_came(page):
     page.ask("broken")
     page.answered()
     assert page.one(".said").text == ANSWERS["broken"]
+
+
+def test_a_request_shows_who_asked_what_was_called_and_where_its_time_went(page):
+    body = {"model": "tiny", "max_tokens": 300, "messages": [{"role": "user", "content": "weather"}]}
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in ("get_weather", "get_time")]
+    asked = Request(  # noqa: S310
+        f"{page.url}/v1/messages",
+        json.dumps(body | {"tools": tools}).encode(),
+        {"content-type": "application/json", "user-agent": "claude-cli/2.1.0 (external, <b>cli</b>)"},
+    )
+    urlopen(asked, timeout=60).read()  # noqa: S310  our own service
+    page.open("/#machine")
+    row = page.says(".requests tbody tr:nth-child(1)", "answered")
+    assert "messages · claude-cli/2.1.0" in row
+    assert [it.text for it in page.all(".requests tr:nth-child(1) .called code")] == ["get_weather", "get_time"]
+    stages = page.one(".requests tbody tr:nth-child(1) .track")
+    assert "decode" in stages.get_attribute("aria-label")
+    widths = page.js(
+        "return [...arguments[0].children].map((it) => it.getBoundingClientRect().width / arguments[0].clientWidth)",
+        stages,
+    )
+    assert 0.5 < sum(widths) < 1.02
+    assert "tiny" in page.text('[data-id="tiny"]')
+    assert [it.text for it in page.all('[data-id="tiny"] .badge')][-1].endswith("context")
+
+
+def test_a_conversation_is_exported_as_text_and_as_messages(page):
+    page.js(
+        "window.saved = []; URL.createObjectURL = (it) => { it.text().then((text) => saved.push(text)); return '#' }"
+    )
+    page.ask("rivers")
+    page.answered()
+    page.button("Export").click()
+    (text,) = page.until(lambda: page.js("return saved"), "nothing is saved")
+    assert "## Question\n\nrivers" in text
+    assert f"> {THOUGHT}" in text
+    told = json.loads(text.partition("## As messages")[2].strip().strip("`"))
+    assert told == [{"role": "user", "content": "rivers"}, {"role": "assistant", "content": "The **Seine** it is."}]

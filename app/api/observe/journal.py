@@ -1,5 +1,6 @@
 """The last requests for an answer and how they ended, in memory; no prompt and no answer is kept."""
 
+import re
 from collections import OrderedDict
 from time import perf_counter, time
 from typing import Any
@@ -8,14 +9,17 @@ import msgspec
 from msgspec import structs
 
 from app.api.observe.record import record_of
-from app.generation.events import Completed, Delta, Event, Started, ToolCallStarted
+from app.generation.events import Completed, Delta, Event, Started, Timings, ToolCallStarted
 from app.observability import ASGIApp, Message, Receive, Scope, Send, request_id
 from app.registry.changes import Changes
-from app.schemas.admin import AdminRequest, Outcome
+from app.schemas.admin import AdminRequest, AdminTimings, Outcome
 from app.schemas.errors import ErrorBody
 from app.schemas.models import ModelField
 
 KEPT = 50
+CALLS = 16
+"""Names of called functions that are kept of one answer."""
+CLIENT = re.compile(rb"[A-Za-z0-9._-]{1,40}(/[A-Za-z0-9._-]{1,20})?", re.ASCII)
 
 
 class Note:
@@ -36,6 +40,7 @@ class Note:
             prompt_tokens=0,
             completion_tokens=0,
             message=None,
+            client=_client(scope),
         )
 
     def asked(self, data: Any) -> None:
@@ -47,13 +52,26 @@ class Note:
         """What the running job tells."""
         match event:
             case Started(model=model, prompt_tokens=tokens):
-                self._set(model=model, prompt_tokens=tokens, outcome="running")
-            case Delta() | ToolCallStarted() if self._entry.first_token_seconds is None:
-                self._set(first_token_seconds=self._seconds())
+                self._set(model=model, prompt_tokens=tokens, outcome="running", timings=_timings(event.timings))
+            case Delta() | ToolCallStarted():
+                self._piece(event)
             case Completed(usage=usage):
-                self._set(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
+                self._set(
+                    prompt_tokens=usage.prompt_tokens,
+                    completion_tokens=usage.completion_tokens,
+                    cached_tokens=usage.prompt_tokens_details.cached_tokens,
+                    timings=_timings(event.timings),
+                )
             case _:
                 pass
+
+    def _piece(self, event: Delta | ToolCallStarted) -> None:
+        if self._entry.first_token_seconds is None:
+            self._set(first_token_seconds=self._seconds())
+        if isinstance(event, ToolCallStarted):
+            calls = self._entry.calls
+            if event.name not in calls and len(calls) < CALLS:
+                self._set(calls=(*calls, event.name))
 
     def failed(self, body: ErrorBody) -> None:
         """A failure after the answer has begun."""
@@ -141,6 +159,17 @@ def journaled(app: ASGIApp, journal: Journal) -> ASGIApp:
             note.end(status, refusal, complete=complete, made=record_of(scope).meter.completion_tokens)
 
     return keep
+
+
+def _client(scope: Any) -> str | None:
+    """The first product of the User-Agent; a browser's is none, for it names every other one."""
+    agent = next((value for name, value in scope["headers"] if name == b"user-agent"), b"")
+    found = CLIENT.match(agent)
+    return None if found is None or found[0].startswith(b"Mozilla/") else found[0].decode()
+
+
+def _timings(timings: Timings) -> AdminTimings:
+    return AdminTimings(*(round(it, 4) for it in (timings.queue, timings.load, timings.prefill, timings.decode)))
 
 
 def _message(refusal: bytes) -> str | None:

@@ -25,5 +25,11 @@ export function clock(seconds) {
 
 export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
+/** Tokens of a context as models' cards write them: 8k, 128k, 1M. */
+export function context(tokens) {
+  if (tokens >= 1 << 20) return `${+(tokens / (1 << 20)).toFixed(1)}M`;
+  return tokens >= 1024 ? `${Math.round(tokens / 1024)}k` : String(tokens);
+}
+
 export const time = (seconds) =>
   new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });

@@ -1,5 +1,5 @@
 // Every known model, its state, and what may be done with it.
-import { bytes, clock, count } from "./format.js";
+import { bytes, clock, context, count } from "./format.js";
 import { html, useEffect, useState } from "./html.js";
 import { ask, modelPath, values } from "./net.js";
 import { STATES, hue } from "./states.js";
@@ -76,7 +76,7 @@ function Model({ model, color, at, speed, busy }) {
     </div>
     <div class="state">
       <span class="chip ${model.state}">${STATES[model.state].label}</span>
-      ${model.kind !== "text" && html`<span class="chip">${model.kind}</span>`}
+      <${Badges} model=${model} />
       ${model.pinned && html`<span class="chip pinned">pinned</span>`}
       <${Details} model=${model} at=${at} />
     </div>
@@ -89,6 +89,19 @@ function Model({ model, color, at, speed, busy }) {
     </div>
     ${model.download && html`<${Transfer} download=${model.download} rate=${speed?.rate ?? 0} />`}
   </li>`;
+}
+
+/** What it can do, as far as its files say. */
+function Badges({ model }) {
+  const { abilities, kind } = model;
+  const badges = [
+    kind !== "text" && kind,
+    abilities.chat && "chat",
+    abilities.tools && "tools",
+    abilities.thinking && "thinks",
+    abilities.context_length && `${context(abilities.context_length)} context`,
+  ].filter(Boolean);
+  return badges.map((badge) => html`<span class="badge">${badge}</span>`);
 }
 
 function Remove({ busy, remove }) {

@@ -1,5 +1,6 @@
 // Asking a model, and watching it answer.
 import { Copy } from "./copy.js";
+import { save } from "./export.js";
 import { Form } from "./form.js";
 import { html, useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from "./html.js";
 import { key } from "./net.js";
@@ -119,6 +120,7 @@ function Tools({ form, draft, session, clear }) {
   return html`<div class="row tools">
     <${Copy} text=${write(curl)} label="Copy as curl" className="quiet" />
     <${Copy} text=${write(python)} label="Copy as Python" className="quiet" />
+    <button type="button" class="quiet" onClick=${() => save(session.turns)} disabled=${session.turns.length === 0}>Export</button>
     <button type="button" class="quiet" onClick=${clear} disabled=${session.turns.length === 0}>Clear</button>
   </div>`;
 }
