@@ -42,7 +42,10 @@ def test_links_lead_somewhere(page):
 def test_only_the_wing_of_caches_knows_the_caches_of_mlx_lm():
     knowing = {path for path in (ROOT / "app").rglob("*.py") if "mlx_lm.models.cache" in path.read_text()}
     wing = ROOT / "app" / "engine" / "mlx" / "cache"
-    assert "Only the modules of `cache/`, and `load/scratch.py`, know mlx-lm's cache classes" in (DOCS / "adr" / "engine-batch.md").read_text()
+    assert (
+        "Only the modules of `cache/`, and `load/scratch.py`, know mlx-lm's cache classes"
+        in (DOCS / "adr" / "engine-batch.md").read_text()
+    )
     assert knowing
     assert {path for path in knowing if wing not in path.parents} == {wing.parent / "load" / "scratch.py"}
 

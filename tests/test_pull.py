@@ -23,10 +23,10 @@ def hub():
         yield hub
 
 
-def start(hub: LocalHub, home: Path, model: str) -> subprocess.Popen[str]:
+def start(hub: LocalHub, home: Path, *words: str, command: str = "pull") -> subprocess.Popen[str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("SWITCHYARD_", "HF_"))}
     return subprocess.Popen(
-        [sys.executable, "-m", "app", "pull", model],
+        [sys.executable, "-m", "app", command, *words],
         cwd=ROOT,
         env=plain | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home)},
         stdout=subprocess.PIPE,
@@ -63,3 +63,12 @@ def test_an_interrupted_pull_says_how_to_go_on(hub, tmp_path):
     assert process.returncode == Exit.INTERRUPTED
     assert "goes on where" in err
     assert "Traceback" not in err
+
+
+def test_search_lists_models_of_the_hub_with_their_sizes(hub, tmp_path):
+    out, err = (process := start(hub, tmp_path, "MODEL", "org", command="search")).communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert [line.split() for line in out.splitlines()][1] == ["org/model", "2", "kB", "-", "-", "1"]
+    out, err = (process := start(hub, tmp_path, "nothing", command="search")).communicate(timeout=60)
+    assert (process.returncode, out) == (Exit.REFUSED, "")
+    assert "--every" in err

@@ -17,6 +17,10 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "serve": Entry("serve:serve", "Start the service."),
+    "search": Entry(
+        "search:search",
+        "Search the hub for models by words of their names: sizes, and whether they fit the memory budget.",
+    ),
     "pull": Entry("pull:pull", "Fetch a model from the hub, or bring it up to date."),
     "list": Entry("models:list_", "List the models of the service, or of this machine where none runs."),
     "show": Entry("models:show", "Show where a model stands, and what its files say of it."),

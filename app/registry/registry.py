@@ -22,7 +22,7 @@ from app.registry.queue import Queue
 from app.registry.residency import Turns
 from app.registry.shelf import Shelf
 from app.registry.sources import HubRepo, Source
-from app.registry.status import Figures, MemoryStatus, ModelCard, ModelStatus
+from app.registry.status import Figures, FoundModel, MemoryStatus, ModelCard, ModelStatus
 from app.settings import ModelEntry, Settings
 
 
@@ -117,6 +117,12 @@ class ModelRegistry:
     async def pull(self, model: str) -> Download:
         """The download of a hub model, begun now or running already; see :meth:`Shelf.pull`."""
         return self._shelf.pull(await self._catalog.find(model))
+
+    async def search(self, words: str, limit: int, *, every: bool = False) -> tuple[FoundModel, ...]:
+        """Models of the hub that may be asked for, which of them are here and which fit; see :meth:`Hub.search`."""
+        found = await self._shelf.search(words, limit, every=every)
+        allowed = [it for it in found if self._catalog.allows(it.repo)]
+        return report.found(allowed, (await self._known())[1], budget_of(self._settings, self._gauge).limit)
 
     async def delete(self, model: str) -> int:
         """Remove a hub model, all revisions, from disk; bytes freed. :class:`app.errors.Conflict` while in use."""

@@ -14,11 +14,11 @@ from app.engine.facts import Books
 from app.registry.abilities import EMBEDDED, Abilities
 from app.registry.budget import PrefixCaches
 from app.registry.dispatcher import Dispatcher
-from app.registry.hub import Installed, Progress
+from app.registry.hub import Found, Installed, Progress
 from app.registry.patterns import is_pattern
 from app.registry.slot import Phase, Slot
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
-from app.registry.status import Figures, MemoryStatus, ModelCard, ModelStatus, Origin, State, Transfer
+from app.registry.status import Figures, FoundModel, MemoryStatus, ModelCard, ModelStatus, Origin, State, Transfer
 
 _STATES: dict[Phase, State] = {
     "absent": "absent",
@@ -155,6 +155,22 @@ def model_status(
         kind=abilities.kind,
         abilities=abilities,
         together=None if slot.engine is None else slot.engine.together,
+    )
+
+
+def found(models: Iterable[Found], on_disk: Mapping[str, Path], limit: int) -> tuple[FoundModel, ...]:
+    """What the hub has listed, beside what is here and ``limit`` bytes of the budget."""
+    here = {id_.partition("@")[0] for id_ in on_disk}
+    return tuple(
+        FoundModel(
+            id=it.repo,
+            nbytes=it.nbytes,
+            downloads=it.downloads,
+            gated=it.gated,
+            fits=None if it.nbytes is None else it.nbytes <= limit,
+            on_disk=it.repo in here,
+        )
+        for it in models
     )
 
 

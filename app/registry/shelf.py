@@ -9,7 +9,7 @@ from app.engine.facts import DeviceFacts
 from app.errors import InvalidRequest, ModelNotFound
 from app.registry.changes import Changes
 from app.registry.footprint import Footprint, adapter_footprint, footprint
-from app.registry.hub import Download, Hub, Installed, Progress
+from app.registry.hub import Download, Found, Hub, Installed, Progress
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 
 _RELIST_SECONDS = 1.0
@@ -94,6 +94,10 @@ class Shelf:
             self._listed_at = now
             self._installed = await self._hub.installed()
         return self._installed
+
+    async def search(self, words: str, limit: int, *, every: bool) -> tuple[Found, ...]:
+        """See :meth:`Hub.search`."""
+        return await self._hub.search(words, limit, every=every)
 
     def downloads(self) -> dict[str, Progress]:
         """The running downloads by repo."""

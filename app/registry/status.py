@@ -69,6 +69,17 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     abilities: Abilities = Abilities()
 
 
+class FoundModel(Struct, frozen=True, kw_only=True):
+    """A model of the hub: ``nbytes`` of weights, None where the hub does not know, and whether they fit the budget."""
+
+    id: str
+    nbytes: int | None
+    downloads: int
+    gated: bool
+    fits: bool | None
+    on_disk: bool
+
+
 class MemoryStatus(Struct, frozen=True, kw_only=True):
     """The budget and what it is used for, in bytes.
 

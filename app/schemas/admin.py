@@ -159,6 +159,23 @@ class PullProgress(Struct, frozen=True, kw_only=True):
     files: tuple[PullFile, ...]
 
 
+class AdminFound(Struct, frozen=True, kw_only=True):
+    """A model of the hub."""
+
+    id: str
+    nbytes: Annotated[int | None, Meta(description="Bytes of its weights; null where the hub does not know.")]
+    downloads: Annotated[int, Meta(description="In the last month.")]
+    gated: Annotated[bool, Meta(description="Its licence has to be accepted on the hub first.")]
+    fits: Annotated[bool | None, Meta(description="Whether its weights alone fit the memory budget; null: not known.")]
+    on_disk: bool
+
+
+class AdminFoundModels(Struct, frozen=True):
+    """What the hub lists, most downloaded first."""
+
+    data: tuple[AdminFound, ...]
+
+
 class Deleted(Struct, frozen=True):
     """A model's files are gone from this machine."""
 

@@ -194,14 +194,14 @@ async def test_the_journal_is_bounded(serve):
 
 
 @asynccontextmanager
-async def with_hub(tmp_path, local):
+async def with_hub(tmp_path, local, **more):
     hub = Hub(cache_dir=tmp_path / "hub", endpoint=local.url)
 
     async def none():
         raise AssertionError
 
     loader = ScriptedLoader(scripted_memory())
-    settings = Settings(models={"org/model": ModelEntry(aliases=("short",))})
+    settings = Settings(models={"org/model": ModelEntry(aliases=("short",))}, **more)
     shelf = Shelf(hub, none, offline=False, device=scripted_device)
     registry = ModelRegistry(settings, Catalog(settings), shelf, loader, loader.memory)
     try:
@@ -256,3 +256,18 @@ async def test_a_pull_that_cannot_be_keeps_its_status(repo, tmp_path):
     async with with_hub(tmp_path, repo) as app:
         answer = await request(app, "POST", "/admin/models/org/none/pull")
         assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+
+
+async def test_the_hub_is_searched_and_what_may_not_be_asked_for_is_left_out(repo, tmp_path):
+    repo.add("org/large-model", {"config.json": b"{}"})
+    repo.add("other/secret-model", {"config.json": b"{}"})
+    async with with_hub(tmp_path, repo, allow_models=("org/*",)) as app:
+        await request(app, "POST", "/admin/models/org/model/pull")
+        found = (await request(app, "GET", "/admin/search?q=MODEL")).json()["data"]
+        assert {it["id"]: it["on_disk"] for it in found} == {"org/model": True, "org/large-model": False}
+        assert {(it["nbytes"], it["fits"], it["gated"]) for it in found} == {(2040, True, False)}
+        assert (await request(app, "GET", "/admin/search?q=nothing")).json()["data"] == []
+        for wrong in ("", "?q=", "?q=a&limit=0", "?q=a&limit=99", f"?q={'a' * 201}"):
+            assert (await request(app, "GET", f"/admin/search{wrong}")).status == 400
+        repo.faults["listing"] = Faults(body=b'{"error": "no list"}')
+        assert (await request(app, "GET", "/admin/search?q=model")).status == 503

@@ -1,12 +1,13 @@
 """What the page makes of answers, on a service whose model says what it is told."""
 
+import json
 from contextlib import asynccontextmanager
 
 import pytest
 
 from app.main import create_app
 from app.settings import Settings
-from tests.page.browser import Page
+from tests.page.browser import Keys, Page
 from tests.support.house import scripted_memory, scripted_registry
 from tests.support.live import live
 from tests.support.scripted import ScriptedLoader, says
@@ -17,6 +18,11 @@ HOSTILE = (
     "```python\nprint('<b>')\n```\n"
 )
 JSON = '{"city":"Paris","rivers":["Seine"]}'
+FOUND = [
+    {"id": "org/<b>new</b>", "nbytes": 1.5e9, "downloads": 9, "gated": False, "fits": True, "on_disk": False},
+    {"id": "org/huge", "nbytes": 9e11, "downloads": 5, "gated": True, "fits": False, "on_disk": False},
+    {"id": "org/here", "nbytes": None, "downloads": 1, "gated": False, "fits": None, "on_disk": True},
+]
 ANSWERS = {"hostile": HOSTILE, "json": JSON}
 
 
@@ -127,6 +133,34 @@ def test_the_machine_is_shown_live_and_obeys(page):
     assert "org/other" not in page.text(".legend")
 
 
+def test_the_hub_is_searched_by_words_and_pulled_from_by_name(page):
+    page.open("/#machine")
+    field = page.one(".hub input")
+    field.send_keys("org/some-model")
+    page.button("Pull", ".hub")
+    field.clear()
+    field.send_keys("some words", Keys.ENTER)
+    page.says(".found .failure", "offline")
+    page.button("Close", ".found").click()
+    page.js(
+        """window.fetch = (fetch => async (where, what) => String(where).includes("admin/search")
+        ? new Response(JSON.stringify({data: arguments[0]})) : fetch(where, what))(window.fetch)""".replace(
+            "arguments[0]", json.dumps(FOUND)
+        )
+    )
+    page.button("Search", ".hub").click()
+    rows = page.until(lambda: page.all("[data-found]"), "nothing is found")
+    assert [row.text.split("\n") for row in rows] == [
+        ["org/<b>new</b>", "1.5 GB", "fits", "Pull"],
+        ["org/huge", "900 GB", "too large", "gated", "Pull"],
+        ["org/here", "size not known", "on disk"],
+    ]
+    assert [row.is_enabled() for row in page.all("[data-found] button")] == [True, False]
+    page.all("[data-found] button")[0].click()
+    page.says(".failure", "cannot be the name")
+    assert page.all("[data-found]") == []
+
+
 def test_requests_are_listed_with_their_outcome(page):
     page.ask("Hello")
     page.answered()
@@ -139,8 +173,6 @@ def test_requests_are_listed_with_their_outcome(page):
 
 
 def test_the_keyboard_suffices(page):
-    from selenium.webdriver.common.keys import Keys  # noqa: PLC0415  as the fixture imports it
-
     page.one("#prompt")
     page.says("[role=status]", "live")
     assert page.js("return document.activeElement.id") == "prompt"

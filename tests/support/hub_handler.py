@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from tests.support.hub_store import INFO, Faults, Store, StoredFile
+from tests.support.hub_store import INFO, LISTING, Faults, Store, StoredFile
 
 _STEP = 16 * 1024
 
@@ -32,7 +32,9 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, method: Literal["GET", "HEAD"]) -> None:
         url = urlsplit(self.path)
         parts = [unquote(part) for part in url.path.strip("/").split("/")]
-        if parts[:2] == ["api", "models"]:
+        if parts == ["api", "models"]:
+            self._list(method, parse_qs(url.query))
+        elif parts[:2] == ["api", "models"]:
             self._api(method, parts[2:], parse_qs(url.query))
         elif "resolve" in parts:
             at = parts.index("resolve")
@@ -56,6 +58,21 @@ class Handler(BaseHTTPRequestHandler):
             siblings = [self._sibling(name, file) if detailed else {"rfilename": name} for name, file in files]
             content = {"id": repo, "modelId": repo, "sha": self.hub.commits[repo], "siblings": siblings}
         self._send(INFO, msgspec.json.encode(content), fault, {"Content-Type": "application/json"})
+
+    def _list(self, method: str, query: dict[str, list[str]]) -> None:
+        """As the hub does: every repository of which any word is a part of the name, as many as are asked for."""
+        fault = self._begin(method, LISTING)
+        if fault is None:
+            return
+        words = query["search"][0].lower().split()
+        found = [repo for repo in self.hub.repos if all(word in repo.lower() for word in words)]
+        content = [
+            {"id": repo, "downloads": len(found) - at, "gated": False}
+            | ({"safetensors": {"parameters": {"BF16": 1000, "U32": 10}}} if "safetensors" in query["expand"] else {})
+            for at, repo in enumerate(found)
+        ]
+        listed = msgspec.json.encode(content[: int(query["limit"][0])])
+        self._send(LISTING, listed, fault, {"Content-Type": "application/json"})
 
     def _sibling(self, name: str, file: StoredFile) -> dict[str, Any]:
         fault = self.hub.faults.get(name, Faults())

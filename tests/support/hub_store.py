@@ -8,6 +8,7 @@ from threading import Event, Lock
 import msgspec
 
 INFO = "info"
+LISTING = "listing"
 LARGE = (".safetensors", ".model", ".bin", ".gguf")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from litestar import Controller, Request, Response, delete, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, FromQuery
 
 from app.api.documented import admin_failures
 from app.api.endpoints.actions import act
@@ -13,12 +13,15 @@ from app.api.errors import body_of
 from app.api.observe import feed
 from app.api.observe.feed import Feed
 from app.api.write.sse import EventStream, Source
-from app.errors import ModelNotFound
+from app.errors import InvalidRequest, ModelNotFound
 from app.observability import request_id
 from app.registry.registry import ModelRegistry
-from app.schemas.admin import AdminEvent, AdminMemory, AdminModel, AdminModels, Deleted
+from app.schemas.admin import AdminEvent, AdminFound, AdminFoundModels, AdminMemory, AdminModel, AdminModels, Deleted
 
 TAGS: Sequence[str] = ("Admin",)
+LONGEST = 200
+MOST = 50
+"""Of words to search for, and of models that are found."""
 ACTING = (400, 401, 403, 404, 409, 429, 500, 503)
 
 
@@ -66,6 +69,23 @@ class AdminController(Controller):
     async def memory(self, registry: NamedDependency[ModelRegistry]) -> AdminMemory:
         """Budget, weights, KV caches, prefix caches, pool and process, in bytes."""
         return feed.memory(registry)
+
+    @get("/search", responses=admin_failures(400, 401, 503), summary="Search the hub")
+    async def search(
+        self,
+        registry: NamedDependency[ModelRegistry],
+        q: FromQuery[str],
+        limit: FromQuery[int] = 20,
+        every: FromQuery[bool] = False,
+    ) -> AdminFoundModels:
+        """Models made for MLX, or `every` one with safetensors, that have the words `q` in their names."""
+        words = q.strip()
+        if not 0 < len(words) <= LONGEST:
+            raise InvalidRequest(f"q must be 1 to {LONGEST} characters of a model's name.", param="q")
+        if not 1 <= limit <= MOST:
+            raise InvalidRequest(f"limit must be a number from 1 to {MOST}.", param="limit")
+        found = await registry.search(words, limit, every=every)
+        return AdminFoundModels(tuple(feed.told(it, AdminFound) for it in found))
 
     @get("/events", responses=admin_failures(401), summary="Follow models, memory and requests")
     async def events(

@@ -1,5 +1,6 @@
 // Every known model, its state, and what may be done with it.
 import { bytes, clock, context, count } from "./format.js";
+import { Hub } from "./hub.js";
 import { html, useEffect, useState } from "./html.js";
 import { ask, modelPath, values } from "./net.js";
 import { STATES, hue } from "./states.js";
@@ -32,7 +33,7 @@ export function Models({ live }) {
   return html`<section class="card" aria-labelledby="models-title">
     <div class="row between">
       <h2 id="models-title">Models</h2>
-      <${Pull} />
+      <${Hub} pull=${(id) => actions.run(id, () => pull(id))} />
     </div>
     ${failure && html`<p class="failure" role="alert">${failure}
       <button type="button" class="quiet small" onClick=${() => actions.set({ failure: "" })}>Dismiss</button></p>`}
@@ -45,21 +46,6 @@ export function Models({ live }) {
 async function pull(id) {
   const response = await ask("POST", modelPath(id, "pull"));
   for await (const moment of values(response)) void moment; // the list shows how far it is; a failure is thrown
-}
-
-function Pull() {
-  const [id, set] = useState("");
-  const go = (event) => {
-    event.preventDefault();
-    const name = id.trim();
-    set("");
-    if (name) actions.run(name, () => pull(name));
-  };
-  return html`<form class="row" onSubmit=${go}>
-    <input aria-label="Model of the hub" placeholder="org/name of a hub model" value=${id} spellcheck=${false} autocapitalize="off"
-      onInput=${(event) => set(event.target.value)} />
-    <button class="primary" disabled=${!id.trim()}>Pull</button>
-  </form>`;
 }
 
 function Model({ model, color, at, speed, busy }) {

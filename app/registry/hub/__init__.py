@@ -9,11 +9,13 @@ from app.registry.hub.files import RepoFile, RepoInfo
 from app.registry.hub.hub import Hub
 from app.registry.hub.policy import Policy
 from app.registry.hub.progress import FileProgress, Progress, State
+from app.registry.hub.search import Found
 from app.registry.hub.weights import Tensor, tensors_of, weight_bytes, weights
 
 __all__ = [
     "Download",
     "FileProgress",
+    "Found",
     "Hub",
     "Installed",
     "Policy",

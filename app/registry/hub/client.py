@@ -23,8 +23,10 @@ from app.registry.hub.failures import FOREIGN, offline, translate
 from app.registry.hub.files import RepoFile, RepoInfo, is_needed, require_loadable
 from app.registry.hub.names import BLOB, COMMIT
 from app.registry.hub.policy import Policy
+from app.registry.hub.search import Found, listed, parameters
 from app.registry.hub.source import Body
 
+OFFLINE = "The service is offline (HF_HUB_OFFLINE or its offline setting): only models on disk are known."
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-")
 
 
@@ -83,6 +85,24 @@ class HubClient:
                 if slow or last or not isinstance(failure, Unavailable):
                     raise self._policy.advise(failure) from error
             await asyncio.sleep(wait)
+
+    async def search(self, words: str, limit: int, *, every: bool) -> tuple[Found, ...]:
+        """One question, asked once: who searches is there to ask again."""
+        if self._offline:
+            raise self._policy.advise(Unavailable(OFFLINE, code="hub_away"))
+        try:
+            response = await self._session.get(
+                f"{self._endpoint}/api/models",
+                params=parameters(words, limit, every=every),
+                headers=await self._headers(),
+                timeout=self._policy.answer_timeout,
+            )
+            hf_raise_for_status(response)
+            return listed(response.content, limit)
+        except FOREIGN as error:
+            raise translate(error, "a list of models", "", self._endpoint) from error
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise self._nonsense("its models") from None
 
     @asynccontextmanager
     async def read(self, info: RepoInfo, file: RepoFile, start: int, end: int | None = None) -> AsyncIterator[Body]:

@@ -11,6 +11,7 @@ from app.registry.hub.fetch import Fetch, Preflight
 from app.registry.hub.files import RepoInfo
 from app.registry.hub.names import check_repo, check_revision, fold
 from app.registry.hub.policy import Policy
+from app.registry.hub.search import Found
 from app.registry.hub.source import Source
 from app.registry.hub.thread import HubThread
 
@@ -78,6 +79,13 @@ class Hub:
         """Return if the hub answers at all; raises :class:`app.errors.Unavailable`, saying why not."""
         await self._thread.call(self._answer())
 
+    async def search(self, words: str, limit: int, *, every: bool = False) -> tuple[Found, ...]:
+        """Models of the hub for MLX with ``words`` in their names, most downloaded first; ``every``: others, too.
+
+        Raises :class:`app.errors.Unavailable` (hub away, or offline).
+        """
+        return await self._thread.call(self._search(words, limit, every=every))
+
     def download(self, repo: str, revision: str | None = None, *, refresh: bool = False) -> Download:
         """The download of a model: the one that runs already, or a new one.
 
@@ -129,6 +137,9 @@ class Hub:
 
     async def _info(self, repo: str, revision: str) -> RepoInfo:
         return await self._open().info(repo, revision)
+
+    async def _search(self, words: str, limit: int, *, every: bool) -> tuple[Found, ...]:
+        return await self._open().search(words, limit, every=every)
 
     async def _answer(self) -> None:
         await self._open().answer()

@@ -7,6 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from app.registry.hub.files import RepoFile, RepoInfo
+from app.registry.hub.search import Found
 
 
 class Body(Struct, frozen=True):
@@ -24,6 +25,9 @@ class Source(Protocol):
 
     async def info(self, repo: str, revision: str) -> RepoInfo:
         """Resolve a revision (branch, tag or commit) and list the needed files, or refuse the repo."""
+
+    async def search(self, words: str, limit: int, *, every: bool) -> tuple[Found, ...]:
+        """Models with ``words`` in their names that are made for MLX, or ``every`` one with safetensors."""
 
     def read(
         self, info: RepoInfo, file: RepoFile, start: int, end: int | None = None
