@@ -30,6 +30,7 @@ CASES = (
     "switch",
     "memory",
     "idle",
+    "embed",
 )
 ON_DEMAND = ("gpu",)
 VERSIONS = ("startup", "single", "concurrent", "short", "alternated", "stall", "switch", "memory")

@@ -163,7 +163,9 @@ def _read(start: float, begun: float, ended: float, parts: list[tuple[float, byt
             _note(answer, msgspec.json.decode(piece, type=_Reply), when(end))
     if answer.status != 200:
         answer.error = body[:300].decode(errors="replace")
-    elif not answer.error and not (whole and answer.tokens) and not body.endswith(b"data: [DONE]\n\n"):
+    elif (
+        not answer.error and not (whole and (answer.tokens or answer.prompt)) and not body.endswith(b"data: [DONE]\n\n")
+    ):
         answer.error = BROKE_OFF
     return answer
 
