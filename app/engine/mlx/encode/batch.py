@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
+import mlx.core as mx
 import numpy as np
 
 from app.engine.mlx.batch.failures import Failures
@@ -21,8 +22,10 @@ BUSY_SECONDS, LONE_SECONDS = 0.03, 0.25
 """How long a slice may take beside other models that compute, and while there are none."""
 MOST, FEWEST = 16384, 64
 """Tokens of a slice, padding included; one text is never divided."""
-ALIKE, NEAR = 0.75, 16
-"""A text joins a slice if it has at least that share of its longest one's tokens, or so many less at most."""
+PADDING = 1 / 16
+"""The share of a slice that padding may be, beside what computing a few tokens more does not take longer for."""
+FREE, FREE_ON_CPU = 1024, 64
+"""Tokens up to which a slice takes a device as long as one text does: what it launches is what takes long."""
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class EncodeJob:
 
 
 class EncodeBatch:
-    """A worker of the MLX thread: each step is one slice of texts that are about as long."""
+    """A worker of the MLX thread: each step is one slice of texts that are about as long, or short together."""
 
     def __init__(self, thread: MLXThread, computer: Computer) -> None:
         self._thread = thread
@@ -52,6 +55,7 @@ class EncodeBatch:
         self._jobs: deque[EncodeJob] = deque()
         self._rate = 0.0
         """Tokens per second of the latest slice; 0 before the first."""
+        self._free = FREE_ON_CPU if mx.default_device() == mx.Device(mx.cpu) else FREE
         self._failures = Failures(thread, lambda: None)
 
     def submit(self, job: EncodeJob) -> None:
@@ -90,10 +94,14 @@ class EncodeBatch:
         self._jobs.rotate(-1)
         jobs = [self._jobs[-1], *list(self._jobs)[:-1]]
         width = jobs[0].longest
-        rows, least = max(1, self._room() // max(1, width)), min(ALIKE * width, width - NEAR)
+        rows, padding = max(1, self._room() // max(1, width)), 0
         taken: list[tuple[EncodeJob, int]] = []
         for job in jobs:
-            while len(taken) < rows and job.waiting and least <= job.longest <= width:
+            while len(taken) < rows and 0 < job.longest <= width:
+                more, tokens = padding + width - job.longest, width * (len(taken) + 1)
+                if tokens > self._free and more > PADDING * tokens:
+                    break
+                padding = more
                 taken.append((job, job.waiting.popleft()))
         return taken
 
