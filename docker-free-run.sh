@@ -217,8 +217,9 @@ install() { # "" or dev
 run_tests() {
   install dev
   cd "$root"
+  [ $# -gt 0 ] || set -- --numprocesses=2 --dist=loadfile # more would share the cores that each test's models compute on
   # shellcheck disable=SC2046 # the variables are separate words
-  exec env $("$python" -m app.engine.native) "$python" -m pytest ${1+"$@"}
+  exec env $("$python" -m app.engine.native) "$python" -m pytest "$@"
 }
 
 run_checks() {

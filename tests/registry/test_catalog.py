@@ -1,12 +1,14 @@
 import asyncio
 import time
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ModelNotFound
+from app.registry import scan as catalog_scan
 from app.registry.catalog import Catalog
 from app.registry.scan import scan
 from app.registry.sources import Embedded, HubRepo, LocalDirectory
@@ -250,15 +252,17 @@ def test_a_link_that_leads_nowhere_or_round_hides_nothing_but_itself(tmp_path, t
     assert set(scan(root)) == {"model"}
 
 
-def test_many_links_to_one_another_are_followed_for_a_while_only(tmp_path):
+def test_many_links_to_one_another_are_followed_for_a_while_only(tmp_path, monkeypatch):
+    looked: list[Path] = []
+    look = catalog_scan._look
+    monkeypatch.setattr(catalog_scan, "_look", lambda path, config: looked.append(path) or look(path, config))
     for one in range(12):
         (tmp_path / str(one)).mkdir()
         for other in range(12):
             (tmp_path / str(one) / f"to-{other}").symlink_to(tmp_path / str(other))
     write_model(tmp_path / "0" / "model")
-    before = time.monotonic()
     assert {"0/model", "1/to-0/model"} <= set(scan(tmp_path))
-    assert time.monotonic() - before < 5
+    assert len(looked) < 1200, "of the millions of ways that lead round"
 
 
 @pytest.mark.parametrize("weights", ["weights-q4.safetensors", "adapters.safetensors", "model.safetensors.index.json"])
