@@ -11,15 +11,20 @@ from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
-from app.cli import checkup
-from app.cli.checkup import GIB, findings
+from app.cli.check import checkup
+from app.cli.check.checkup import GIB, findings
+from app.cli.check.client_settings import leads_elsewhere, led
+from app.cli.check.models_here import troubles
 from app.cli.exits import Exit
 from app.cli.exposure import is_loopback
 from app.cli.root import switchyard
 from app.engine.mlx.memory import device
 from app.settings import Settings
+from tests.support.process import service
 
 HERE = Settings(offline=True)
 
@@ -52,6 +57,63 @@ def test_the_doctor_finds(changes, what, verdict, tmp_path):
 def test_the_doctor_sees_a_port_that_is_taken(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert found(structs.replace(HERE, port=taken.getsockname()[1]), tmp_path)["port"] == "look"
+
+
+def test_the_doctor_sees_that_the_service_runs_already(tmp_path):
+    with service("--offline") as running:
+        (said,) = [
+            it
+            for it in findings(structs.replace(HERE, port=int(running.url.rpartition(":")[2])), tmp_path)
+            if it.what == "port"
+        ]
+    assert (said.verdict, "already" in said.said) == ("ok", True)
+
+
+def test_the_doctor_names_models_that_will_not_load_and_why(tmp_path):
+    from tests.support.tiny import make_tiny  # noqa: PLC0415  brings in MLX
+
+    make_tiny(tmp_path / "right", seed=1)
+    for name, spoil in {
+        "alien": lambda place: (place / "config.json").write_text('{"model_type": "alien"}'),
+        "vague": lambda place: (place / "config.json").write_text("[]"),
+        "cut": lambda place: (place / "model.safetensors").write_bytes(
+            (place / "model.safetensors").read_bytes()[:-100]
+        ),
+    }.items():
+        shutil.copytree(tmp_path / "right", tmp_path / name)
+        spoil(tmp_path / name)
+    places = {path.name: path for path in tmp_path.iterdir()}
+    told = dict(troubles(places, None))
+    assert told.keys() == {"alien", "vague", "cut"}
+    assert "alien" in told["alien"]
+    assert "config.json" in told["vague"]
+    assert "budget" in dict(troubles(places, 1000))["right"]
+
+
+def test_the_doctor_finds_clients_that_are_led_elsewhere_and_shows_no_secret(tmp_path):
+    for place, text in {
+        ".codex/config.toml": 'base_url = "http://127.0.0.1:9999/v1"\nkey = "sk-hidden"\n',
+        ".qwen/settings.json": '{"a": "http://localhost:8000/v1", "b": "https://api.example.com", "c": "sk-hidden"}',
+        ".claude/settings.json": "\x00\xff http://[::1]:8000",
+    }.items():
+        (tmp_path / place).parent.mkdir()
+        (tmp_path / place).write_text(text)
+    told = list(led(tmp_path, {"OPENAI_BASE_URL": "http://me:sk-hidden@127.0.0.1:7000/v1?key=sk-hidden"}))
+    assert {where: leads_elsewhere(url, 8000) for where, url in told} == {
+        "OPENAI_BASE_URL": True,
+        "~/.codex/config.toml": True,
+        "~/.qwen/settings.json": False,
+        "~/.claude/settings.json": False,
+    }
+    assert "hidden" not in str(told)
+
+
+@given(st.text(max_size=40), st.integers(1, 65535))
+def test_any_address_of_a_client_is_told_without_what_could_be_secret(url, port):
+    ((where, told),) = led(Path("/nowhere"), {"OPENAI_BASE_URL": url or "x"})
+    assert where == "OPENAI_BASE_URL"
+    assert "@" not in told.partition("://")[2].partition("/")[0]
+    leads_elsewhere(told, port)
 
 
 def run_doctor(**environ):

@@ -37,8 +37,13 @@ COMMANDS = {
     "completion": Entry("completion:completion", "Print the completion script for a shell."),
     "key": Entry("key:key", "Make an API key, show it once, and add its hash to a key file."),
     "service": Entry("service:service", "Have launchd or systemd run the service for the user who is logged in."),
+    "families": Entry(
+        "check.architectures:families",
+        "List the families of models that load here, by the model_type of their config.json.",
+    ),
     "doctor": Entry(
-        "doctor:doctor", "Look whether this machine can run the service: backend, memory, keys, port, disk, hub."
+        "check.doctor:doctor",
+        "Look whether this machine can run the service: backend, memory, keys, port, disk, models, clients, hub.",
     ),
 }
 

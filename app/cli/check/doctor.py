@@ -15,13 +15,13 @@ COLOURS = {"ok": "green", "look": "yellow", "bad": "red"}
 @click.command()
 @click.option("--config", "config", metavar="FILE", help="A TOML file with the settings you change.")
 def doctor(config: str | None) -> None:
-    """Look whether this machine can run the service: backend, memory, keys, port, disk, hub. Changes nothing.
+    """Look whether this machine can run the service: backend, memory, keys, port, disk, models, clients, hub.
 
-    The exit code is 1 if something keeps the service from starting.
+    Nothing is changed. The exit code is 1 if something keeps the service from starting.
     """
     settings = effective_settings(config, dict(os.environ), {}).settings
 
-    from app.cli.checkup import findings  # noqa: PLC0415  psutil and urllib take long to import
+    from app.cli.check.checkup import findings  # noqa: PLC0415  psutil and urllib take long to import
 
     click.echo(f"{click.style('ok  ', fg='green')} settings     {config or 'as the package carries them'}")
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")

@@ -7,17 +7,25 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
+import msgspec
 import psutil
 from msgspec import Struct
 
 from app.cli import listen
+from app.cli.check.client_settings import installed, leads_elsewhere, led
+from app.cli.check.models_here import directories, troubles
 from app.cli.exposure import is_loopback
+from app.cli.welcome import base_url
 from app.engine import native
 from app.errors import SwitchyardError
 from app.registry.budget import total_of
+from app.schemas.models import Health
 from app.settings import Settings
 from app.settings.keys import read_keys
 from app.settings.problem import SettingsProblem
@@ -29,6 +37,8 @@ SYSCTL = "/usr/sbin/sysctl"
 LEFT_TO_OTHERS = 8 * GIB
 """Below which a Mac that has given the rest to its GPU becomes slow, or stops."""
 OLDEST_MACOS = 14
+PATIENCE = 2.0  # seconds for whoever has the port to say that it is a Switchyard
+MOST_BYTES = 1 << 20
 GAUGE = "from app.engine.mlx.memory import device; it = device(); print(it.memory, it.default_budget)"
 """What the service asks of MLX, for a process of its own: where MLX breaks, the doctor has to go on."""
 
@@ -54,6 +64,8 @@ def findings(settings: Settings, models: Path) -> Iterator[Finding]:
     yield _exposure(settings)
     yield _port(settings)
     yield _disk(models)
+    yield from _models(settings, total)
+    yield from _clients(settings)
     yield _hub(settings)
 
 
@@ -152,8 +164,57 @@ def _port(settings: Settings) -> Finding:
         for sock in listen.open_all(settings.host, settings.port):
             sock.close()
     except OSError as failure:
-        return Finding("port", "look", listen.why_not(failure, settings.host, settings.port))
+        if _is_ours(settings):
+            return Finding("port", "ok", f"a Switchyard serves at {where} already")
+        return Finding("port", "look", listen.why_not(failure, settings.host, settings.port) + _holder(settings.port))
     return Finding("port", "ok", f"{where} is free")
+
+
+def _is_ours(settings: Settings) -> bool:
+    """Whether what answers at the address is a Switchyard; with TLS that is not looked at."""
+    parts = urlsplit(base_url(settings.host, settings.port))
+    line = HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
+    try:
+        line.request("GET", "/health")
+        msgspec.json.decode(line.getresponse().read(MOST_BYTES), type=Health)
+    except (OSError, HTTPException, msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    finally:
+        line.close()
+    return True
+
+
+def _holder(port: int) -> str:
+    """Which program has it; systems tell that of one's own programs only, or not at all."""
+    with suppress(psutil.Error, OSError):
+        for line in psutil.net_connections("tcp"):
+            if line.status == psutil.CONN_LISTEN and line.laddr and line.laddr.port == port and line.pid:
+                return f" (process {line.pid}, {psutil.Process(line.pid).name()})"
+    return ""
+
+
+def _models(settings: Settings, asked: tuple[int, int] | None) -> Iterator[Finding]:
+    """How many are here, and each that will not load."""
+    try:
+        places = directories(settings)
+    except (SwitchyardError, OSError) as failure:
+        yield Finding("models", "look", str(failure))
+        return
+    budget = None if asked is None else total_of(settings, *asked)
+    bad = dict(troubles(places, budget))
+    yield Finding("models", "ok", f"{len(places) - len(bad)} of {len(places)} on this machine should load")
+    for model, why in bad.items():
+        yield Finding("model", "look", f"{model}: {why}")
+
+
+def _clients(settings: Settings) -> Iterator[Finding]:
+    """What ``launch`` can start, and settings that lead to another port of this machine."""
+    found = installed()
+    yield Finding("clients", "ok", f"{', '.join(found) or 'none'} can be started with launch")
+    for where, url in led(Path.home(), os.environ):
+        elsewhere = leads_elsewhere(url, settings.port)
+        said = f"{where} leads to {url}" + (f", this service is at port {settings.port}" if elsewhere else "")
+        yield Finding("client", "look" if elsewhere else "ok", said)
 
 
 def _disk(models: Path) -> Finding:

@@ -1,0 +1,1 @@
+"""What looks at this machine and changes nothing."""
