@@ -1,7 +1,8 @@
 """``python -m benchmarks [NAME...]``: measure, print tables, write JSON.
 
-Without names everything that a CPU can measure is run; ``gpu`` (or ``gpu:8b``, one shape of it) is run by its name
-alone. A name that is no table of these is run as the program ``benchmarks.NAME``, with the arguments that it knows.
+Without names everything that a CPU can measure is run; ``gpu`` (or ``gpu:8b``, one shape of it; ``gpu:ranks``, two
+GPUs) and ``ranks:w64`` are run by their names alone. A name that is no table of these is run as the program
+``benchmarks.NAME``, with the arguments that it knows.
 With ``--against`` the tables compare this checkout's service with another's: see :mod:`benchmarks.versions`.
 """
 
@@ -32,7 +33,7 @@ CASES = (
     "idle",
     "embed",
 )
-ON_DEMAND = ("gpu",)
+ON_DEMAND = ("gpu", "ranks")
 VERSIONS = ("startup", "single", "concurrent", "short", "alternated", "stall", "switch", "memory")
 """What can be measured against another version of the service."""
 COMPUTING = ("constrained",)

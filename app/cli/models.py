@@ -8,7 +8,7 @@ from app.cli.client import model_path, told
 from app.cli.exits import Exit, leave
 from app.cli.reach import json_option, model_argument, reach, reaching
 from app.cli.words import STATES, size, span, table
-from app.schemas.admin import AdminModel, AdminModels, AdminTogether, Deleted
+from app.schemas.admin import AdminModel, AdminModels, AdminRank, AdminTogether, Deleted
 from app.schemas.sampling import SamplingDefaults
 from app.settings import ModelEntry
 
@@ -70,9 +70,14 @@ def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> N
         ("context", f"{facts.context_length} tokens" if facts.context_length else "-"),
         ("sampling", _sampling(facts.sampling, found.settings.models.get(state.id, ModelEntry()))),
         ("together", _together(state.together)),
+        ("ranks", "; ".join(_rank(it) for it in state.ranks) or "-"),
         ("weights", " of ".join(it for it in (size(facts.weight_bytes), facts.quantization) if it)),
     ]
     click.echo("\n".join(f"{name:<14}{value}" for name, value in rows))
+
+
+def _rank(rank: AdminRank) -> str:
+    return f"process {rank.pid}{' on ' + rank.host if rank.host else ''}, {size(rank.resident)}"
 
 
 def _together(found: AdminTogether | None) -> str:

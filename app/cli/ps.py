@@ -54,7 +54,7 @@ def _row(model: AdminModel) -> tuple[str, ...]:
         size(model.kv_bytes),
         str(model.leases or "-"),
         str(model.queued or "-"),
-        str(model.pid or "-"),
+        ", ".join(str(rank.pid) for rank in model.ranks) or str(model.pid or "-"),
         size(model.process) if model.pid else "-",
         str(model.losses or "-"),
         span(model.expires_in),

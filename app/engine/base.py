@@ -16,6 +16,7 @@ from app.engine.facts import Books, Law, Together
 from app.engine.grammar import Grammar, Thoughts
 from app.engine.kind import Kind
 from app.engine.options import AS_IT_IS, LoadOptions
+from app.engine.ranks import RankState
 from app.engine.text import Tokenizer
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
@@ -131,12 +132,13 @@ class TokenStream(Protocol):
 
 
 class ProcessStatus(Struct, frozen=True):
-    """The process that computes a model. In bytes: its resident memory, its live arrays, freed ones that it keeps."""
+    """A model's process, or all of its ``ranks`` on this machine. In bytes: resident, live arrays, freed ones kept."""
 
     pid: int
     resident: int
     active: int
     pool: int
+    ranks: tuple[RankState, ...] = ()
 
 
 class Engine(Protocol):

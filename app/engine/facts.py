@@ -92,6 +92,11 @@ class Law(Struct, frozen=True, array_like=True):
         positions = ceil(self.spare * tokens) + self.step
         return self.row + self.token * positions + sum(each * min(positions, most) for each, most in self.windows)
 
+    def times(self, ranks: int) -> "Law":
+        """That of so many ranks together, each of which holds as much."""
+        windows = tuple((ranks * each, most) for each, most in self.windows)
+        return Law(ranks * self.row, ranks * self.token, windows, self.spare, self.step)
+
     def beside(self, other: "Law") -> "Law":
         """Both for every row: a model's and its draft's."""
         both = self.row + other.row, self.token + other.token, self.windows + other.windows
@@ -113,6 +118,11 @@ class Books(Struct, frozen=True, array_like=True):
     kv: int = 0
     prefixes: int = 0
     error: int = 0
+
+    def times(self, ranks: int) -> "Books":
+        """Those of so many ranks together; each has as much as this one, but what is the process's own."""
+        weights, scratch, kv, prefixes = (ranks * it for it in (self.weights, self.scratch, self.kv, self.prefixes))
+        return Books(weights, scratch, self.host, kv, prefixes, self.error)
 
     @property
     def beside(self) -> int:
@@ -145,3 +155,8 @@ class Limits(Struct, frozen=True, array_like=True):
     prefixes: int
     busy: int = 0
     wired: int = 0
+
+    def divided(self, ranks: int) -> "Limits":
+        """What each of so many processes may take that compute one model together."""
+        memory, pool, prefixes, wired = (it // ranks for it in (self.memory, self.pool, self.prefixes, self.wired))
+        return Limits(memory, pool, prefixes, self.busy + ranks - 1, wired)

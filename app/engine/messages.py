@@ -14,6 +14,7 @@ from app.engine.base import Item, Sequence
 from app.engine.facts import Books, DeviceFacts, Failure, Limits
 from app.engine.grammar import Grammar
 from app.engine.options import LoadOptions
+from app.engine.ranks import RankState
 from app.engine.vectors import Embedding, Input, Ranking
 from app.engine.work import Work
 
@@ -214,13 +215,17 @@ class Part(Struct, frozen=True, array_like=True):
 
 
 class State(Struct, frozen=True, array_like=True):
-    """A process now. In bytes: live arrays, freed ones that are kept, prefix caches; what engines do and have."""
+    """A process now. In bytes: live arrays, freed ones that are kept, prefix caches; what engines do and have.
+
+    Of a model over ``ranks``, which are the others then, all that share this one's memory are counted.
+    """
 
     active: int
     pool: int
     prefixes: int
     work: dict[int, Work]
     books: dict[int, Books] = {}
+    ranks: list[RankState] = []
 
 
 class Step(Struct, frozen=True, array_like=True, tag="step"):

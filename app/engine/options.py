@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from app.engine.kind import Pooling
+from app.engine.ranks import Ranks
 
 KV_GROUPS = (64, 32)
 """Values of one head that may share a scale and a bias in a quantised KV cache, the wanted number first."""
@@ -33,6 +34,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     ``draft`` proposes tokens for speculative decoding and belongs to the engine from the load on; None: nobody does.
     With ``lookup``, and no draft, tokens are proposed that followed where a text's end stood in it before.
     ``dtype`` is the type of 16 bits that it computes in, where it has such weights and the device has such types.
+    With ``ranks`` it lies on several processes.
     ``pooling`` makes an embedder of a model whose files do not say that it is one.
     """
 
@@ -42,6 +44,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     lookup: bool = False
     pooling: Pooling | None = None
     dtype: DType = "auto"
+    ranks: Ranks | None = None
 
 
 AS_IT_IS = LoadOptions()

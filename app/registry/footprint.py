@@ -7,9 +7,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from app.engine.native import backend
 from app.engine.options import DraftOptions, kv_group
+from app.engine.ranks import Ranks
 from app.errors import ModelUnusable
 from app.registry.hub import Tensor, tensors_of, weights
+from app.settings import ModelEntry
 
 _ALLOWANCE_TOKENS = 1024
 _HALVES = {"F16", "BF16"}
@@ -22,6 +25,9 @@ GROUP = 64
 """Weights that share a scale and a bias when a model is quantised on load."""
 _MANY_LAYERS = 1000
 """More than any model has."""
+
+EVERYWHERE = ("embed", "lm_head", "wte", "wpe")
+"""Parts of the names of what every rank holds whole."""
 
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
@@ -68,13 +74,20 @@ class _Nested(Struct, frozen=True):
 
 
 def footprint(
-    path: Path, *, half_bytes: int = 2, quantize: int | None = None, kv_bits: int | None = None, process: int = 0
+    path: Path,
+    *,
+    half_bytes: int = 2,
+    quantize: int | None = None,
+    kv_bits: int | None = None,
+    process: int = 0,
+    ranks: Ranks | None = None,
 ) -> Footprint:
     """Read a model directory. Raises :class:`app.errors.ModelUnusable` for missing or truncated weights.
 
     A value of 16 bits takes ``half_bytes`` in memory. ``quantize`` is in bits per weight; a checkpoint that is
     quantised already stays as it is. ``kv_bits`` is in bits per value of the KV cache. A process without a model takes
-    ``process`` bytes of the budget, 0 where what lies beside arrays is no part of it.
+    ``process`` bytes of the budget, 0 where what lies beside arrays is no part of it. Of a model over several ``ranks``
+    what lies in this memory is counted: all of them, or one where each has a GPU or a host of its own.
     """
     tensors = weights(path) | {
         f"{file.parent.name}.{name}": tensor
@@ -83,12 +96,26 @@ def footprint(
     }
     _check_depth(path, len(tensors))
     bits = None if any(name.endswith(".scales") for name in tensors) else quantize
-    held = sum(_held(tensor, half_bytes, bits) for tensor in tensors.values())
-    shape, allowance = _shape(path), kv_bytes_per_token(path, half_bytes, kv_bits) * _ALLOWANCE_TOKENS
+    sizes = {name: _held(tensor, half_bytes, bits) for name, tensor in tensors.items()}
+    held, shape = sum(sizes.values()), _shape(path)
+    allowance, processes = kv_bytes_per_token(path, half_bytes, kv_bits) * _ALLOWANCE_TOKENS, 1
+    if ranks is not None:
+        whole = sum(size for name, size in sizes.items() if any(part in name for part in EVERYWHERE))
+        count, processes = ranks.spread(one_memory=backend() != "cuda")
+        held = processes * (whole + (held - whole) // count)
+        allowance = processes * allowance // count
     if not process:
         return Footprint(path, held, allowance)
     scores = 0 if shape is None or half_bytes <= 2 else shape.num_attention_heads * SCORES
-    return Footprint(path, held, allowance, beside=process + TOKENIZER * _tokenizer_bytes(path) + scores)
+    beside = processes * process + TOKENIZER * _tokenizer_bytes(path) + scores
+    return Footprint(path, held, allowance, beside=beside)
+
+
+def ranks_of(entry: ModelEntry) -> Ranks | None:
+    """How a model is divided, if it is."""
+    if entry.ranks is None and entry.hosts is None:
+        return None
+    return Ranks(entry.ranks or 0, None if entry.hosts is None else str(entry.hosts))
 
 
 def _tokenizer_bytes(path: Path) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from app.engine.base import Engine, EngineLoader
 from app.engine.options import PROMPT_LOOKUP, LoadOptions
 from app.errors import EngineFailed, SwitchyardError
-from app.registry.footprint import Footprint
+from app.registry.footprint import Footprint, ranks_of
 from app.registry.lease import ModelLease
 from app.registry.slot import Slot
 from app.registry.sources import Adapted, Source
@@ -127,6 +127,7 @@ class Lifecycle:
             lookup=entry.draft_model == PROMPT_LOOKUP,
             pooling=entry.pooling,
             dtype=entry.dtype,
+            ranks=ranks_of(entry),
         )
         if slot.base is not None:
             return await self._loader.adapt(slot.base.engine, found.path, name=slot.model, options=options)

@@ -154,6 +154,7 @@ def model_status(
         losses=losses,
         kind=abilities.kind,
         abilities=abilities,
+        ranks=() if process is None else process.ranks,
         together=None if slot.engine is None else slot.engine.together,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from app.engine.facts import DeviceFacts
 from app.errors import InvalidRequest, ModelNotFound
 from app.registry.changes import Changes
-from app.registry.footprint import Footprint, adapter_footprint, footprint
+from app.registry.footprint import Footprint, adapter_footprint, footprint, ranks_of
 from app.registry.hub import Download, Found, Hub, Installed, Progress
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 
@@ -62,6 +62,7 @@ class Shelf:
             quantize=entry.quantize,
             kv_bits=entry.kv_bits,
             process=device.process,
+            ranks=ranks_of(entry),
         )
 
     async def _from_hub(self, source: HubRepo) -> Path:

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from app.engine.facts import Books, Together
 from app.engine.kind import Kind
+from app.engine.ranks import RankState
 from app.engine.work import Work
 from app.registry.abilities import Abilities
 
@@ -44,6 +45,8 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     use; after ``expires_in`` seconds without another it is unloaded (None: it stays). ``pid`` is its process, which
     holds ``process`` bytes of resident memory; ``losses`` counts how often one has ended unasked. ``together`` is how
     its rows are computed together, None unless it is in memory and generates text; ``abilities`` is what its files say.
+    its rows are computed together, None unless it is in memory and generates text. ``ranks`` are
+    its processes where it lies on several.
     """
 
     id: str
@@ -67,6 +70,7 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     kind: Kind = "text"
     together: Together | None = None
     abilities: Abilities = Abilities()
+    ranks: tuple[RankState, ...] = ()
 
 
 class FoundModel(Struct, frozen=True, kw_only=True):

@@ -39,6 +39,16 @@ class AdminAbilities(Struct, frozen=True):
     thinking: Annotated[bool, Meta(description="It may think before it answers.")] = False
 
 
+class AdminRank(Struct, frozen=True, kw_only=True):
+    """One process of a model that lies on several. Bytes as it last told them."""
+
+    rank: int
+    pid: int
+    host: Annotated[str, Meta(description="Where it runs; empty: on this machine.")]
+    resident: Annotated[int, Meta(description="Resident memory.")]
+    active: Annotated[int, Meta(description="Live arrays.")]
+
+
 class AdminModel(Struct, frozen=True, kw_only=True):
     """Where one model stands."""
 
@@ -60,11 +70,12 @@ class AdminModel(Struct, frozen=True, kw_only=True):
     idle_seconds: Annotated[float | None, Meta(description="Since its last use; null unless resident and unused.")]
     expires_in: Annotated[float | None, Meta(description="Until it is unloaded if nobody asks; null: it stays.")]
     pid: Annotated[int | None, Meta(description="Its process, which adapters share; null: it has none.")] = None
-    process: Annotated[int, Meta(description="Resident memory of that process.")] = 0
+    process: Annotated[int, Meta(description="Resident memory of that process, or of all on this machine.")] = 0
     losses: Annotated[int, Meta(description="How often a process of it has ended unasked.")] = 0
     kind: Annotated[Kind, Meta(description="What it is for: text, vectors or scores.")] = "text"
     together: Annotated[AdminTogether | None, Meta(description="Known of a text model in memory.")] = None
     abilities: AdminAbilities = AdminAbilities()
+    ranks: Annotated[tuple[AdminRank, ...], Meta(description="Its processes, where it lies on several.")] = ()
 
 
 class AdminModels(Struct, frozen=True):

@@ -94,7 +94,11 @@ def _entry(name: str, table: object, path: Path) -> ModelEntry:
     fields = model_fields()
     _known(table, fields, where, "key")
     values = {key: from_toml(fields[key], value, f"{where} {key}", path.parent) for key, value in table.items()}
-    return msgspec.convert(values, ModelEntry)
+    divided = next((key for key in ("ranks", "hosts") if values.get(key) is not None), None)
+    other = next((key for key in ("hosts", "draft_model", "pooling") if key != divided and values.get(key)), None)
+    if divided is not None and other is not None and values[other] != "prompt-lookup":
+        raise SettingsProblem(f"{where}: {other} does not go with {divided}")
+    return msgspec.convert(values, ModelEntry, dec_hook=lambda _, value: value)
 
 
 _Layer = dict[str, tuple[object, str]]

@@ -1,5 +1,6 @@
 """What ``models.toml`` says of one model, and the kinds of value that settings have."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -71,6 +72,19 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "bfloat16, else as the checkpoint has it. On a CPU always float32."
         ),
     ] = "auto"
+    ranks: Annotated[
+        Annotated[int, Meta(ge=2, le=64)] | None,
+        Meta(
+            description="Processes of this machine that the model is divided over, one GPU each where there are GPUs: "
+            "for models that do not fit one."
+        ),
+    ] = None
+    hosts: Annotated[
+        Path | None,
+        Meta(
+            description="Host file of mlx.launch: the model is divided over these machines, this one being the first."
+        ),
+    ] = None
     temperature: Annotated[
         Annotated[float, Meta(ge=0, le=2)] | None, Meta(description="Where a request names none.")
     ] = None

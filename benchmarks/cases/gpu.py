@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from benchmarks import servers
 from benchmarks.bench import Bench
+from benchmarks.cases import ranks
 from benchmarks.cases.concurrent import floor_rate
 from benchmarks.lines import Child
 from benchmarks.report import Figures, Line, Runs
@@ -17,6 +18,9 @@ FIRST_TEXT_MS = 1000
 
 
 def run(bench: Bench, *shapes: str) -> Iterator[Line]:
+    if "ranks" in shapes:
+        yield from ranks.run(bench)
+        return
     for name in shapes or SHAPES:
         bench.make(name)
         yield from _measure(bench, name)

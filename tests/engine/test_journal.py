@@ -10,7 +10,7 @@ from app.engine.mlx.cache.journal import SharedModel
 from app.engine.mlx.cache.kv import KV, merge
 from tests.support.tiny import tiny
 
-READS = {"bytes_per_token", "fill"}
+READS = {"bytes_per_token", "computed", "fill"}
 """What changes nothing; to fill a cache is told as the forward pass that it is."""
 
 

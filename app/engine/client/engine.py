@@ -12,6 +12,7 @@ from app.engine.client.process import EngineProcess
 from app.engine.client.stream import ProcessStream
 from app.engine.facts import Books, ModelFacts
 from app.engine.grammar import Grammar
+from app.engine.ranks import RankState
 from app.engine.text import TextFacts, Tokenizer
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
@@ -109,7 +110,19 @@ class ProcessEngine:
             resident = psutil.Process(self.process.pid).memory_info().rss
         except psutil.NoSuchProcess:
             return ProcessStatus(0, 0, 0, 0)
-        return ProcessStatus(self.process.pid, resident, state.active, state.pool)
+        if not state.ranks:
+            return ProcessStatus(self.process.pid, resident, state.active, state.pool)
+        beside = [it for it in state.ranks if not it.host]
+        active, pool = (
+            total - sum(others)
+            for total, others in (
+                (state.active, [it.active for it in beside]),
+                (state.pool, [it.pool for it in beside]),
+            )
+        )
+        first = RankState(0, self.process.pid, resident, active, pool)
+        everywhere = resident + sum(it.resident for it in beside)
+        return ProcessStatus(self.process.pid, everywhere, state.active, state.pool, (first, *state.ranks))
 
     def when_lost(self, lost: Callable[[EngineLost], None]) -> None:
         """Call ``lost`` if its process ends unasked."""

@@ -78,17 +78,17 @@ class EngineProcess(asyncio.Protocol):
         self.exited: asyncio.Future[int] = self._loop.create_future()
         ours, theirs = socket.socketpair()
         with theirs:
-            setup = watch.setup(theirs.fileno(), urgent=urgent)
-            self._process = subprocess.Popen(  # noqa: S603  this very Python, our own program
-                command(msgspec.json.encode(setup).decode()),
-                stdin=subprocess.DEVNULL,
-                env=environment(),
-                pass_fds=(theirs.fileno(),),
-            )
+            self._process = self._spawn(theirs.fileno(), urgent=urgent)
         self.pid = self._process.pid
         threading.Thread(target=self._wait, name=f"engine-{self.pid}", daemon=True).start()
         self._connecting = self._loop.create_task(self._loop.create_unix_connection(lambda: self, sock=ours))
         self._watchdog.attend(working=True)
+
+    def _spawn(self, descriptor: int, *, urgent: bool) -> "subprocess.Popen[bytes]":
+        setup = msgspec.json.encode(self._watch.setup(descriptor, urgent=urgent)).decode()
+        return subprocess.Popen(  # noqa: S603  this very Python, our own program
+            command(setup), stdin=subprocess.DEVNULL, env=environment(), pass_fds=(descriptor,)
+        )
 
     # --- asking ------------------------------------------------------------------------------------------------------
 

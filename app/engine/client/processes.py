@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 
 import psutil
@@ -13,12 +13,15 @@ from app.engine import messages as wire
 from app.engine.base import Engine
 from app.engine.client.engine import ProcessEngine
 from app.engine.client.environment import places
+from app.engine.client.group import plan
 from app.engine.client.process import EngineProcess, Watch
+from app.engine.client.ranked import RankedProcess
 from app.engine.client.shares import Shares
 from app.engine.facts import DeviceFacts, ModelFacts
 from app.engine.host.setup import Folders
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.paths import cache_home
+from app.engine.ranks import Ranks
 from app.errors import EngineLost, SwitchyardError, Unavailable
 
 SPARE_DELAY = 1.0
@@ -84,7 +87,7 @@ class ProcessLoader:
     async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ProcessEngine:
         """A process of its own for the model at ``path``, which ends if the load fails."""
         await self.device()
-        process = self._take(await asyncio.to_thread(_places, path, options))
+        process = self._take(await asyncio.to_thread(_places, path, options), options.ranks)
         process.name = name
         self._residents[process] = 0
         self._shares.tell()
@@ -166,22 +169,24 @@ class ProcessLoader:
 
     # --- processes ---------------------------------------------------------------------------------------------------
 
-    def _start(self, more: frozenset[Path] = frozenset(), *, urgent: bool = False) -> EngineProcess:
+    def _start(self, more: Iterable[Path] = (), *, urgent: bool = False, ranks: Ranks | None = None) -> EngineProcess:
         watch = self._watch
         if more:
             read = (*watch.folders.read, *sorted(map(str, more)))
             watch = replace(watch, folders=Folders(read, watch.folders.write))
+        if ranks is not None:
+            return RankedProcess(watch, self._shares.changed, plan(ranks, self._device))
         return EngineProcess(watch, self._shares.changed, urgent=urgent)
 
-    def _take(self, needed: set[Path]) -> EngineProcess:
-        """The process that waits if it may see what is ``needed``, else a new one."""
+    def _take(self, needed: set[Path], ranks: Ranks | None = None) -> EngineProcess:
+        """The process that waits if it may see what is ``needed``, else a new one; with ``ranks`` always new ones."""
         if self._closed:
             raise Unavailable("The service is stopping.", retry_after=5.0)
         given = [Path(place).resolve() for place in self._options.watch.folders.read]
         missing = {it for it in needed if not any(it.is_relative_to(place) for place in given)}
         spare = self._spare
-        if spare is None or spare.loss is not None or missing:
-            return self._start(frozenset(missing), urgent=True)
+        if spare is None or spare.loss is not None or missing or ranks is not None:
+            return self._start(missing, urgent=True, ranks=ranks)
         self._spare = None
         return spare
 

@@ -11,14 +11,15 @@ import msgspec
 
 from app.engine.host.confine import confine, end_with
 from app.engine.host.setup import Setup
+from app.engine.ranks import Seat, prepare
 from app.observability import configure_logging
 
 
-async def _serve(setup: Setup) -> None:
+async def _serve(setup: Setup, seat: Seat | None) -> None:
     from app.engine.host.host import Host  # noqa: PLC0415  MLX is imported here first, once the process is confined
 
     loop = asyncio.get_running_loop()
-    host = Host(loop, setup.batching, urgent=setup.urgent)
+    host = Host(loop, setup.batching, urgent=setup.urgent, seat=seat)
     await loop.create_unix_connection(lambda: host.channel, sock=socket.socket(fileno=setup.socket))
     await host.begin()
     await asyncio.Event().wait()
@@ -31,8 +32,11 @@ def main() -> None:
     end_with(setup.parent)
     configure_logging(setup.log_level, setup.log_format)
     if setup.confined:
-        confine(setup.folders)
-    asyncio.run(_serve(setup))
+        confine(setup.folders, setup.ports, network=setup.network)
+    seat = msgspec.json.decode(sys.stdin.buffer.readline(), type=Seat) if setup.ranked else None
+    if seat is not None:
+        prepare(seat)
+    asyncio.run(_serve(setup, seat))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class Channel(asyncio.Protocol):
         self._frames = Frames()
         self._decoder = to_engine()
         self._transport: asyncio.Transport | None = None
+        self._silent = False
 
     def connection_made(self, transport: Any) -> None:
         """From now on messages can be sent."""
@@ -51,8 +52,12 @@ class Channel(asyncio.Protocol):
 
     def send(self, message: FromEngine) -> None:
         """Write a message; event loop only."""
-        if self._transport is not None:
+        if self._transport is not None and not self._silent:
             self._transport.write(framed(message))
+
+    def silence(self) -> None:
+        """Write nothing more."""
+        self._silent = True
 
 
 class Outbox(Protocol):

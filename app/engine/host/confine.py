@@ -1,4 +1,4 @@
-"""What the engine's process may do: end with its service, open no connection, see the folders that it is given."""
+"""What an engine's process may do: end with its service, see its folders, connect to other ranks if it is one."""
 
 from __future__ import annotations
 
@@ -42,25 +42,34 @@ class _Ruleset(ctypes.Structure):
     _fields_ = (("fs", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
 
 
+class _Port(ctypes.Structure):
+    _fields_ = (("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64))
+
+
 class _Beneath(ctypes.Structure):
     _pack_ = 1
     _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
 def end_with(parent: int) -> None:
-    """Have the system end this process with the thread that started it; elsewhere the closed socket says it."""
+    """Have the system end this process with the thread that started it; elsewhere the closed socket says it.
+
+    A ``parent`` of 0 is on another host.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+        if parent:
+            ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
-    if os.getppid() != parent:
+    if parent and os.getppid() != parent:
         os._exit(0)
 
 
-def confine(folders: Folders) -> bool:
-    """Hold this thread, and all that it starts, to ``folders`` and to no TCP connection; whether the system does.
+def confine(folders: Folders, ports: Iterable[int] = (), *, network: bool = False) -> bool:
+    """Hold this thread, and all that it starts, to ``folders`` and to TCP ``ports``; whether the system does.
 
+    With ``network`` every connection is allowed, and sockets of other processes that have no file.
     To be called before there are other threads. Where the kernel has no Landlock nothing is held.
     """
     if sys.platform != "linux":
@@ -70,7 +79,8 @@ def confine(folders: Folders) -> bool:
     if version < 1:
         return False
     rights = next(_FS_BY_ABI[known] for known in sorted(_FS_BY_ABI, reverse=True) if known <= version)
-    wanted = _Ruleset(rights, _NET if version >= 4 else 0, _SCOPES if version >= 6 else 0)
+    net, scopes = (0, 0) if network else (_NET if version >= 4 else 0, _SCOPES if version >= 6 else 0)
+    wanted = _Ruleset(rights, net, scopes)
     size = 8 * (1 + (version >= 4) + (version >= 6))
     ruleset = libc.syscall(_CREATE, ctypes.byref(wanted), size, 0)
     if ruleset < 0:
@@ -80,6 +90,8 @@ def confine(folders: Folders) -> bool:
         _allow(libc, ruleset, (*SYSTEM, *_python(), *folders.read), reading)
         _allow(libc, ruleset, DEVICES, rights & (reading | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV))
         _allow(libc, ruleset, (tempfile.gettempdir(), "/dev/shm", *folders.write), rights)  # noqa: S108  CUDA's own
+        for port in ports if net else ():
+            libc.syscall(_ADD, ruleset, 2, ctypes.byref(_Port(_NET, port)), 0)
         libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
         held = bool(libc.syscall(_RESTRICT, ruleset, 0) == 0)
     finally:

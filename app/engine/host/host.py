@@ -21,6 +21,7 @@ from app.engine.messages import FromEngine, Part, Question, State, Step, ToEngin
 from app.engine.mlx.batch.thread import MLXThread, Watcher
 from app.engine.mlx.memory import device
 from app.engine.options import Batching
+from app.engine.ranks import Seat
 from app.errors import EngineFailed, SwitchyardError
 
 if TYPE_CHECKING:
@@ -37,9 +38,12 @@ log = logging.getLogger(__name__)
 class Host(Watcher):
     """Everything here runs on the event loop. ``models`` are there once their module is imported."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, batching: Batching, *, urgent: bool) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, batching: Batching, *, urgent: bool, seat: Seat | None = None
+    ) -> None:
         self._loop = loop
         self._batching = batching
+        self._seat = seat
         self._thread = MLXThread(loop, self)
         self.channel = Channel(self._receive, lambda held: self._thread.hold(held=held))
         self._models: Models | None = None
@@ -69,7 +73,7 @@ class Host(Watcher):
     async def _import(self) -> Models:
         with ThreadPoolExecutor(1, "imports") as importer:  # a thread of its own: it may give way to others for good
             models = await self._loop.run_in_executor(importer, partial(import_models, urgent=self._urgent))
-        made = self._models = models(self._thread, self._batching)
+        made = self._models = models(self._thread, self._batching, self._seat, self._lost_elsewhere)
         if self._limits is not None:
             made.limit(self._limits)
         return made
@@ -89,8 +93,13 @@ class Host(Watcher):
         self._send_soon()
 
     def lost(self, reason: str) -> None:
-        """The service ends this process and says so to whoever waits."""
+        """The service ends this process and says so to whoever waits; it hears nothing else any more."""
         self.channel.send(wire.Dying(reason))
+        self.channel.silence()
+
+    def _lost_elsewhere(self, reason: str) -> None:
+        """Likewise, from any thread."""
+        self._loop.call_soon_threadsafe(self.lost, reason)
 
     def put(self, number: int, items: list[Item], failure: Failure | None = None) -> None:
         """See :class:`app.engine.host.channel.Outbox`."""
@@ -113,8 +122,13 @@ class Host(Watcher):
         self._sending = False
         parts, self._parts = self._parts, {}
         models = self._models
-        of_models = (0, {}, {}) if models is None else (models.prefix_bytes, models.work(), models.books())
-        state = State(int(mx.get_active_memory()), int(mx.get_cache_memory()), *of_models)
+        of_models = (
+            (0, {}, {}, []) if models is None else (models.prefix_bytes, models.work(), models.books(), models.ranks)
+        )
+        beside = [] if models is None else [it for it in models.ranks if not it.host]
+        active = int(mx.get_active_memory()) + sum(it.active for it in beside)
+        pool = int(mx.get_cache_memory()) + sum(it.pool for it in beside)
+        state = State(active, pool, *of_models)
         self.channel.send(Step(list(parts.values()), state))
 
     # --- what is asked -----------------------------------------------------------------------------------------------

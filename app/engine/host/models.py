@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from jinja2 import TemplateError
+from msgspec.structs import replace
 
 from app.engine.facts import Books, Limits, ModelFacts
 from app.engine.host.audit import Audit
 from app.engine.kind import Kind, kind_of, unfit
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.batch.thread import MLXThread
+from app.engine.mlx.cache.journal import SharedModel
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.cores import giving_way, share_cores
 from app.engine.mlx.draw.step import prepare
@@ -20,19 +24,25 @@ from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.smollm2 import ensure_smollm2
 from app.engine.mlx.memory import context_bytes, limit, settle
+from app.engine.mlx.ranks.leader import Leader
 from app.engine.mlx.text.template import confine_templates, helper_pids
 from app.engine.options import Batching, LoadOptions
+from app.engine.ranks import RankState, Seat
 from app.engine.work import Work
 from app.errors import ModelUnusable, Unavailable
 
 
 class Models:
-    """A base under number 0, its adapters under the next ones. Event loop only, but for what runs on the MLX thread."""
+    """A base under number 0, its adapters under the next ones. Event loop only, but for what runs on the MLX thread.
 
-    def __init__(self, thread: MLXThread, batching: Batching) -> None:
+    With a ``seat`` this is rank 0 of several; ``lost`` is told, on any thread, why they can go on no more.
+    """
+
+    def __init__(self, thread: MLXThread, batching: Batching, seat: Seat | None, lost: Callable[[str], None]) -> None:
         self._thread = thread
+        self._leader = None if seat is None else Leader(seat, lost)
         self._prefixes = PrefixPool(0)
-        self._loader = MLXLoader(thread, self._prefixes, batching)
+        self._loader = MLXLoader(thread, self._prefixes, batching, leader=self._leader)
         self._engines: dict[int, MLXEngine | MLXEncoder] = {}
         self._next = 0
         self._audit = Audit(self._own_books, lambda: self._prefixes.nbytes, helper_pids)
@@ -54,8 +64,18 @@ class Models:
 
     @property
     def prefix_bytes(self) -> int:
-        """Bytes of prefix caches."""
-        return self._prefixes.nbytes
+        """Bytes of prefix caches, of all ranks in this memory."""
+        return self._beside * self._prefixes.nbytes
+
+    @property
+    def ranks(self) -> list[RankState]:
+        """The other ranks, where there are any."""
+        return [] if self._leader is None else self._leader.states
+
+    @property
+    def _beside(self) -> int:
+        """How many ranks share this one's memory and cores, itself among them."""
+        return 1 if self._leader is None else self._leader.seat.beside
 
     def encoder(self, number: int, kind: Kind) -> MLXEncoder:
         """A model that makes vectors or scores; raises :class:`app.errors.InvalidRequest` if it is a text model."""
@@ -77,7 +97,11 @@ class Models:
 
     def books(self) -> dict[int, Books]:
         """What each model has of the process's memory."""
-        return self._audit.books()
+        books = self._audit.books()
+        if self._beside == 1:
+            return books
+        others = sum(max(0, it.resident - it.active - it.pool) for it in self.ranks if not it.host)
+        return {number: _together(it, self._beside, 0 if number else others) for number, it in books.items()}
 
     def _own_books(self) -> dict[int, Books]:
         return {number: engine.books() for number, engine in tuple(self._engines.items())}
@@ -85,6 +109,8 @@ class Models:
     async def load(self, path: Path, name: str, options: LoadOptions) -> ModelFacts:
         """Load the base; raises as :class:`app.engine.mlx.load.loader.MLXLoader` does."""
         kind = await asyncio.to_thread(kind_of, path, name=name, pooling=options.pooling)
+        if kind != "text" and self._leader is not None:
+            raise ModelUnusable(f"{name} generates no text, so it is not divided. Take ranks out of its entry.")
         if kind != "text":
             return await self._add(await self._loader.encoder(path, kind, name=name, options=options), kind)
         return await self._add(await self._loader.load(path, name=name, options=options))
@@ -98,9 +124,13 @@ class Models:
 
     async def unload(self, number: int) -> None:
         """Let an adapter go."""
-        engine = self._engines.pop(number, None)
-        if engine is not None:
-            await engine.close()
+        engine, leader = self._engines.pop(number, None), self._leader
+        if engine is None:
+            return
+        model = engine.loaded.model if isinstance(engine, MLXEngine) else None
+        await engine.close()
+        if leader is not None and isinstance(model, SharedModel):
+            await self._thread.call(partial(leader.unload, model.number))
 
     async def make_embedded(self, directory: str) -> str:
         """The embedded model's directory, converted on first use."""
@@ -116,9 +146,14 @@ class Models:
         await self._thread.call(lambda: self._prefixes.trim(max(0, self._prefixes.nbytes - nbytes)))
 
     def limit(self, limits: Limits) -> None:
-        """Take no more than that from now on."""
+        """Take no more than that from now on, with the ranks that share this one's memory and cores."""
+        leader, beside = self._leader, self._beside
+        if beside > 1:
+            limits = limits.divided(beside)
 
         def take() -> None:
+            if leader is not None:
+                leader.limit(limits)
             limit(limits)
             share_cores(limits.busy)
             self._prefixes.limit = limits.prefixes
@@ -134,12 +169,18 @@ class Models:
             number,
             engine.facts,
             engine.context_length,
-            engine.nbytes + (0 if number else context_bytes()),
+            self._beside * engine.nbytes + (0 if number else context_bytes()),
             engine.fingerprint,
-            engine.law,
+            engine.law.times(self._beside),
             kind,
             engine.loaded.abilities.told if isinstance(engine, MLXEngine) else None,
         )
+
+
+def _together(books: Books, ranks: int, others: int) -> Books:
+    """Of all ranks in this memory; the ``others`` hold so many bytes beside arrays."""
+    all_ranks = books.times(ranks)
+    return replace(all_ranks, host=all_ranks.host + others)
 
 
 def unloaded() -> Unavailable:

@@ -12,6 +12,7 @@ from app.errors import InvalidRequest, SwitchyardError, Unavailable
 
 LOST = re.compile(
     r"excessive GPU errors|SubmissionsIgnored|illegal memory access|device-side assert|unspecified launch failure|"
+    r"connection to a peer was lost|"
     r"CUDA_ERROR_\w*CORRUPT|device is unavailable|Device Removed|MTLCommandBufferErrorDeviceRemoved",
     re.IGNORECASE,
 )

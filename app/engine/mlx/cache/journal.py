@@ -19,7 +19,9 @@ T = TypeVar("T")
 
 
 class Journal(Protocol):
-    """Tells others of an operation before it is done here. MLX thread only."""
+    """Tells others of an operation before it is done here. MLX thread only; ``ranks`` counts them and this one."""
+
+    ranks: int
 
     def fresh(self, model: SharedModel, bits: int | None, mask_axes: int) -> Any:
         """An empty KV cache, as :meth:`app.engine.mlx.cache.kv.KV.fresh` makes it."""

@@ -204,6 +204,10 @@ class KV(Cuttable):
             model.journal.forward(model, self.layers, tokens, logits=False)
         else:
             model(tokens, cache=self.layers)
+        self.computed()
+
+    def computed(self) -> None:
+        """Wait for what was computed, without its output layer, and keep no more of it than is needed."""
         own_states(self.layers)
         mx.eval(self.arrays)
 

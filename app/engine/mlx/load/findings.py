@@ -14,6 +14,7 @@ import mlx.core as mx
 import msgspec
 from mlx.utils import tree_flatten
 
+from app.engine.mlx.cache.journal import SharedModel
 from app.engine.mlx.loaded import Abilities
 from app.engine.paths import cache_home
 
@@ -24,13 +25,14 @@ class Findings:
     """Where the abilities of one model, described by ``config``, are kept: below ``folder``, or the user's cache.
 
     Whatever may change them is part of the name: the types of its weights, ``kv_bits``, the device, the versions of
-    MLX and mlx-lm, and the ``revision`` of the check.
+    MLX and mlx-lm, the number of its ranks where there are several, and the ``revision`` of the check.
     """
 
     def __init__(self, model: Any, config: bytes, kv_bits: int | None, revision: int, folder: Path | None) -> None:
         dtypes = list(dict.fromkeys(str(array.dtype) for _, array in tree_flatten(model.parameters())))
         versions = [version("mlx"), version("mlx-lm"), revision]
-        told = [hashlib.sha256(config).hexdigest(), dtypes, kv_bits, str(mx.default_device()), *versions]
+        ranks = [model.journal.ranks] if isinstance(model, SharedModel) else []
+        told = [hashlib.sha256(config).hexdigest(), dtypes, kv_bits, str(mx.default_device()), *versions, *ranks]
         name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
         self._file = (cache_home() / "abilities" if folder is None else folder) / f"{name}.json"
 

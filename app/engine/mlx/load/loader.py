@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import mlx.core as mx
-from msgspec.structs import replace
+import msgspec
 
 from app.engine.kind import Kind
 from app.engine.mlx.batch.batch import ModelBatch
@@ -25,15 +25,17 @@ from app.engine.mlx.device_errors import out_of_memory
 from app.engine.mlx.draw.step import prepare
 from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.guide.compiler import GrammarCompiler
-from app.engine.mlx.load.adapter import adapt
 from app.engine.mlx.load.encoder import load_encoder
 from app.engine.mlx.load.quantise import quantised
 from app.engine.mlx.load.reasons import read_config, reason
+from app.engine.mlx.load.share import loading
+from app.engine.mlx.load.share_adapter import adapting
 from app.engine.mlx.load.warm_up import warm_up
 from app.engine.mlx.load.weights import KVBitsRefused, load_in_steps, warm_pages
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import compiles_kernels, settle
-from app.engine.mlx.speculate.draft import Draft, DraftRefused, common_vocabulary
+from app.engine.mlx.ranks.leader import Leader
+from app.engine.mlx.speculate.draft import Draft, DraftRefused, common_vocabulary, usable
 from app.engine.mlx.speculate.speculation import drafter_for
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.mlx.text.tokenizer_cache import TokenizerCache
@@ -57,6 +59,7 @@ class MLXLoader:
 
     Whatever is raised while files are read, imported or made a model of is :class:`app.errors.ModelUnusable`, or
     :class:`app.errors.Unavailable` where memory was short. What is quantised on load is kept below ``cache``.
+    With a ``leader`` the model lies on several ranks, of which this process is the first.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class MLXLoader:
         batching: Batching,
         *,
         cache: Path | None = None,
+        leader: Leader | None = None,
     ) -> None:
         self._thread = thread
+        self._leader = leader
         self._prefixes = prefixes
         self._batching = batching
         self._tokenizers = TokenizerCache()
@@ -75,7 +80,9 @@ class MLXLoader:
 
     async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """Weights on the MLX thread in slices, the tokenizer beside them on another."""
-        return await self._ready(self._load(path, name, _usable(options, name)), name, path)
+        return await self._ready(
+            self._load(path, name, usable(options, name, divided=self._leader is not None)), name, path
+        )
 
     async def encoder(self, path: Path, kind: Kind, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEncoder:
         """The same for a model that makes vectors or scores."""
@@ -83,7 +90,9 @@ class MLXLoader:
 
     async def adapt(self, base: MLXEngine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
         """An engine of its own over the base's arrays."""
-        return await self._ready(self._adapt(base, path, name, _usable(options, name)), name, path)
+        return await self._ready(
+            self._adapt(base, path, name, usable(options, name, divided=self._leader is not None)), name, path
+        )
 
     async def _load(self, path: Path, name: str, options: LoadOptions) -> MLXEngine:
         if options.quantize is not None:
@@ -92,7 +101,7 @@ class MLXLoader:
         reading = asyncio.create_task(self._tokenizers.load(path, config.get("eos_token_id")))
         draft = None if options.draft is None else await self._draft(options.draft, await reading)
         await asyncio.to_thread(warm_pages, path)
-        weights = self._thread.run_in_steps(load_in_steps(path, options.kv_bits, options.dtype))
+        weights = self._thread.run_in_steps(loading(path, options, self._leader))
         await asyncio.gather(weights, reading, asyncio.to_thread(prepare), return_exceptions=True)
         loaded, tokenizer = weights.result(), reading.result()
         self._tokenizers.clear()
@@ -109,7 +118,7 @@ class MLXLoader:
         config = json.loads(await asyncio.to_thread((path / "adapter_config.json").read_text))
         tokenizer, length = base.tokenizer, base.context_length
         draft = None if options.draft is None else await self._draft(options.draft, tokenizer)
-        loaded = await self._thread.run_in_steps(adapt(base.loaded, path, options.kv_bits))
+        loaded = await self._thread.run_in_steps(adapting(base.loaded, path, options.kv_bits, self._leader))
         fingerprint = _fingerprint(path, {"base": base.fingerprint, "adapter": config}, options)
         own = partial(self._engine, name, loaded, tokenizer, length, fingerprint, draft=draft, lookup=options.lookup)
         return await self._thread.call(own)
@@ -159,6 +168,8 @@ class MLXLoader:
             ) from failure
         if isinstance(engine, MLXEngine) and compiles_kernels():
             await warm_up(engine)
+        if self._leader is not None:
+            await self._thread.call(self._leader.loaded)
         await self._thread.call(settle)
         return engine
 
@@ -206,17 +217,6 @@ class MLXLoader:
         )
 
 
-def _usable(options: LoadOptions, name: str) -> LoadOptions:
-    """Without the draft on CUDA, where MLX plans attention anew for each length behind which several tokens stand.
-
-    On an H100 that took 50 to 80 ms a pass, of steps of 5 (135 million weights) and 9 ms (8 billion).
-    """
-    if options.draft is None or not mx.cuda.is_available():
-        return options
-    log.warning("%s is loaded without its draft_model: on CUDA verifying a draft takes longer than what it saves", name)
-    return replace(options, draft=None)
-
-
 def _context_length(config: dict[str, Any]) -> int:
     text = config.get("text_config", {})
     for source in (config, text):
@@ -232,6 +232,8 @@ def _fingerprint(path: Path, config: dict[str, Any], options: LoadOptions) -> st
     A draft counts: passes over several tokens round differently, so where two tokens are as likely it may tip scales.
     """
     made: list[Any] = [version("mlx"), version("mlx-lm"), str(mx.default_device()), options.kv_bits, options.pooling]
+    if options.ranks is not None:
+        made.append(msgspec.to_builtins(options.ranks))
     if options.dtype != "auto":
         made.append(options.dtype)
     if options.draft is not None:

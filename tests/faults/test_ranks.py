@@ -1,0 +1,200 @@
+"""A model over two ranks: it says what it says on one, and a rank that dies or freezes takes its own model alone."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from contextlib import asynccontextmanager
+
+import httpx2
+import mlx.core as mx
+import msgspec
+import openai
+import psutil
+import pytest
+
+from app.schemas.admin import AdminModels
+from tests.support.process import service
+from tests.support.tiny import make_tiny
+
+LONG = {"0": -100, "2": -100}
+"""A bias against the tokens that end a text."""
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"enum": ["fox", "dog"]}, "age": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+ENTRIES = """
+[models.two]
+ranks = 2
+[models.away]
+hosts = "hosts.json"
+[models.nowhere]
+hosts = "nowhere.json"
+"""
+HOSTS = [{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}, {"ssh": "no-such-host.invalid", "ips": ["127.0.0.1"]}]
+
+
+LOADS: list[float] = []
+"""How long the first load took."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    place = tmp_path_factory.mktemp("ranks")
+    for name in ("one", "two", "away", "nowhere"):
+        make_tiny(place / "models" / name, seed=0)
+    make_adapter(place / "models" / "lora")
+    (place / "config.toml").write_text(f'default_model = "one"\nmodel_roots = ["{place}/models"]\n')
+    (place / "models.toml").write_text(ENTRIES)
+    (place / "hosts.json").write_text(json.dumps(HOSTS))
+    (place / "nowhere.json").write_text(json.dumps({"hosts": HOSTS, "backend": "jaccl"}))
+    with service("--offline", "--config", str(place / "config.toml")) as started:
+        yield started
+
+
+def make_adapter(directory):
+    """Of a layer that ranks share by its outputs, and of one that they share by its inputs."""
+    keys = {"self_attn.q_proj": (64, 64), "mlp.down_proj": (128, 64)}
+    parameters = {"rank": 4, "scale": 8.0, "dropout": 0.0, "keys": list(keys)}
+    directory.mkdir()
+    (directory / "adapter_config.json").write_text(json.dumps({"num_layers": 2, "lora_parameters": parameters}))
+    mx.random.seed(3)
+    shapes = {
+        f"model.layers.{layer}.{key}.{part}": shape
+        for layer in range(2)
+        for key, (wide, out) in keys.items()
+        for part, shape in (("lora_a", (wide, 4)), ("lora_b", (4, out)))
+    }
+    weights = {name: 0.2 * mx.random.normal(shape) for name, shape in shapes.items()}
+    mx.save_safetensors(str(directory / "adapters.safetensors"), weights)
+
+
+@pytest.fixture
+async def client(running):
+    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        yield client
+
+
+def told(running, name="two"):
+    data = msgspec.json.decode(httpx2.get(f"{running.url}/admin/models").content, type=AdminModels).data
+    return next(it for it in data if it.id == name)
+
+
+async def answers(client, model):
+    """What must not depend on how many ranks there are: greedy and seeded texts, several at once, held to a schema."""
+    prompts = ["Hi", "The quick brown fox", "Numbers: 0 1 2", "A model reads a prompt " * 12]
+    asked = [{"prompt": it, "max_tokens": 24, "logprobs": 2, "temperature": 0} for it in prompts]
+    asked += [{"prompt": it, "max_tokens": 24, "logprobs": 0, "temperature": 0.8, "seed": 7, "n": 2} for it in prompts]
+    completions = await asyncio.gather(*(client.completions.create(model=model, **it) for it in asked))
+    held = await client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": "Who?"}],
+        seed=1,
+        max_tokens=60,
+        response_format={"type": "json_schema", "json_schema": {"name": "who", "schema": SCHEMA}},
+    )
+    choices = [choice for it in completions for choice in it.choices]
+    return [it.text for it in choices], held.choices[0].message.content, [it.logprobs.token_logprobs for it in choices]
+
+
+async def test_what_two_ranks_say_is_what_one_says_but_for_rounding(running, client):
+    began = time.monotonic()
+    await streamed(client, tokens=1)
+    LOADS.append(time.monotonic() - began)
+    (texts, held, logprobs), (texts_2, held_2, logprobs_2) = [await answers(client, model) for model in ("one", "two")]
+    assert texts == texts_2
+    assert held == held_2
+    assert set(json.loads(held)) == {"name", "age"}
+    for ours, theirs in zip(logprobs, logprobs_2, strict=True):
+        assert theirs == pytest.approx(ours, abs=1e-3)
+    assert (await answers(client, "two"))[:2] == (texts, held), "from the prefix cache"
+    one, two = [await answers(client, f"{model}:lora") for model in ("one", "two")]
+    assert one[:2] == two[:2]
+    assert one[0] != texts
+    state = told(running)
+    assert [rank.rank for rank in state.ranks] == [0, 1]
+    assert state.ranks[0].pid == state.pid != state.ranks[1].pid
+    assert state.process >= sum(rank.resident for rank in state.ranks) * 0.9
+
+
+async def streamed(client, model="two", tokens=1800):
+    """How many pieces came, and the error that ended them."""
+    pieces = 0
+    try:
+        asked = {"prompt": "Hi", "max_tokens": tokens, "logit_bias": LONG, "stream": True}
+        async with await client.completions.create(model=model, **asked) as stream:
+            async for _ in stream:
+                pieces += 1
+    except openai.APIError as error:
+        return pieces, error
+    return pieces, None
+
+
+@asynccontextmanager
+async def eight_streams(client):
+    streams = [asyncio.create_task(streamed(client)) for _ in range(8)]
+    await asyncio.sleep(0.4)
+    yield streams
+
+
+@pytest.mark.parametrize(
+    ("rank", "ended", "words"),
+    [
+        (1, signal.SIGKILL, "rank 1: it was ended by SIGKILL"),
+        (0, signal.SIGSTOP, "rank 0 was silent"),
+    ],
+)
+async def test_a_rank_that_dies_or_freezes_ends_its_group_within_seconds(running, client, rank, ended, words):
+    losses = told(running).losses
+    other = asyncio.create_task(streamed(client, "one", tokens=1500))
+    async with eight_streams(client) as streams:
+        began = time.monotonic()
+        os.kill(told(running).ranks[rank].pid, ended)
+        ends = await asyncio.gather(*streams)
+        assert time.monotonic() - began < 5
+    for _, error in ends:
+        assert error.body["code"] == "engine_lost", error
+        assert words in error.message
+    began = time.monotonic()
+    pieces, error = await streamed(client, tokens=3)
+    assert (pieces > 0, error) == (True, None)
+    assert time.monotonic() - began < LOADS[0] + 10
+    assert told(running).losses == losses + 1
+    assert (await other)[1] is None
+
+
+async def test_clients_that_leave_at_any_moment_leave_the_others_alone_until_a_rank_freezes(running, client):
+    staying = asyncio.create_task(streamed(client, tokens=200))
+    for i in range(12):
+        leaving = asyncio.create_task(streamed(client, tokens=300))
+        await asyncio.sleep(0.013 * i)
+        leaving.cancel()
+    _, error = await staying
+    assert error is None
+    assert (await streamed(client, tokens=2))[1] is None
+    state = told(running)
+    async with eight_streams(client) as streams:
+        began = time.monotonic()
+        os.kill(state.ranks[1].pid, signal.SIGSTOP)
+        ends = await asyncio.gather(*streams)
+        assert time.monotonic() - began < 5
+        assert all("rank 1 was silent" in error.message for _, error in ends)
+    assert told(running).losses == state.losses + 1
+    assert not [rank.pid for rank in state.ranks if psutil.pid_exists(rank.pid)]
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "words"),
+    [
+        ("nowhere", 400, "nowhere.json: jaccl needs an RDMA device"),
+        ("away", 503, "no-such-host.invalid"),
+    ],
+)
+async def test_what_cannot_be_divided_or_reached_says_which(client, model, status, words):
+    with pytest.raises(openai.APIStatusError) as refusal:
+        await client.completions.create(model=model, prompt="Hi", max_tokens=2)
+    assert refusal.value.status_code == status
+    assert words in refusal.value.message
