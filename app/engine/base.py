@@ -43,7 +43,7 @@ class Sequence(Struct, frozen=True, array_like=True):
     ``stop_ids`` end a row (the token itself is reported with ``finish="stop"``); none is drawn before
     ``min_tokens`` others were. ``grammar`` holds the answer, which begins after the ``thoughts``; a complete answer
     ends its row with ``finish="stop"`` whatever ``stop_ids`` and ``min_tokens`` say. Special tokens are no text, but
-    for those in ``keep``.
+    for those in ``keep``. ``boundaries`` are lengths of beginnings of the prompt that later ones are likely to share.
     """
 
     prompt: tuple[int, ...]
@@ -57,6 +57,7 @@ class Sequence(Struct, frozen=True, array_like=True):
     grammar: Grammar | None = None
     thoughts: Thoughts | None = None
     keep: frozenset[int] = frozenset()
+    boundaries: tuple[int, ...] = ()
 
 
 class PromptScore(Struct, frozen=True, array_like=True):

@@ -66,6 +66,8 @@ class ScratchLaw(Struct, frozen=True):
     def most(self, room: int, before: int) -> int:
         """The tokens behind ``before`` others whose slice stays within ``room`` bytes, perhaps none."""
         left, linear, square = room - self.fixed, self.token + self.pair * before, self.pair + self.own
+        if linear + square == 0:
+            return ANY  # nothing is known of it
         if left <= 0:
             return 0
         steep = linear + (linear * linear + 4 * square * left) ** 0.5

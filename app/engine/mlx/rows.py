@@ -8,7 +8,7 @@ from random import Random
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from app.engine.base import Sequence
+from app.engine.base import FinishReason, Sequence
 from app.errors import SwitchyardError
 
 if TYPE_CHECKING:
@@ -74,6 +74,17 @@ class Row:
     def length(self) -> int:
         """Tokens of its prompt and of its answer so far."""
         return len(self.request.prompt) + len(self.said)
+
+    @property
+    def filled(self) -> int:
+        """Positions that it fills of a KV cache: all tokens but the last that was drawn, which is no input yet."""
+        return len(self.request.prompt) - 1 + self.queued
+
+    def finish(self, token: int) -> FinishReason | None:
+        """Whether ``token``, its latest, is its last one, and why."""
+        if token in self.request.stop_ids or (self.guide is not None and self.guide.complete):
+            return "stop"
+        return "length" if len(self.said) >= self.request.max_tokens else None
 
     def tokens(self, start: int = 0) -> list[int]:
         """These tokens, from the one at ``start`` on."""

@@ -13,6 +13,7 @@ from app.engine.base import Prefilled
 from app.engine.mlx.batch.decode import DecodeBatch
 from app.engine.mlx.batch.delivery import Delivery
 from app.engine.mlx.batch.failures import Failures
+from app.engine.mlx.batch.keeping import Keeper
 from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.batch.rounds import Rounds
 from app.engine.mlx.batch.thread import MLXThread
@@ -21,7 +22,6 @@ from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.ledger import Ledger
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
-from app.engine.mlx.cache.tree import WIDTH
 from app.engine.mlx.device_errors import first_line, passes
 from app.engine.mlx.loaded import SHORT, Loaded
 from app.engine.mlx.prefill.pacing import Pace
@@ -62,6 +62,7 @@ class ModelBatch:
         self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
         self._prefixes = PrefixCache(pool, fresh, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
         self._drafter = drafter
+        self._keeper = Keeper(self._prefixes)
         self._queue = PromptQueue(loaded, fresh, self._prefixes, group_tokens=slice_tokens)
         self._rounds = Rounds(self._queue)
         self._batches: list[DecodeBatch] = []
@@ -123,6 +124,7 @@ class ModelBatch:
     def _step_prefill(self) -> bool:
         """One slice of the prompt whose turn it is, if any waits; whether there was one."""
         free = self._max_rows - sum(batch.rows for batch in self._batches)
+        self._keeper.dropped(self._rounds.tasks)
         task = self._rounds.next(free, idle=not self._batches)
         if task is None:
             return False
@@ -133,7 +135,10 @@ class ModelBatch:
         wanted = self._pace.slice(decoding=bool(self._batches) or self._thread.busy_elsewhere)
         piece = task.work.step(self.ledger.slice(wanted, task.work.kv.positions))
         self._pace.prefilled(piece, time.perf_counter() - started)
-        if not task.work.left:
+        if task.work.left:
+            self._keeper.sliced(task)
+        else:
+            self._keeper.finished(task)
             self._finish(task)
         self._rounds.sliced()
         return True
@@ -193,8 +198,7 @@ class ModelBatch:
             self._drafter.forget()
 
     def _finish(self, task: PrefillTask) -> None:
-        """Keep what later prompts may share, report the computed prompts and let their rows decode."""
-        self._remember(task)
+        """Report the computed prompts and let their rows decode."""
         rows: list[Row] = []
         places: list[int] = []
         for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
@@ -228,15 +232,7 @@ class ModelBatch:
         return batch
 
     def _new_batch(self) -> DecodeBatch:
-        return DecodeBatch(self._loaded, self._delivery.token, self._fail_row, self._deliver)
-
-    def _remember(self, task: PrefillTask) -> None:
-        """Keep what later prompts may share."""
-        if task.prefix:
-            self._prefixes.put(task.prefix, task.work.kv)
-        for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
-            if len(waiting.request.prompt) - 1 - cached >= self._prefixes.worth_keeping:
-                self._prefixes.keep(waiting.packed[:-WIDTH], task.work.kv, i)
+        return DecodeBatch(self._loaded, self._delivery.token, self._fail_row, self._deliver, self._keeper.answered)
 
     def _deliver(self) -> None:
         """Nothing is held back while a prompt is computed or waits: a slice would come between."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from app.engine.base import FinishReason, Token
+from app.engine.base import Token
 from app.engine.mlx.cache.arrangement import arranged, fits, placed
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.draw.logits import LogitsProcessor
@@ -23,6 +23,7 @@ from app.errors import EngineFailed, SwitchyardError
 
 Report = Callable[[Row, Token], None]
 Fail = Callable[[Row, SwitchyardError], None]
+Leaves = Callable[[Row, KV, int], None]
 
 
 class DecodeBatch:
@@ -32,20 +33,22 @@ class DecodeBatch:
     reading, reporting and the event loop's work all happen while it computes; where a row is guided, the forward pass
     is queued, the tokens before are read and what may come next is worked out, and then the draw is queued. On a CPU
     step N+1's graph is built while step N computes, and queued when N's tokens are drawn, unless the model looks at its
-    tokens while its graph is built. A row that ends with a stop
-    token has therefore been computed once too often, which is dropped; one that ends by length has not.
+    tokens while its graph is built. A row that ends with a stop token has therefore been computed once too often, which
+    is dropped; one that ends by length has not.
 
     Few rows may be drafted for (:mod:`app.engine.mlx.speculate`): then a step is a round of draft and verification,
     makes one token or more of each row, and nothing is queued ahead of it.
 
-    ``report`` and ``fail`` are called for rows, ``told`` after all of a step.
+    ``report`` and ``fail`` are called for rows, ``told`` after all of a step, ``leaves`` with a row, the cache and its
+    place in it before that lets go of it.
     """
 
-    def __init__(self, loaded: Loaded, report: Report, fail: Fail, told: Callable[[], None]) -> None:
+    def __init__(self, loaded: Loaded, report: Report, fail: Fail, told: Callable[[], None], leaves: Leaves) -> None:
         self._model: Any = loaded.model
         self._report = report
         self._fail = fail
         self._told = told
+        self._leaves = leaves
         self._on_host = step_type() is HostStep
         self._ahead = loaded.abilities.ahead
         self._by_class = loaded.abilities.classes
@@ -63,7 +66,7 @@ class DecodeBatch:
     @property
     def lengths(self) -> list[int]:
         """Positions that each row fills."""
-        return [_filled(row) for row in self._rows]
+        return [row.filled for row in self._rows]
 
     @property
     def unfinished(self) -> set[Row]:
@@ -87,7 +90,7 @@ class DecodeBatch:
         new = list(range(len(self._rows), len(together)))
         groups = kv.groups if self._kv is None else [[*range(len(self._rows)), *new]]
         if self._kv is not None and self._by_class:
-            groups = placed(self._kv.groups, new, [_filled(row) for row in together])
+            groups = placed(self._kv.groups, new, [row.filled for row in together])
         order = [row for group in groups for row in group]
         ordered = [together[row] for row in order]
         processor = LogitsProcessor(ordered, self._processor)  # first: if it fails, nothing has changed
@@ -197,7 +200,10 @@ class DecodeBatch:
         self._told()
 
     def _report_token(self, row: Row, token: int, score: Score | None) -> None:
-        if row.done or row.cancelled:
+        if row.done:
+            return
+        if row.cancelled:
+            row.said.append(token)
             return
         failure = _advance(row, token)
         if failure is not None:
@@ -205,7 +211,7 @@ class DecodeBatch:
             self._fail(row, failure)
             return
         row.said.append(token)
-        finish = _finish(row, token)
+        finish = row.finish(token)
         row.done = finish is not None
         logprob, top = score or (None, ())
         self._report(row, Token(row.sequence, row.index, token, logprob, top, finish))
@@ -214,6 +220,9 @@ class DecodeBatch:
         keep = [i for i, row in enumerate(self._rows) if not row.over]
         if len(keep) == len(self._rows):
             return
+        for i, row in enumerate(self._rows):
+            if row.over and self._kv is not None:
+                self._leaves(row, self._kv, i)
         self._rows = [self._rows[i] for i in keep]
         if not keep or self._kv is None or self._inputs is None:
             self._kv = self._inputs = self._processor = None
@@ -222,11 +231,6 @@ class DecodeBatch:
         self._inputs = self._inputs[mx.array(keep)]
         self._processor = LogitsProcessor(self._rows, self._processor)
         self._rearrange()
-
-
-def _filled(row: Row) -> int:
-    """Positions of its own that it fills."""
-    return len(row.request.prompt) - 1 + row.queued
 
 
 def _advance(row: Row, token: int) -> SwitchyardError | None:
@@ -239,9 +243,3 @@ def _advance(row: Row, token: int) -> SwitchyardError | None:
         logging.getLogger(__name__).exception("a grammar failed")
         return EngineFailed("What holds this answer to its form has failed; send it again.", code=ROW_FAILED)
     return row.guide.failure
-
-
-def _finish(row: Row, token: int) -> FinishReason | None:
-    if token in row.request.stop_ids or (row.guide is not None and row.guide.complete):
-        return "stop"
-    return "length" if len(row.said) >= row.request.max_tokens else None

@@ -25,16 +25,24 @@ WORTH_AWAITING = 2
 class PrefillTask:
     """One piece of prefill: the sequences it is for (none for a beginning that several share) and the work.
 
-    ``cached`` are the tokens of each sequence that were known before, ``prefix`` the shared beginning.
+    ``cached`` are the tokens of each sequence that were known before, ``prefix`` the shared beginning. ``stops`` are
+    where each one's states are kept, ``kept`` the tokens of a lone prompt that have been kept on the way.
     """
 
     def __init__(
-        self, work: Prefill | ScoringPrefill, group: list[Waiting], cached: list[int], prefix: Sequence[int] = ()
+        self,
+        work: Prefill | ScoringPrefill,
+        group: list[Waiting],
+        cached: list[int],
+        prefix: Sequence[int] = (),
+        stops: Sequence[Sequence[int]] = (),
     ) -> None:
         self.work = work
         self.group = group
         self.cached = cached
         self.prefix = prefix
+        self.stops = stops or [[len(waiting.request.prompt) - 1] for waiting in group]
+        self.kept = 0
         self.begun = perf_counter()
         self.announced = False
         """Whether it was said what of it was known."""
@@ -52,9 +60,12 @@ class PrefillTask:
     def spares(self, packed: bytes) -> int:
         """How many tokens at the beginning of a prompt will be known when it is done."""
         begun = [pack(self.prefix)] if self.prefix else [waiting.packed[:-WIDTH] for waiting in self.group]
-        lengths = [(common(packed[:-WIDTH], it), len(it) // WIDTH) for it in begun]
-        trimmable = self.work.kv.trimmable
-        return max((length for length, whole in lengths if trimmable or length == whole), default=0)
+        lengths = [common(packed[:-WIDTH], it) for it in begun]
+        if self.work.kv.trimmable:
+            return max(lengths, default=0)
+        stops = self.stops or [[len(self.prefix)]]
+        known = [at for its, length in zip(stops, lengths, strict=True) for at in its if at <= length]
+        return max(known, default=0)
 
 
 class _Entry(NamedTuple):
@@ -135,8 +146,13 @@ class PromptQueue:
         group = self._taken(ready[:size])
         found = [self._prefixes.find(it.packed) or (self._fresh(), 0) for it in group]
         cached = [known for _, known in found]
-        prompts = [it.request.prompt[known:-1] for it, known in zip(group, cached, strict=True)]
-        return PrefillTask(self._prefill(prompts, [kv for kv, _ in found]), group, cached)
+        prompts = [it.request.prompt[its:-1] for it, its in zip(group, cached, strict=True)]
+        stops = [self._stops(it, its) for it, its in zip(group, cached, strict=True)]
+        places = [[at - its for at in each] for each, its in zip(stops, cached, strict=True)]
+        return PrefillTask(self._prefill(prompts, [kv for kv, _ in found], places), group, cached, (), stops)
+
+    def _stops(self, waiting: Waiting, known: int) -> list[int]:
+        return self._prefixes.stops(waiting.request.boundaries, known, len(waiting.request.prompt) - 1)
 
     def _ready(self, begun: Sequence[PrefillTask]) -> list[_Entry]:
         busy = {waiting.stream for task in begun for waiting in task.group}
@@ -161,8 +177,10 @@ class PromptQueue:
                 return True
         return False
 
-    def _prefill(self, prompts: Sequence[Sequence[int]], caches: list[KV]) -> Prefill:
-        return Prefill(self._model, prompts, caches, few_shapes=self._few_shapes)
+    def _prefill(
+        self, prompts: Sequence[Sequence[int]], caches: list[KV], stops: Sequence[Sequence[int]] = ()
+    ) -> Prefill:
+        return Prefill(self._model, prompts, caches, few_shapes=self._few_shapes, stops=stops)
 
     def _group_size(self, entries: Sequence[_Entry], free_rows: int) -> int:
         """How many of those that wait are computed together: as many as fit beside the first."""

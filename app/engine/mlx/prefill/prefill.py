@@ -29,15 +29,25 @@ class Prefill:
 
     ``prompts`` are the tokens to compute, ``caches`` what is already known before each of them. With ``few_shapes``
     widths are powers of two: CUDA plans attention anew, for a tenth of a second, for every shape that it has not seen.
+    ``stops`` are places in each of ``prompts`` at which a slice ends.
     """
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], caches: list[KV], *, few_shapes: bool) -> None:
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        caches: list[KV],
+        *,
+        few_shapes: bool,
+        stops: Sequence[Sequence[int]] = (),
+    ) -> None:
         self.kv = caches[0] if len(caches) == 1 else merge(caches)
         self._model = model
         self._width = max(len(prompt) for prompt in prompts)
         if few_shapes and (self.kv.merged or self.kv.plain):
             self._width = _power_of_two_from(self._width)
-        self._done = 0
+        self.done = 0
+        """Positions that are computed of each row, unless it has fewer."""
         self._lengths = [len(prompt) for prompt in prompts]
         self._rolls = self.kv.merged and any(length < self._width for length in self._lengths)
         if self._rolls:
@@ -46,30 +56,51 @@ class Prefill:
         self._spare = 0 if self.kv.merged else padding[0]
         if self._rolls:
             self.kv.prepare(self._lengths, padding)
+        self._stops = self._usable(stops)
         padded = [[*prompt, *([0] * pad)] for prompt, pad in zip(prompts, padding, strict=True)]
         self._tokens = mx.array(padded, dtype=mx.uint32)
 
     @property
     def left(self) -> int:
         """Tokens still to compute, per row."""
-        return self._width - self._done
+        return self._width - self.done
+
+    @property
+    def reached(self) -> list[int]:
+        """Rows that have a stop where the latest slice has ended."""
+        return self._stops.get(self.done, [])
 
     def step(self, tokens: int) -> Slice:
         """Compute some ``tokens`` tokens of all rows together; what was computed. Waits for the device."""
         size, before = self._next(tokens), self.kv.positions
         if size:
             if self._rolls:
-                self.kv.prepare_slice([min(length - self._done, size) for length in self._lengths])
-            self.kv.fill(self._model, self._tokens[:, self._done : self._done + size])
-            self._done += size
+                self.kv.prepare_slice([min(length - self.done, size) for length in self._lengths])
+            self.kv.fill(self._model, self._tokens[:, self.done : self.done + size])
+            self.done += size
         if not self.left:
             self._take_padding_off()
         return Slice(self.kv.rows, before, size)
 
     def _next(self, tokens: int) -> int:
         """Positions of the next slice; of padded rows never so many that one alone is left."""
-        size = min(max(min(SHORTEST_SLICE, tokens), tokens // self.kv.rows), self.left)
-        return size - 1 if self._rolls and self.left - size == 1 else size
+        left = min((at for at in self._stops if at > self.done), default=self._width) - self.done
+        size = min(max(min(SHORTEST_SLICE, tokens), tokens // self.kv.rows), left)
+        return size - 1 if self._rolls and left - size == 1 else size
+
+    def _usable(self, stops: Sequence[Sequence[int]]) -> dict[int, list[int]]:
+        """The rows that stop at each place; of padded ones no places that leave a single position between them."""
+        rows: dict[int, list[int]] = {}
+        for row, its in enumerate(stops):
+            for at in its:
+                if 0 < at < self._lengths[row]:
+                    rows.setdefault(at, []).append(row)
+        apart = SHORTEST_PADDED if self._rolls else 1
+        before, usable = 0, {}
+        for at in sorted(rows):
+            if at - before >= apart and self._width - at >= apart:
+                before, usable[at] = at, rows[at]
+        return usable
 
     def _take_padding_off(self) -> None:
         if self._rolls:

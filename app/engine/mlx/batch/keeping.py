@@ -1,0 +1,82 @@
+"""What of a batch's prompts and answers is kept for prompts to come."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from app.engine.mlx.batch.prompt_queue import PrefillTask
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.prefix import PrefixCache
+from app.engine.mlx.cache.tree import WIDTH
+from app.engine.mlx.prefill.prefill import Prefill
+from app.engine.mlx.rows import Row, pack
+
+PART = 1024
+"""Tokens of a long prompt that are kept at once while the rest of it is computed, so that no single step copies all."""
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Keeps what has been computed, as far as it is not known. MLX thread only.
+
+    What fails here ends nobody's request: everything that is kept is let go of instead.
+    """
+
+    def __init__(self, prefixes: PrefixCache) -> None:
+        self._prefixes = prefixes
+
+    def sliced(self, task: PrefillTask) -> None:
+        """A slice of some prompts was computed, of which more is to come."""
+        work = task.work
+        if not isinstance(work, Prefill) or not task.group:
+            return
+        for row in work.reached:
+            self._keep(task, row, task.cached[row] + work.done)
+        if self._prefixes.cuts and not work.kv.merged and work.done - task.kept >= PART:
+            task.kept = work.done
+            self._keep(task, 0, task.cached[0] + work.done)
+
+    def finished(self, task: PrefillTask) -> None:
+        """Prompts are computed, or a beginning that several share."""
+        if task.prefix:
+            self._put(pack(task.prefix), task.work.kv, 0)
+        for row, (waiting, cached, stops) in enumerate(zip(task.group, task.cached, task.stops, strict=True)):
+            end = len(waiting.request.prompt) - 1
+            serves = self._prefixes.cuts or end in stops
+            if serves and end - cached >= self._prefixes.worth_keeping:
+                self._keep(task, row, end)
+
+    def dropped(self, tasks: Iterable[PrefillTask]) -> None:
+        """Some of these are cancelled and will have no further slice; whoever asks again goes on from there."""
+        for task in tasks:
+            if task.cancelled:
+                self._cancelled(task)
+
+    def _cancelled(self, task: PrefillTask) -> None:
+        work = task.work
+        if not isinstance(work, Prefill) or (work.kv.merged and not self._prefixes.cuts):
+            return
+        for row, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
+            done = min(cached + work.done, len(waiting.request.prompt) - 1)
+            if done - cached >= self._prefixes.worth_keeping and (self._prefixes.cuts or work.done == done - cached):
+                self._keep(task, row, done)
+
+    def answered(self, row: Row, kv: KV, place: int) -> None:
+        """A row leaves the batch, however it has ended but for a failure of its own; ``kv`` holds it at ``place``."""
+        if row.queued < self._prefixes.shortest or row.failure is not None:
+            return
+        tokens = row.tokens()
+        if len(tokens) >= row.filled:
+            self._put(pack(tokens[: row.filled]), kv, place)
+
+    def _keep(self, task: PrefillTask, row: int, tokens: int) -> None:
+        self._put(task.group[row].packed[: tokens * WIDTH], task.work.kv, row)
+
+    def _put(self, packed: bytes, kv: KV, row: int) -> None:
+        try:
+            self._prefixes.keep(packed, kv, row)
+        except Exception:
+            log.exception("a prefix could not be kept")
+            self._prefixes.clear()

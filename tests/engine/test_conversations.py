@@ -1,0 +1,175 @@
+"""A conversation that goes on, branches, is edited or cut off costs its new tokens, and says what it says without help.
+
+On small models of each kind of cache, with the batch stepped by hand.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.engine.base import Sequence
+from tests.engine.families.bench import Bench, build, loaded
+from tests.engine.families.configs import VOCABULARY
+from tests.engine.families.test_families import NAMED
+from tests.support.batches import GREEDY, HandBatch
+
+KINDS = {
+    "llama": 1.05,
+    "gemma3_text": 1.15,
+    "gpt_oss": 1.15,
+    "qwen3_next": 1.15,
+    "granitemoehybrid": 1.15,
+    "mamba2": 1.15,
+    "deepseek_v32": 1.05,
+}
+"""What may be computed over what is new, by kind of cache: plain, sliding, with sinks, hybrid, recurrent, lists."""
+FEW = tuple(KINDS) if NAMED == "all" else ("llama", "gemma3_text", "qwen3_next", "granitemoehybrid")
+HEAD, HEADER = 150, (3, 4, 5)
+"""Tokens of the system prompt, and those before each answer."""
+
+
+@cache
+def bench_of(family):
+    return Bench(family, model_of(family))
+
+
+@cache
+def model_of(family):
+    return loaded(family, build(family))
+
+
+def said(seed, length):
+    return tuple(int(i) for i in np.random.default_rng(seed).integers(6, VOCABULARY, length))
+
+
+class Session:
+    """One conversation, as an agent has it; ``new`` and ``computed`` count tokens."""
+
+    def __init__(self, batch, head):
+        self.batch = batch
+        self.head = head
+        self.turns = []
+        self.known = []
+        self.new = self.computed = 0
+
+    def ask(self, message, answer=24, *, cancel_after=None):
+        self.turns.append(message)
+        begin = (*self.head, *(token for turn in self.turns for token in turn))
+        prompt = (*begin, *HEADER)
+        request = Sequence(prompt, GREEDY, max_tokens=answer, boundaries=(len(self.head), len(begin)))
+        stream = self.batch.submit(request)
+        if cancel_after is None:
+            self.batch.finish()
+        else:
+            self.batch.step(cancel_after)
+            stream.cancel()
+            self.batch.finish()
+        if 0 not in stream.prefilled:
+            del self.turns[-1]
+            return prompt, stream
+        cached = stream.prefilled[0].cached_tokens
+        longest = max((_common(prompt, it) for it in self.known), default=0)
+        self.new += len(prompt) - longest
+        self.computed += len(prompt) - cached
+        ids = tuple(stream.ids())
+        self.known.append((*prompt, *ids[:-1]))
+        self.turns.append((*HEADER, *ids))
+        return prompt, stream
+
+
+def _common(a, b):
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+@pytest.mark.parametrize("family", FEW)
+def test_turns_cost_what_is_new_in_them(family):
+    batch = HandBatch(model_of(family), slice_tokens=128)
+    bench = bench_of(family)
+    session = Session(batch, said(1, HEAD))
+    for turn in range(4):
+        prompt, stream = session.ask(said(10 + turn, 80))
+        assert bench.wrong(_first(stream), prompt) is None
+    del session.turns[-3:]
+    prompt, stream = session.ask(said(30, 80))
+    assert bench.wrong(_first(stream), prompt) is None, "a branch"
+    session.turns[-1] = (*HEADER, *session.turns[-1][15:])
+    session.ask(said(31, 80))
+    assert session.computed <= KINDS[family] * session.new
+    other = Session(batch, session.head)
+    other.ask(said(40, 50))
+    assert other.computed - 50 - len(HEADER) <= 0 + (0 if family in ("llama", "deepseek_v32") else 1), (
+        "one head for all"
+    )
+
+
+def _first(stream):
+    """The beginning of an answer, as long as the bench has them."""
+    for key in stream.tokens:
+        stream.tokens[key] = stream.tokens[key][:8]
+    return stream
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3_next"])
+def test_what_was_cut_off_is_gone_on_with(family):
+    batch = HandBatch(model_of(family), slice_tokens=64)
+    batch.batch._pace._lone = 64
+    prompt = said(3, 900)
+    stream = batch.submit(Sequence(prompt, GREEDY, max_tokens=4))
+    batch.step(6)
+    assert not stream.prefilled
+    stream.cancel()
+    batch.finish()
+    again = batch.run(prompt)
+    assert again.prefilled[0].cached_tokens >= 5 * 64
+    assert bench_of(family).wrong(again, prompt) is None
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3_next"])
+def test_an_answer_that_was_cut_off_is_kept(family):
+    batch = HandBatch(model_of(family), slice_tokens=1024)
+    prompt = said(4, 100)
+    stream = batch.submit(Sequence(prompt, GREEDY, max_tokens=200))
+    batch.step(60)
+    stream.cancel()
+    batch.finish()
+    told = stream.ids()
+    assert len(told) > 40
+    again = batch.run((*prompt, *told, 9, 9))
+    assert again.prefilled[0].cached_tokens >= len(prompt) + len(told)
+
+
+def test_what_several_rows_answer_is_kept_of_each():
+    batch = HandBatch(model_of("gemma3_text"), slice_tokens=1024)
+    prompts = [said(50 + i, 60 + 20 * i) for i in range(4)]
+    stream = batch.run(*prompts, max_tokens=50)
+    for i, prompt in enumerate(prompts):
+        known = (*prompt, *stream.ids(i)[:-1])
+        assert batch.run((*known, 7, 8)).prefilled[0].cached_tokens == len(known)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+@settings(max_examples=3, deadline=None)
+@given(st.data())
+def test_any_conversation_costs_no_more_than_its_bound(family, data):
+    """With little memory it may cost more, but there is never another text, nor more than the limit."""
+    little = data.draw(st.booleans())
+    batch = HandBatch(model_of(family), slice_tokens=128, prefix_bytes=(1 << 18) if little else (64 << 20))
+    pool, bench = batch.batch._prefixes._pool, bench_of(family)
+    sessions = [Session(batch, said(1, HEAD)) for _ in range(2)]
+    for turn in range(data.draw(st.integers(3, 6))):
+        session = data.draw(st.sampled_from(sessions))
+        kind = data.draw(st.sampled_from(["plain", "plain", "branch", "thoughts", "cancel"]))
+        if kind == "branch" and len(session.turns) > 4:
+            del session.turns[-4:]
+        elif kind == "thoughts" and session.turns:
+            session.turns[-1] = (*HEADER, *session.turns[-1][12:])
+        size, after = data.draw(st.integers(60, 120)), data.draw(st.integers(1, 6)) if kind == "cancel" else None
+        prompt, stream = session.ask(said(100 + turn, size), data.draw(st.integers(8, 24)), cancel_after=after)
+        if kind != "cancel":
+            assert bench.wrong(_first(stream), prompt) is None
+        assert pool.nbytes <= pool.limit
+    for session in sessions if not little else ():
+        assert session.computed <= KINDS[family] * session.new + 32 * len(session.turns)
