@@ -2,8 +2,7 @@
 
 Each message is an array whose first element names its kind, written as :mod:`app.engine.framing` says. The engine
 begins with :class:`Greeting`; a service that finds another ``VERSION`` in it ends the process. Every question has a
-number, which its :class:`Answer` or :class:`Refusal` repeats. What the rows of a process have made in one decode step
-goes out as one :class:`Step`.
+number, which its :class:`Answer` or :class:`Refusal` repeats. What rows have made in a decode step is one :class:`Step`.
 """
 
 from pathlib import Path
@@ -113,6 +112,13 @@ class RenderChat(Question, frozen=True, array_like=True, tag="render"):
     conversation: bytes
 
 
+class FindEdges(Question, frozen=True, array_like=True, tag="edges"):
+    """Where conversations with a ``head`` begin alike; :class:`app.engine.text.Edges`."""
+
+    engine: int
+    head: bytes  # JSON
+
+
 class Embed(Question, frozen=True, array_like=True, tag="embed"):
     """A vector for each text; :class:`Vectors`."""
 
@@ -172,7 +178,7 @@ class SetLimits(Struct, frozen=True, array_like=True, tag="limits"):
 
 
 OfModels = Load | Adapt | Unload | MakeEmbedded | ReadTokenizer | Trim
-OfTexts = Encode | Count | FillInMiddle | Decode | Spell | RenderChat
+OfTexts = Encode | Count | FillInMiddle | Decode | Spell | RenderChat | FindEdges
 Questions = OfModels | OfTexts | Prepare | Embed | Rerank
 ToEngine = Questions | Generate | CancelRow | CloseStream | Withdraw | SetLimits
 
@@ -203,7 +209,7 @@ class Refusal(Struct, frozen=True, array_like=True, tag="refusal"):
 
 
 class Progress(Struct, frozen=True, array_like=True, tag="progress"):
-    """Something has been done that nobody reads about otherwise: a piece of a load, a slice of a prompt."""
+    """Something has been done that nobody reads about otherwise."""
 
 
 class Part(Struct, frozen=True, array_like=True):

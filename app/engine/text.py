@@ -17,6 +17,20 @@ class Marks(Struct, frozen=True):
     end_ids: tuple[int, ...] = ()
 
 
+class Edges(Struct, frozen=True, array_like=True):
+    """Ids with which conversations of one head begin, and with which prompts ask for an answer; none: unknown."""
+
+    head: tuple[int, ...] = ()
+    tail: tuple[int, ...] = ()
+
+    def boundaries(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """How many of a prompt's ``ids`` later ones are likely to share: the head's, and all before the answer."""
+        pairs = zip(ids, self.head, strict=False)
+        head = next((at for at, (its, mine) in enumerate(pairs) if its != mine), min(len(ids), len(self.head)))
+        end = len(ids) - len(self.tail) if self.tail and ids[-len(self.tail) :] == self.tail else 0
+        return tuple(sorted({head, end} - {0}))
+
+
 class TextFacts(Struct, frozen=True, kw_only=True):
     """What is known of a tokenizer once it is loaded.
 
@@ -24,7 +38,8 @@ class TextFacts(Struct, frozen=True, kw_only=True):
     and what the model has rows for. ``thinking`` are the marks around the family's thoughts, ``call_format`` names its
     way to write tool calls; each is None if the family has none or it is not known. ``added`` are the tokens, special
     or not, that stand outside the ordinary vocabulary, by their spelling. ``answer_marks`` stand around answers and are
-    no part of them. ``sampling`` is how the model's authors draw its answers.
+    no part of them. ``sampling`` is how the model's authors draw its answers. With ``keeps_states`` it matters where
+    conversations begin alike: what is kept of them serves at some places alone.
     """
 
     vocab_size: int
@@ -37,6 +52,7 @@ class TextFacts(Struct, frozen=True, kw_only=True):
     added: dict[str, int] = {}
     answer_marks: tuple[str, ...] = ()
     sampling: SamplingDefaults = SamplingDefaults()
+    keeps_states: bool = False
 
     def added_id(self, text: str) -> int | None:
         """The id of the added token that is spelt so; None if it is ordinary text."""
@@ -72,3 +88,12 @@ class Tokenizer(Protocol):
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         """Messages through the model's chat template; raises :class:`app.errors.InvalidRequest` if it refuses them."""
+
+    async def edges(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> Edges:
+        """Where conversations that begin with these system messages begin alike."""

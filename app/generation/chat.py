@@ -1,6 +1,7 @@
 """The chat dialect: a conversation through the model's own template."""
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -61,18 +62,35 @@ async def rendered(tokenizer: Tokenizer, job: ChatJob) -> str:
 
 
 async def _rendered(tokenizer: Tokenizer, job: ChatJob, messages: list[TemplateMessage]) -> str:
-    tools: list[dict[str, Any]] | None = None
-    if job.tools is not None and own_format(tokenizer.facts, job.tools.prompt) is None:
-        messages = generic.told(messages, job.tools.tools)
-    elif job.tools is not None:
-        tools = [tool.told() for tool in job.tools.tools]
+    messages, tools = _with_tools(tokenizer, job, messages)
     variables = job.variables
     return await tokenizer.render_chat(messages, tools=tools, continue_final=job.continue_final, variables=variables)
+
+
+def _with_tools(
+    tokenizer: Tokenizer, job: ChatJob, messages: list[TemplateMessage]
+) -> tuple[list[TemplateMessage], list[dict[str, Any]] | None]:
+    """The messages and the functions as the template is given them, or told of in the messages."""
+    if job.tools is None:
+        return messages, None
+    if own_format(tokenizer.facts, job.tools.prompt) is None:
+        return generic.told(messages, job.tools.tools), None
+    return messages, [tool.told() for tool in job.tools.tools]
 
 
 async def encoded(tokenizer: Tokenizer, text: str) -> Prompt:
     """A rendered conversation as token ids. The template wrote its own special tokens, so encoding adds none."""
     return tuple(await tokenizer.encode(text, special_tokens=False))
+
+
+async def boundaries(tokenizer: Tokenizer, job: ChatJob, prompt: Prompt) -> Prompt:
+    """Lengths of beginnings of a prompt that later ones are likely to share, where it matters to the model."""
+    if not tokenizer.facts.keeps_states:
+        return ()
+    head = takewhile(lambda it: isinstance(it, SystemMessage | DeveloperMessage), job.messages)
+    messages, tools = _with_tools(tokenizer, job, [_template_message(message) for message in head])
+    edges = await tokenizer.edges(messages, tools=tools, variables=job.variables)
+    return edges.boundaries(prompt)
 
 
 def _template_message(message: Message) -> TemplateMessage:

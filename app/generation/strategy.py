@@ -38,6 +38,9 @@ class GenerationStrategy:
                 prompts, plan, echoes = await _prompts(held.engine, job)
                 await plan.prepare(held.engine)
                 sequences = _sequences(held.engine, job, prompts, plan)
+                if isinstance(job, ChatJob):
+                    shared = await chat.boundaries(held.engine.tokenizer, job, prompts[0])
+                    sequences = (structs.replace(sequences[0], boundaries=shared),)
                 reservation = Reservation(held, sequences, meter)
                 await reservation.begin()
             tally = Tally(sequences, meter)

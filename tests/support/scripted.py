@@ -27,7 +27,7 @@ from app.engine.facts import Books, DeviceFacts, Law, Together
 from app.engine.grammar import Grammar
 from app.engine.kind import Kind, kind_of
 from app.engine.options import AS_IT_IS, LoadOptions
-from app.engine.text import Marks, TextFacts, Tokenizer
+from app.engine.text import Edges, Marks, TextFacts, Tokenizer
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
 from app.errors import EngineFailed, EngineLost, InvalidRequest, SwitchyardError
@@ -131,6 +131,15 @@ class ByteTokenizer:
         marks = self.facts.thinking
         thought = marks.start if marks is not None and (variables or {}).get("open") else ""
         return "\n".join(lines if continue_final else [*lines, f"<assistant>{thought}"])
+
+    async def edges(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> Edges:
+        return Edges()
 
 
 class ScriptedMemory:

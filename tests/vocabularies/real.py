@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.engine.mlx.text.tokenizer import MLXTokenizer
+from app.engine.text import Edges
 from tests.support.npm import npm_package
 
 VERSION = "3.7.2"
@@ -77,3 +78,12 @@ class Here:
         variables: Mapping[str, Any] | None = None,
     ) -> str:
         return self.tokenizer.render_chat(messages, tools=tools, continue_final=continue_final, variables=variables)
+
+    async def edges(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> Edges:
+        return Edges()

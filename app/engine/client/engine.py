@@ -13,7 +13,7 @@ from app.engine.client.stream import ProcessStream
 from app.engine.facts import Books, ModelFacts
 from app.engine.grammar import Grammar
 from app.engine.ranks import RankState
-from app.engine.text import TextFacts, Tokenizer
+from app.engine.text import Edges, TextFacts, Tokenizer
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
 from app.errors import EngineLost
@@ -62,6 +62,17 @@ class ProcessTokenizer:
         asked = {"messages": messages, "tools": tools, "continue_final": continue_final, "variables": variables}
         conversation = json.dumps(asked).encode()  # JSON has room for numbers that msgpack has not
         return await self._process.ask(lambda call: wire.RenderChat(call, self._engine, conversation), str)
+
+    async def edges(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> Edges:
+        """Where conversations begin alike."""
+        head = json.dumps({"messages": messages, "tools": tools, "variables": variables}).encode()
+        return await self._process.ask(lambda call: wire.FindEdges(call, self._engine, head), Edges)
 
 
 class ProcessEngine:

@@ -27,7 +27,7 @@ from app.errors import EngineFailed, SwitchyardError
 if TYPE_CHECKING:
     from app.engine.host.models import Models
 
-TextQuestion = wire.Encode | wire.Count | wire.FillInMiddle | wire.Decode | wire.Spell | wire.RenderChat
+TextQuestion = wire.OfTexts
 """What is asked of a model's text side, which changes nothing."""
 AT_ONCE = 4096
 """Characters that are encoded in the time that another thread would wait for its turn beside a busy batch."""
@@ -227,7 +227,7 @@ async def _value(models: Models, question: Question) -> object:  # noqa: C901, P
     return await asyncio.to_thread(_text, models, question)
 
 
-def _text(models: Models, question: Question) -> object:
+def _text(models: Models, question: Question) -> object:  # noqa: PLR0911  one case for each question
     """The text side's answer; for another thread where it may take long."""
     match question:
         case wire.Encode(_, number, text, special_tokens):
@@ -243,4 +243,6 @@ def _text(models: Models, question: Question) -> object:
             return [tokenizer.token_bytes(token) for token in ids]
         case wire.RenderChat(_, number, conversation):
             return models.engine(number).tokenizer.render_chat(**json.loads(conversation))
+        case wire.FindEdges(_, number, head):
+            return models.engine(number).edges(head)
     raise TypeError(question)

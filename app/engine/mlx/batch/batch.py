@@ -74,6 +74,11 @@ class ModelBatch:
         self._failures = Failures(thread, self._forget)
         self._delivery = Delivery(thread)
 
+    @property
+    def keeps_states(self) -> bool:
+        """Whether what is kept of prompts serves at some places alone."""
+        return not self._prefixes.cuts
+
     def submit(self, sequences: list[Waiting]) -> None:
         """Queue sequences; their prompts take turns by request."""
         self._queue.add(sequences)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from msgspec.structs import replace
+
 from app.engine.base import Sequence
 from app.engine.facts import Books
 from app.engine.grammar import Grammar
@@ -15,6 +17,7 @@ from app.engine.mlx.guide.guide import Guide
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import release
 from app.engine.mlx.rows import Waiting
+from app.engine.mlx.text.edges import EdgeFinder
 from app.engine.mlx.text.spelling import SequenceSpelling
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.work import Work
@@ -44,7 +47,8 @@ class MLXEngine:
         self.loaded = loaded
         self.tokenizer = tokenizer
         self.width = min(loaded.vocabulary, loaded.rows)
-        self.facts = tokenizer.facts(self.width)
+        self.facts = replace(tokenizer.facts(self.width), keeps_states=batch.keeps_states)
+        self.edges = EdgeFinder(tokenizer).edges
         self.context_length = context_length
         self.nbytes = batch.ledger.weights
         self.law = batch.ledger.law

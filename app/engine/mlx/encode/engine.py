@@ -20,6 +20,7 @@ from app.engine.mlx.encode.recipe import Recipe
 from app.engine.mlx.encode.rerank import Asking
 from app.engine.mlx.encode.tokens import EncoderTokenizer
 from app.engine.mlx.memory import release
+from app.engine.text import Edges
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
 from app.errors import InvalidRequest, Unavailable
@@ -66,6 +67,10 @@ class MLXEncoder:
         self.nbytes = nbytes
         self.law = Law()
         self.fingerprint = fingerprint
+
+    def edges(self, head: bytes) -> Edges:  # noqa: ARG002
+        """None: such a model holds no conversation."""
+        return Edges()
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Text to ids."""

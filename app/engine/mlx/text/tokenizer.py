@@ -109,8 +109,9 @@ class MLXTokenizer:
         tools: list[dict[str, Any]] | None = None,
         continue_final: bool = False,
         variables: Mapping[str, Any] | None = None,
+        asks: bool = True,
     ) -> str:
-        """Messages, folded to what it takes, through the chat template, which runs in Jinja's sandbox."""
+        """Messages, folded to what it takes, through the template; it ``asks`` for an answer unless one goes on."""
         told = variables or {}
         if tools and self._wants_all:
             tools = [taken.complete(tool) for tool in tools]
@@ -121,7 +122,7 @@ class MLXTokenizer:
         turns = folded(turns, self._turns)
         if self.call_format == "harmony":
             turns, told = harmony_messages(turns), harmony_variables(told)
-        return self._render(turns, tools, told, continue_final=continue_final)
+        return self._render(turns, tools, told, continue_final=continue_final, asks=asks)
 
     def _render(
         self,
@@ -130,10 +131,11 @@ class MLXTokenizer:
         variables: Mapping[str, Any],
         *,
         continue_final: bool = False,
+        asks: bool = True,
     ) -> str:
         options: dict[str, Any] = {
             "tools": tools,
-            "add_generation_prompt": not continue_final,
+            "add_generation_prompt": asks and not continue_final,
             "continue_final_message": continue_final,
             **variables,
         }
