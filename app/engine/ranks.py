@@ -66,6 +66,8 @@ class Seat(Struct, frozen=True):
     files: dict[str, str]
     door: int | tuple[str, int]
     beside: int
+    leader: int
+    """The process of rank 0, where that is on the same machine, else 0."""
     names: tuple[str, ...]
     """What people call each rank: ``rank 1 (mac-2)``."""
 

@@ -7,7 +7,6 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from app.engine.native import backend
 from app.engine.options import DraftOptions, kv_group
 from app.engine.ranks import Ranks
 from app.errors import ModelUnusable
@@ -80,14 +79,14 @@ def footprint(
     quantize: int | None = None,
     kv_bits: int | None = None,
     process: int = 0,
-    ranks: Ranks | None = None,
+    ranks: tuple[int, int] | None = None,
 ) -> Footprint:
     """Read a model directory. Raises :class:`app.errors.ModelUnusable` for missing or truncated weights.
 
     A value of 16 bits takes ``half_bytes`` in memory. ``quantize`` is in bits per weight; a checkpoint that is
     quantised already stays as it is. ``kv_bits`` is in bits per value of the KV cache. A process without a model takes
-    ``process`` bytes of the budget, 0 where what lies beside arrays is no part of it. Of a model over several ``ranks``
-    what lies in this memory is counted: all of them, or one where each has a GPU or a host of its own.
+    ``process`` bytes of the budget, 0 where what lies beside arrays is no part of it. Of a model over
+    ``ranks``, so many of which the second share this memory, what lies in it is counted.
     """
     tensors = weights(path) | {
         f"{file.parent.name}.{name}": tensor
@@ -101,7 +100,7 @@ def footprint(
     allowance, processes = kv_bytes_per_token(path, half_bytes, kv_bits) * _ALLOWANCE_TOKENS, 1
     if ranks is not None:
         whole = sum(size for name, size in sizes.items() if any(part in name for part in EVERYWHERE))
-        count, processes = ranks.spread(one_memory=backend() != "cuda")
+        count, processes = ranks
         held = processes * (whole + (held - whole) // count)
         allowance = processes * allowance // count
     if not process:

@@ -54,7 +54,7 @@ class Shelf:
                 path = source.path
             case HubRepo():
                 path = await self._from_hub(source)
-        entry = source.entry
+        entry, ranks = source.entry, ranks_of(source.entry)
         return await asyncio.to_thread(
             footprint,
             path,
@@ -62,7 +62,7 @@ class Shelf:
             quantize=entry.quantize,
             kv_bits=entry.kv_bits,
             process=device.process,
-            ranks=ranks_of(entry),
+            ranks=None if ranks is None else ranks.spread(one_memory=device.kind != "cuda"),
         )
 
     async def _from_hub(self, source: HubRepo) -> Path:

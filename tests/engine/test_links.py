@@ -2,7 +2,10 @@
 
 import os
 import queue
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -140,3 +143,21 @@ def test_a_message_to_somebody_who_takes_nothing_does_not_wait_for_ever(linked):
     a, _ = linked
     a.link.send(os.urandom(64 << 20))
     assert a.losses.get(timeout=5) is True
+
+
+def test_a_process_that_runs_but_is_slow_is_waited_for_longer_than_one_that_is_stopped(linked):
+    a, b = linked
+    stopped = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        stopped.send_signal(signal.SIGSTOP)
+        a.link.pid, b.link.pid = os.getpid(), stopped.pid
+        began = time.monotonic()
+        a.link._beat = b.link._beat = lambda: b""
+        a.link.start()
+        b.link.start()
+        assert b.losses.get(timeout=5) is True
+        assert time.monotonic() - began < 2
+        assert a.losses.empty()
+    finally:
+        stopped.kill()
+        stopped.communicate()

@@ -43,7 +43,8 @@ def test_each_rank_holds_its_part_of_the_layers_and_the_whole_of_what_all_need()
     layers = whole.weights - embedding
     assert sizes[0] == sizes[1]
     assert embedding + layers / 2 <= sizes[0] < embedding + layers / 2 * 1.05
-    told = footprint(tiny(), half_bytes=4, ranks=Ranks(2))
+    told = footprint(tiny(), half_bytes=4, ranks=(2, 2))
+    assert sizes[0] == pytest.approx(footprint(tiny(), half_bytes=4, ranks=(2, 1)).weights, rel=0.05)
     assert sum(sizes) == pytest.approx(told.weights, rel=0.05)
     shapes = [dict(tree_flatten(part.parameters())) for part in parts]
     up = "model.layers.0.mlp.up_proj.weight"

@@ -84,7 +84,7 @@ def plan(ranks: Ranks, device: DeviceFacts | None) -> Plan:
         if on_cuda:
             own["CUDA_VISIBLE_DEVICES"] = str(sum(it.ssh == hosts[rank].ssh for it in hosts[:rank]))
         where: int | tuple[str, int] = door.fileno() if rank == 0 else (address, door.getsockname()[1])
-        seats.append(Seat(rank, size, backend, secret, own, files, where, beside if rank == 0 else 1, names))
+        seats.append(Seat(rank, size, backend, secret, own, files, where, beside if rank == 0 else 1, 0, names))
     return Plan(hosts, tuple(seats), door, None if ports is None else (*ports, door.getsockname()[1]))
 
 
@@ -141,11 +141,11 @@ def free_ports(count: int) -> tuple[int, ...]:
 class Followers:
     """The ranks beside rank 0, each a process of this machine or an ssh to another.
 
-    ``ended`` is called, on any thread, for each that ends before that is wanted (``ending``): why, and whether it ended
-    by itself or because of what it saw of rank 0.
+    ``leader`` is the process of rank 0. ``ended`` is called, on any thread, for each that ends before that is wanted
+    (``ending``): why, and whether it ended by itself or because of what it saw of rank 0.
     """
 
-    def __init__(self, plan: Plan, setup: Setup, ended: Ended) -> None:
+    def __init__(self, plan: Plan, setup: Setup, ended: Ended, leader: int) -> None:
         self._plan = plan
         self._ended = ended
         self.ending = False
@@ -153,7 +153,7 @@ class Followers:
         for seat, host in zip(plan.seats[1:], plan.hosts[1:], strict=True):
             process = self._start(setup, host.ssh)
             self._processes.append(process)
-            hand(process, seat)
+            hand(process, replace(seat, leader=leader if host.ssh in HERE else 0))
             threading.Thread(target=self._wait, args=(seat, process), name=f"rank-{seat.rank}", daemon=True).start()
 
     def _start(self, setup: Setup, host: str) -> "subprocess.Popen[bytes]":

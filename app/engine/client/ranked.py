@@ -35,7 +35,7 @@ class RankedProcess(EngineProcess):
                 pass_fds=(descriptor, plan.door.fileno()),
             )
         hand(process, plan.seats[0])
-        self._followers = Followers(plan, replace(setup, socket=-1), self._rank_ended)
+        self._followers = Followers(plan, replace(setup, socket=-1), self._rank_ended, process.pid)
         return process
 
     async def end(self) -> None:

@@ -81,6 +81,7 @@ def _follow(seat: Seat) -> None:
         messages.put(message)
 
     link = Link(sock, take, beat, lost)
+    link.pid = seat.leader
     link.start()
     try:
         Follower(seat, parts, lambda message: link.send(framed(message))).run(messages)

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import msgspec
+import psutil
 from msgspec import Struct
 
 from app.engine.framing import Frames
@@ -24,6 +25,8 @@ from app.engine.ranks import LOADING_SILENCE
 
 BEAT = 0.5
 """Seconds between two signs of life."""
+SLOW = 3
+"""How many times as long a process may be silent that the system does run: on a machine that has too much to do."""
 STUCK = 1.5
 """Seconds beyond a silence that is too long after which a process that runs no thread of Python ends."""
 HANDSHAKE = 5.0
@@ -131,14 +134,23 @@ def still_running(silence: float) -> None:
 
     A native call that waits for a frozen rank may keep every other thread of Python from running.
     """
-    faulthandler.dump_traceback_later(silence + STUCK, exit=True)
+    faulthandler.dump_traceback_later(SLOW * silence + STUCK, exit=True)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the system says that this process does not run at all; one of another host has 0 for a number."""
+    try:
+        return pid > 0 and psutil.Process(pid).status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    except psutil.Error:
+        return True
 
 
 class Link:
     """One end after the handshake: ``take`` is given each message's body, ``beat`` makes the next sign of life.
 
-    ``lost`` is called once, with True if the other end is silent and False if it has closed. Both are called on
-    threads of the link's own.
+    ``lost`` is called once, with True if the other end is silent and False if it has closed. All are called on threads
+    of the link's own. ``pid`` is the other end's process, where that is known: one that is stopped is frozen after
+    ``silence`` seconds, one that runs is slow for some time yet.
     """
 
     def __init__(
@@ -156,6 +168,7 @@ class Link:
         self._lost = lost
         self._writing = threading.Lock()
         self._closed = threading.Event()
+        self.pid = 0
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.watch(silence)
 
@@ -185,12 +198,16 @@ class Link:
         self._sock.close()
 
     def _hear(self) -> None:
-        frames = Frames()
+        frames, waits = Frames(), 0
         while True:
             try:
                 data = self._sock.recv(1 << 16)
+                waits = 0
             except TimeoutError:
-                return self._lose(silent=True)
+                waits += 1
+                if not self.pid or waits >= SLOW or is_stopped(self.pid):
+                    return self._lose(silent=True)
+                continue
             except OSError:
                 data = b""
             if not data:

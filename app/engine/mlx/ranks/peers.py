@@ -136,6 +136,7 @@ class Peers:
         match self._decoder.decode(body):
             case Beat(pid, resident, active, pool):
                 host = self._seat.names[rank].partition("(")[2].rstrip(")")
+                self._links[rank].pid = 0 if host else pid
                 self._states[rank] = RankState(rank, pid, resident, active, pool, host)
             case Done(number, nbytes):
                 self._done.setdefault(number, {})[rank] = nbytes
@@ -154,6 +155,4 @@ class Peers:
         name = self._seat.names[rank]
         if not silent:
             time.sleep(SILENCE / 10)  # whoever started it may know more of its end
-        self._lost(
-            f"{name} was silent for {self.silence:g} seconds" if silent else f"the connection to {name} was lost"
-        )
+        self._lost(f"{name} was silent for too long" if silent else f"the connection to {name} was lost")
