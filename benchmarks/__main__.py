@@ -33,7 +33,7 @@ CASES = (
     "idle",
     "embed",
 )
-ON_DEMAND = ("gpu", "ranks")
+ON_DEMAND = ("gpu", "gpu_beside", "ranks")
 VERSIONS = ("startup", "single", "concurrent", "short", "alternated", "stall", "switch", "memory")
 """What can be measured against another version of the service."""
 COMPUTING = ("constrained",)

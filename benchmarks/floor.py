@@ -8,6 +8,7 @@ Nothing of the service is imported. Answers lines of JSON: see :mod:`benchmarks.
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -32,19 +33,29 @@ def decode(model: Any, logits: mx.array, cache: list[Any], tokens: int) -> list[
     return said
 
 
-def batch(model: Any, prompts: list[list[int]], tokens: int) -> int:
-    """Decode all prompts together; the number of tokens made."""
+def counted(steps: Callable[..., list[list[int]]], *given: Any) -> tuple[int, float]:
+    """The tokens that ``steps`` make, and the seconds that they take."""
+    begun = time.perf_counter()
+    return sum(map(len, steps(*given))), time.perf_counter() - begun
+
+
+def batch(model: Any, prompts: list[list[int]], tokens: int) -> tuple[int, float]:
+    """Decode all prompts together; the number of tokens made, and the seconds after the prompts."""
     longest = max(map(len, prompts))
     padding = [longest - len(prompt) for prompt in prompts]
     cache = [BatchKVCache(padding) for _ in model.layers]
     rows = mx.array([[0] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)])
-    return sum(map(len, decode(model, model(rows, cache=cache)[:, -1], cache, tokens)))
+    logits = model(rows, cache=cache)[:, -1]
+    mx.eval(logits)
+    return counted(decode, model, logits, cache, tokens)
 
 
-def raw(model: Any, prompt: list[int], tokens: int) -> int:
+def raw(model: Any, prompt: list[int], tokens: int) -> tuple[int, float]:
     """One row in plain caches."""
     cache = make_prompt_cache(model)
-    return len(decode(model, model(mx.array([prompt]), cache=cache)[:, -1], cache, tokens))
+    logits = model(mx.array([prompt]), cache=cache)[:, -1]
+    mx.eval(logits)
+    return counted(decode, model, logits, cache, tokens)
 
 
 def lone(model: Any, tokenizer: Any, prompt: list[int], tokens: int) -> int:
@@ -63,16 +74,15 @@ def main(directory: str) -> None:
 
     def measure(kind: str, texts: list[str], tokens: int) -> dict[str, float]:
         prompts = [ids(text) for text in texts]
-        begun = time.perf_counter()
+        begun, decoding = time.perf_counter(), 0.0
         match kind:
             case "batch":
-                made = batch(model, prompts, tokens)
+                made, decoding = batch(model, prompts, tokens)
             case "raw":
-                made = raw(model, prompts[0], tokens)
+                made, decoding = raw(model, prompts[0], tokens)
             case _:
                 made = lone(model, tokenizer, prompts[0], tokens)
-        seconds = time.perf_counter() - begun
-        return {"tokens": made, "seconds": seconds}
+        return {"tokens": made, "seconds": time.perf_counter() - begun, "decoding": decoding}
 
     answer_lines(measure)
 

@@ -47,8 +47,8 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     draft_model: Annotated[
         Name | None,
         Meta(
-            description="Small model of the same vocabulary that proposes tokens while one answer runs alone, not used "
-            "on CUDA; prompt-lookup: no model, what a text has said before is proposed again, for up to 8 answers."
+            description="Small model of the same vocabulary that proposes tokens while one answer runs alone; "
+            "prompt-lookup: no model, what a text has said before is proposed again, for up to 8 answers. Not on CUDA."
         ),
     ] = None
     kv_bits: Annotated[

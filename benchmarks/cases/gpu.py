@@ -1,20 +1,31 @@
-"""Streams on a GPU: the service, mlx_lm.server and the in-process loop in turns, for a small shape and a large one."""
+"""Streams on a GPU over the lean loop and over what the GPU could do, and what two starts take.
 
+``gpu:8b`` and ``gpu:135m`` are each a part of it. The kernels of the first start are compiled anew, those of the second
+are kept. The loop's rate is that of its steps alone; the limit is measured where PyTorch is installed.
+"""
+
+import os
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from tempfile import TemporaryDirectory
 
-from benchmarks import servers
+from benchmarks import limit, servers
 from benchmarks.bench import Bench
 from benchmarks.cases import ranks
-from benchmarks.cases.concurrent import floor_rate
+from benchmarks.client import Load
 from benchmarks.lines import Child
 from benchmarks.report import Figures, Line, Runs
 from benchmarks.servers import Server
-from benchmarks.traffic import streams, summary
+from benchmarks.traffic import chat, streams, summary, texts
 
 SHAPES = ("135m", "8b")
-ROWS = (64, 16)
 TOKENS = 128
-FIRST_TEXT_MS = 1000
+OVER_LOOP = {"8b": {1: 0.97, 16: 0.92, 64: 0.92}, "135m": {64: 0.8}}
+ROWS = (1, 16, 64)
+SAMPLED_BAR, LIMIT_BAR = 0.95, 0.55
+FIRST_TEXT_MS = 150
+START_SECONDS = (20, 8)
 
 
 def run(bench: Bench, *shapes: str) -> Iterator[Line]:
@@ -23,58 +34,91 @@ def run(bench: Bench, *shapes: str) -> Iterator[Line]:
         return
     for name in shapes or SHAPES:
         bench.make(name)
-        yield from _measure(bench, name)
-
-
-def _measure(bench: Bench, name: str) -> Iterator[Line]:
-    home = bench.home
-    with servers.ours(home, name) as us, servers.theirs(home, name) as them, bench.floor(name) as floor:
+        with TemporaryDirectory() as cache:
+            before = os.environ.get("XDG_CACHE_HOME")
+            os.environ["XDG_CACHE_HOME"] = cache
+            yield from _starts(bench, name)
+            with servers.ours(bench.home, name) as us, bench.floor(name) as loop:
+                runs = {rows: _take_turns(us, loop, name, rows, bench.rounds) for rows in ROWS}
+            if before is None:
+                del os.environ["XDG_CACHE_HOME"]
+            else:
+                os.environ["XDG_CACHE_HOME"] = before
         for rows in ROWS:
-            _warm_up(us, them, floor, name, rows)
-            yield from _lines(_take_turns(us, them, floor, name, rows, rounds=bench.rounds), name, rows)
+            yield from _lines(runs[rows], name, rows)
+        if limit.available():
+            yield _over_limit(runs[max(ROWS)], name)
 
 
-def _warm_up(us: Server, them: Server, floor: Child, name: str, rows: int) -> None:
-    """Let the kernels for this many rows be compiled."""
-    for server in (us, them):
-        for sampled in (False, True):
-            _run_on(server, name, rows, "warm", sampled=sampled, tokens=8)
-    floor_rate(floor, rows, 8, "warm")
+def _starts(bench: Bench, name: str) -> Iterator[Line]:
+    """From the start of the service to the first token of its first request."""
+    for which, most in zip(("first", "second"), START_SECONDS, strict=True):
+        begun = time.monotonic()
+        with servers.ours(bench.home) as us:
+            us.drive(Load(0, [chat(us.model(name), "Hello.", 1)]))
+            seconds = time.monotonic() - begun
+        yield Line(
+            work=f"{name}: {which} start to first token, over {most} s",
+            ours=seconds,
+            other=most,
+            unit="s",
+            against="bar",
+            ratio=seconds / most,
+            bar=1 if name == "8b" else None,
+            at_most=True,
+        )
 
 
-def _take_turns(us: Server, them: Server, floor: Child, name: str, rows: int, *, rounds: int) -> Runs:
+def _take_turns(us: Server, loop: Child, name: str, rows: int, rounds: int) -> Runs:
+    loop_rate(loop, rows, 8, "warm")
     return Runs(
         rounds,
         {
-            "floor": lambda n: floor_rate(floor, rows, TOKENS, n),
             "greedy": lambda n: _run_on(us, name, rows, f"greedy {n}"),
             "sampled": lambda n: _run_on(us, name, rows, f"sampled {n}", sampled=True),
-            "mlx_lm.server greedy": lambda n: _run_on(them, name, rows, f"greedy {n}"),
-            "mlx_lm.server sampled": lambda n: _run_on(them, name, rows, f"sampled {n}", sampled=True),
+            "loop": lambda n: loop_rate(loop, rows, TOKENS, n),
         },
     )
 
 
-def _run_on(server: Server, name: str, rows: int, salt: str, *, sampled: bool = False, tokens: int = TOKENS) -> Figures:
-    return summary(server.drive(streams(server.model(name), rows, tokens, f"{salt} {rows}", sampled=sampled)))
+def loop_rate(loop: Child, rows: int, tokens: int, salt: object) -> Figures:
+    """The in-process loop's steps; one row in plain caches."""
+    answer = loop.ask(kind="batch" if rows > 1 else "raw", texts=texts(rows, salt), tokens=tokens)
+    return {"tokens_per_second": answer["tokens"] / answer["decoding"]}
+
+
+def _run_on(server: Server, name: str, rows: int, salt: str, *, sampled: bool = False) -> Figures:
+    return summary(server.drive(streams(server.model(name), rows, TOKENS, f"{salt} {rows}", sampled=sampled)))
 
 
 def _lines(runs: Runs, name: str, rows: int) -> Iterator[Line]:
     figure, unit, work = "tokens_per_second", "tokens/s", f"{name}: {rows} streams"
-    beside = 5 if rows == max(ROWS) else None
-    yield runs.line(f"{work}, greedy", "greedy", "mlx_lm.server greedy", figure, unit=unit, bar=beside)
-    yield runs.line(f"{work}, sampled", "sampled", "mlx_lm.server sampled", figure, unit=unit, bar=beside)
-    yield runs.line(f"{work}, greedy", "greedy", "floor", figure, unit=unit, bar=0.90)
-    yield runs.line(f"{work}, sampled", "sampled", "greedy", figure, unit=unit, bar=0.85)
-    for kind in ("greedy", "sampled"):
-        p95 = runs.median(kind, "ttft_p95_ms")
-        yield Line(
-            work=f"{work}, {kind}: time to first text p95, over {FIRST_TEXT_MS} ms",
-            ours=p95,
-            other=runs.median(f"mlx_lm.server {kind}", "ttft_p95_ms"),
-            unit="ms",
-            against="mlx_lm.server",
-            ratio=p95 / FIRST_TEXT_MS,
-            bar=1 if rows == max(ROWS) else None,
-            at_most=True,
-        )
+    yield runs.line(f"{work}, greedy", "greedy", "loop", figure, unit=unit, bar=OVER_LOOP[name].get(rows))
+    yield runs.line(f"{work}, sampled", "sampled", "greedy", figure, unit=unit, bar=SAMPLED_BAR)
+    p95 = runs.median("greedy", "ttft_p95_ms")
+    yield Line(
+        work=f"{work}: time to first text p95, over {FIRST_TEXT_MS} ms",
+        ours=p95,
+        other=FIRST_TEXT_MS,
+        unit="ms",
+        against="bar",
+        ratio=p95 / FIRST_TEXT_MS,
+        bar=1 if (name, rows) == ("8b", max(ROWS)) else None,
+        at_most=True,
+    )
+
+
+def _over_limit(runs: Runs, name: str) -> Line:
+    with ExitStack() as stack:
+        child = stack.enter_context(Child("benchmarks.limit", name, env=servers.environment()))
+        most = child.ask(rows=max(ROWS))["tokens_per_second"]
+    ours = runs.median("greedy", "tokens_per_second")
+    return Line(
+        work=f"{name}: {max(ROWS)} streams, greedy",
+        ours=ours,
+        other=most,
+        unit="tokens/s",
+        against="limit (a CUDA graph in PyTorch)",
+        ratio=ours / most,
+        bar=LIMIT_BAR if name == "8b" else None,
+    )

@@ -17,7 +17,6 @@ from benchmarks.servers import Server
 from benchmarks.traffic import chat, summary
 
 TOKENS = 96
-LISTS = ("Anna, Boris, Clara, David, Elena", "red, green, blue, yellow, white", "Rome, Paris, Oslo, Cairo, Lima")
 FORCED = {"logit_bias": {"1000": 100}}
 REPEATS, GOES_ON = "a text that repeats", "a text that does not"
 
@@ -50,8 +49,7 @@ def _answer(server: Server, name: str, kind: str, salt: object, *, real: bool) -
         text = f"{salt}: Tell me a long story about a journey, in your own words."
         ask = chat(server.model(name), text, TOKENS, sampled=True, seed=1, whole=True)
     else:
-        names = LISTS[len(str(salt)) % len(LISTS)]
-        text = f"Say this again and again, word for word: {names}. {names}. {names}. ({salt})"
+        text = f"Count {salt}:{3 * ' one two three four five'} one two three"
         ask = chat(server.model(name), text, TOKENS, whole=True)
         ask.body |= {} if real else FORCED
     return summary(server.drive(Load(0, [ask])))

@@ -15,7 +15,7 @@ from app.engine.mlx.draw import device as draw_device
 from app.engine.mlx.draw import proposal
 from app.engine.mlx.draw import proposal as compiled
 from app.engine.mlx.draw import step as draw_host
-from app.engine.mlx.draw.kernel import Wish, asked, samples
+from app.engine.mlx.draw.kernel import Wish, asked, by_definition, samples
 from app.engine.mlx.draw.kernel import kernel as checked_kernel
 from app.engine.mlx.draw.logits import LogitsProcessor
 from app.engine.mlx.draw.step import DeviceStep, HostStep
@@ -63,7 +63,7 @@ def draw(request, monkeypatch):
     """Each way to draw."""
     if request.param == "kernel":
         made = request.getfixturevalue("kernel")
-        monkeypatch.setattr(draw_device, "kernel", lambda _graph: made)
+        monkeypatch.setattr(draw_device, "kernel", lambda: made)
     if request.param in {"device", "kernel"}:
         return lambda logits, rows: draw_device.draw(logits, rows)[0]
     propose = compiled.proposer()
@@ -134,7 +134,7 @@ def step_type(request, monkeypatch):
     """How a step's tokens are drawn."""
     if request.param == "kernel":
         made = request.getfixturevalue("kernel")
-        monkeypatch.setattr(draw_device, "kernel", lambda _graph: made)
+        monkeypatch.setattr(draw_device, "kernel", lambda: made)
     return HostStep if request.param == "host" else DeviceStep
 
 
@@ -239,12 +239,12 @@ def test_where_every_token_is_banned_one_of_them_is_drawn_and_nothing_fails(step
     assert all(it.failure is None for it in rows)
 
 
-def test_the_kernel_says_what_the_graph_says_where_a_load_compares_them(kernel):
+@pytest.mark.parametrize("way", ["kernel", "graph"])
+def test_from_what_a_load_looks_at_kernel_and_graph_draw_what_the_definition_says(kernel, way):
     logits, wishes = samples()
-    tokens, failed = kernel(logits, asked(wishes))
-    by_graph, failed_by_graph = draw_device.by_graph(mx.array(logits), asked(wishes))
-    assert tokens.tolist() == by_graph.tolist()
-    assert failed.tolist() == failed_by_graph.tolist()
+    draws = kernel if way == "kernel" else draw_device.by_graph
+    tokens, failed = draws(mx.array(logits), asked(wishes))
+    assert list(zip(tokens.tolist(), failed.tolist(), strict=True)) == by_definition(logits, wishes)
     assert failed.tolist() == [False] * (len(wishes) - 2) + [True, True]
 
 
@@ -298,7 +298,7 @@ def test_the_kernel_draws_the_same_with_several_threads(kernel, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["another token", "raises"])
-def test_a_kernel_that_does_not_say_what_the_graph_says_is_not_taken(kernel, monkeypatch, caplog, fault):
+def test_a_kernel_that_says_something_else_is_not_taken(kernel, monkeypatch, caplog, fault):
     def other(logits, wishes):
         if fault == "raises":
             raise RuntimeError("it does not compile")
@@ -307,5 +307,5 @@ def test_a_kernel_that_does_not_say_what_the_graph_says_is_not_taken(kernel, mon
 
     for made, taken in ((kernel, kernel), (other, None)):
         monkeypatch.setattr("app.engine.mlx.draw.kernel._made", lambda made=made: made)
-        assert checked_kernel.__wrapped__(draw_device.by_graph) is taken
+        assert checked_kernel.__wrapped__() is taken
     assert "tokens are drawn by a graph" in caplog.text

@@ -1,6 +1,8 @@
 """What a model does before anybody waits for it."""
 
 import asyncio
+import os
+from importlib.metadata import version
 
 import mlx.core as mx
 import pytest
@@ -13,6 +15,7 @@ from app.engine.mlx.load import loader as loading
 from app.engine.mlx.load import warm_up as warming
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.warm_up import DRAWS, PROMPTS, warm_up
+from app.engine.mlx.memory import keep_kernels
 from app.engine.options import Batching
 from tests.support.tiny import tiny
 
@@ -76,3 +79,18 @@ async def test_a_model_that_fails_at_it_is_not_left_in_memory(monkeypatch):
 
 def loading_thread():
     return loading.MLXThread(asyncio.get_running_loop())
+
+
+@pytest.mark.parametrize("named", [None, "/elsewhere"])
+def test_kernels_of_cuda_are_kept_in_our_cache_for_each_kind_of_gpu(monkeypatch, tmp_path, named):
+    if named:
+        monkeypatch.setenv("MLX_PTX_CACHE_DIR", named)
+    else:
+        monkeypatch.setenv("MLX_PTX_CACHE_DIR", "")  # so that it is put back afterwards
+        monkeypatch.delenv("MLX_PTX_CACHE_DIR")
+    keep_kernels(tmp_path)
+    assert os.environ.get("MLX_PTX_CACHE_DIR") == named, "a CPU compiles none"
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda: {"architecture": "sm_90"})
+    keep_kernels(tmp_path)
+    assert os.environ["MLX_PTX_CACHE_DIR"] == (named or str(tmp_path / "kernels" / f"{version('mlx')}-sm_90"))

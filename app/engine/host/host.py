@@ -19,8 +19,9 @@ from app.engine.host.channel import Channel, HostStream
 from app.engine.host.imports import import_models
 from app.engine.messages import FromEngine, Part, Question, State, Step, ToEngine
 from app.engine.mlx.batch.thread import MLXThread, Watcher
-from app.engine.mlx.memory import device
+from app.engine.mlx.memory import device, keep_kernels
 from app.engine.options import Batching
+from app.engine.paths import cache_home
 from app.engine.ranks import Seat
 from app.errors import EngineFailed, SwitchyardError
 
@@ -59,6 +60,7 @@ class Host(Watcher):
 
     async def begin(self) -> None:
         """Greet the service; say when everything is imported."""
+        keep_kernels(cache_home())
         self.channel.send(wire.Greeting(wire.VERSION, device()))
         try:
             models = await self._ready()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import resource
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
@@ -48,6 +50,17 @@ def emulates_bfloat16() -> bool:
 def compiles_kernels() -> bool:
     """Whether the device compiles kernels where they are first needed, as Metal and CUDA do."""
     return bool(mx.metal.is_available() or mx.cuda.is_available())
+
+
+def keep_kernels(home: Path) -> None:
+    """Have MLX keep the CUDA kernels that it compiles below ``home``, apart for each version and kind of GPU.
+
+    By itself it keeps them in the system's folder for temporary files, by names that say nothing of the GPU. To be
+    called before anything is computed; where the environment names a folder, that is it.
+    """
+    if mx.cuda.is_available() and "MLX_PTX_CACHE_DIR" not in os.environ:
+        kind = f"{version('mlx')}-{mx.device_info()['architecture']}"
+        os.environ["MLX_PTX_CACHE_DIR"] = str(home / "kernels" / kind)
 
 
 def half_bytes() -> int:

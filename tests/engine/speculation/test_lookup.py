@@ -2,6 +2,7 @@
 
 import asyncio
 
+import mlx.core as mx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -218,6 +219,15 @@ async def test_a_cache_that_cannot_be_trimmed_is_refused_with_lookups(loader, mo
     monkeypatch.setattr("app.engine.mlx.cache.kv.make_prompt_cache", windows)
     with pytest.raises(ModelUnusable, match="as draft_model = 'prompt-lookup' needs"):
         await loader.load(models / "target", name="target", options=LOOKUP)
+
+
+async def test_on_cuda_lookups_are_left_out_and_a_warning_says_so(loader, models, monkeypatch, caplog):
+    with monkeypatch.context() as cuda:
+        cuda.setattr(mx.cuda, "is_available", lambda: True)
+        engine = await loader.load(models / "target", name="target", options=LOOKUP)
+    assert engine._batch._drafter is None
+    assert "without its draft_model" in caplog.text
+    await engine.close()
 
 
 def test_a_lookup_is_for_few_rows():

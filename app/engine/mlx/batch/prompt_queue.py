@@ -180,7 +180,16 @@ class PromptQueue:
     def _prefill(
         self, prompts: Sequence[Sequence[int]], caches: list[KV], stops: Sequence[Sequence[int]] = ()
     ) -> Prefill:
-        return Prefill(self._model, prompts, caches, few_shapes=self._few_shapes, stops=stops)
+        """Of few shapes: the last one is repeated until there are a power of two, and nobody asks for the copies."""
+        spare = _power_of_two_from(len(prompts)) - len(prompts) if self._few_shapes else 0
+        caches += [caches[-1].copy() for _ in range(spare)]
+        return Prefill(
+            self._model,
+            [*prompts, *([prompts[-1]] * spare)],
+            caches,
+            few_shapes=self._few_shapes,
+            stops=stops,
+        )
 
     def _group_size(self, entries: Sequence[_Entry], free_rows: int) -> int:
         """How many of those that wait are computed together: as many as fit beside the first."""
@@ -198,7 +207,8 @@ class PromptQueue:
             if size and not fits:
                 break
             size += 1
-        return 1 << (size.bit_length() - 1) if self._few_shapes else size
+        many = _power_of_two_from(size)
+        return size if not self._few_shapes or width * many <= self._group_tokens or many == size else many // 2
 
     def _shared_beginning(self, entries: Sequence[_Entry]) -> Sequence[int]:
         """Tokens that all of the next prompts begin with, if enough of them are not known yet."""
@@ -208,6 +218,10 @@ class PromptQueue:
         shared = min(common(prompts[0], prompt) for prompt in prompts[1:])
         known = self._prefixes.known(_followed(prompts[0][: shared * WIDTH]))
         return entries[0].waiting.request.prompt[:shared] if shared >= known + self._prefixes.shortest else ()
+
+
+def _power_of_two_from(size: int) -> int:
+    return 1 << (size - 1).bit_length()
 
 
 def _followed(packed: bytes) -> bytes:

@@ -33,7 +33,7 @@ class KVBitsRefused(ValueError):
 
 
 def warm_pages(path: Path) -> None:
-    """Read the weights' files through, so that making them resident does not wait for the disk. Any thread."""
+    """Read the weights' files through, ahead of whoever makes them resident, who then waits less. Any thread."""
     buffer = bytearray(PAGE)
     for file in sorted(path.glob("model*.safetensors")):
         with file.open("rb", buffering=0) as stream:

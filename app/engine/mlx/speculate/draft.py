@@ -28,16 +28,16 @@ class Draft(Struct, frozen=True):
 
 
 def usable(options: LoadOptions, name: str, *, divided: bool) -> LoadOptions:
-    """Without the draft where the model is ``divided`` over ranks, of which each would hold one, and on CUDA.
+    """Without drafts where the model is ``divided`` over ranks, of which each would hold one, and on CUDA.
 
     There MLX plans attention anew for each length behind which several tokens stand. On an H100 that took 50 to 80 ms a
     pass, of steps of 5 (135 million weights) and 9 ms (8 billion).
     """
-    if options.draft is None or not (divided or mx.cuda.is_available()):
+    if (options.draft is None and not options.lookup) or not (divided or mx.cuda.is_available()):
         return options
     why = "it lies on several ranks" if divided else "on CUDA verifying a draft takes longer than what it saves"
     logging.getLogger(__name__).warning("%s is loaded without its draft_model: %s", name, why)
-    return replace(options, draft=None)
+    return replace(options, draft=None, lookup=False)
 
 
 def common_vocabulary(target: MLXTokenizer, draft: MLXTokenizer, name: str) -> int:
