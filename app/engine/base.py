@@ -6,7 +6,6 @@ event loop; where it is computed stays behind the door.
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,10 +19,12 @@ from app.engine.ranks import RankState
 from app.engine.text import Tokenizer
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
-from app.errors import EngineLost
+from app.errors import EngineLost, SwitchyardError
 from app.schemas.sampling import Sampling
 
 FinishReason = Literal["stop", "length"]
+EVERYTHING = 1 << 40
+"""Tokens; more than any row generates."""
 
 
 class TopLogprob(Struct, frozen=True, array_like=True):
@@ -44,6 +45,8 @@ class Sequence(Struct, frozen=True, array_like=True):
     ``min_tokens`` others were. ``grammar`` holds the answer, which begins after the ``thoughts``; a complete answer
     ends its row with ``finish="stop"`` whatever ``stop_ids`` and ``min_tokens`` say. Special tokens are no text, but
     for those in ``keep``. ``boundaries`` are lengths of beginnings of the prompt that later ones are likely to share.
+    Memory is reserved for ``granted`` tokens of each row: there it waits for :meth:`TokenStream.grant`, and with less
+    than none its prompt does.
     """
 
     prompt: tuple[int, ...]
@@ -58,6 +61,7 @@ class Sequence(Struct, frozen=True, array_like=True):
     thoughts: Thoughts | None = None
     keep: frozenset[int] = frozenset()
     boundaries: tuple[int, ...] = ()
+    granted: int = EVERYTHING
 
 
 class PromptScore(Struct, frozen=True, array_like=True):
@@ -127,6 +131,18 @@ class TokenStream(Protocol):
 
     def cancel(self, sequence: int, row: int) -> None:
         """End one row now; tokens of it that are already on their way may still be yielded."""
+
+    def grant(self, sequence: int, row: int, tokens: int) -> None:
+        """Memory is reserved for so many tokens of a row in all; where it waited for that it goes on."""
+
+    async def put_back(self) -> None:
+        """Have every row that still runs wait, and return when its KV cache is free.
+
+        Each goes on when it is granted what it needs: its KV is computed again, or found among the prefixes.
+        """
+
+    def abort(self, failure: SwitchyardError) -> None:
+        """End every row; whoever iterates gets ``failure`` after what has come."""
 
     def close(self) -> None:
         """End every row that still runs and free its KV cache within one decode step. Safe to call twice."""
@@ -228,22 +244,3 @@ class MemoryGauge(Protocol):
 
     def pool(self) -> int:
         """What the engine keeps of freed buffers, to use them again."""
-
-
-class Lease(Protocol):
-    """The right to use a resident model, held while its context is entered; it waited ``load_seconds`` for a load."""
-
-    model: str
-    engine: Engine
-    load_seconds: float
-
-    async def admit(self, nbytes: int) -> None:
-        """Reserve that many more bytes of KV cache, waiting if others hold it; given back when the lease ends.
-
-        Raises :class:`app.errors.ModelUnusable` if it can never fit, :class:`app.errors.QueueFull` or
-        :class:`app.errors.Unavailable` if the wait is too long.
-        """
-
-
-PendingLease = AbstractAsyncContextManager[Lease]
-"""A lease that nobody has entered yet: entering it may queue, download and load."""

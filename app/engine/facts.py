@@ -7,7 +7,9 @@ from msgspec import Struct
 
 from app import errors
 from app.engine.kind import Kind
+from app.engine.ranks import RankState
 from app.engine.text import TextFacts
+from app.engine.work import Work
 from app.errors import SwitchyardError
 
 PROCESS = 128 << 20
@@ -160,3 +162,17 @@ class Limits(Struct, frozen=True, array_like=True):
         """What each of so many processes may take that compute one model together."""
         memory, pool, prefixes, wired = (it // ranks for it in (self.memory, self.pool, self.prefixes, self.wired))
         return Limits(memory, pool, prefixes, self.busy + ranks - 1, wired)
+
+
+class State(Struct, frozen=True, array_like=True):
+    """A process now. In bytes: live arrays, freed ones that are kept, prefix caches; what engines do and have.
+
+    Of a model over ``ranks``, which are the others then, all that share this one's memory are counted.
+    """
+
+    active: int
+    pool: int
+    prefixes: int
+    work: dict[int, Work]
+    books: dict[int, Books] = {}
+    ranks: list[RankState] = []

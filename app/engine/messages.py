@@ -2,7 +2,7 @@
 
 Each message is an array whose first element names its kind, written as :mod:`app.engine.framing` says. The engine
 begins with :class:`Greeting`; a service that finds another ``VERSION`` in it ends the process. Every question has a
-number, which its :class:`Answer` or :class:`Refusal` repeats. What rows have made in a decode step is one :class:`Step`.
+number, which its :class:`Answer` or :class:`Refusal` repeats. What rows make in a decode step is one :class:`Step`.
 """
 
 from pathlib import Path
@@ -10,12 +10,10 @@ from pathlib import Path
 from msgspec import Raw, Struct
 
 from app.engine.base import Item, Sequence
-from app.engine.facts import Books, DeviceFacts, Failure, Limits
+from app.engine.facts import DeviceFacts, Failure, Limits, State
 from app.engine.grammar import Grammar
 from app.engine.options import LoadOptions
-from app.engine.ranks import RankState
 from app.engine.vectors import Embedding, Input, Ranking
-from app.engine.work import Work
 
 VERSION = 1
 
@@ -143,6 +141,22 @@ class Prepare(Question, frozen=True, array_like=True, tag="prepare"):
     grammar: Grammar
 
 
+class PutBack(Question, frozen=True, array_like=True, tag="back"):
+    """Have the rows of a stream wait without their KV caches; None, once these are free."""
+
+    engine: int
+    stream: int
+
+
+class Grant(Struct, frozen=True, array_like=True, tag="grant"):
+    """Memory is reserved for so many tokens of a row in all."""
+
+    stream: int
+    sequence: int
+    row: int
+    tokens: int
+
+
 class Generate(Struct, frozen=True, array_like=True, tag="generate"):
     """Queue sequences; what comes of them is told under the number ``stream``."""
 
@@ -179,8 +193,8 @@ class SetLimits(Struct, frozen=True, array_like=True, tag="limits"):
 
 OfModels = Load | Adapt | Unload | MakeEmbedded | ReadTokenizer | Trim
 OfTexts = Encode | Count | FillInMiddle | Decode | Spell | RenderChat | FindEdges
-Questions = OfModels | OfTexts | Prepare | Embed | Rerank
-ToEngine = Questions | Generate | CancelRow | CloseStream | Withdraw | SetLimits
+Questions = OfModels | OfTexts | Prepare | Embed | Rerank | PutBack
+ToEngine = Questions | Generate | Grant | CancelRow | CloseStream | Withdraw | SetLimits
 
 
 class Greeting(Struct, frozen=True, array_like=True, tag="greeting"):
@@ -218,20 +232,6 @@ class Part(Struct, frozen=True, array_like=True):
     stream: int
     items: list[Item]
     failure: Failure | None = None
-
-
-class State(Struct, frozen=True, array_like=True):
-    """A process now. In bytes: live arrays, freed ones that are kept, prefix caches; what engines do and have.
-
-    Of a model over ``ranks``, which are the others then, all that share this one's memory are counted.
-    """
-
-    active: int
-    pool: int
-    prefixes: int
-    work: dict[int, Work]
-    books: dict[int, Books] = {}
-    ranks: list[RankState] = []
 
 
 class Step(Struct, frozen=True, array_like=True, tag="step"):

@@ -1,7 +1,8 @@
 """What a job may ask of a model: its context and its vocabulary, checked before anything is computed."""
 
-from app.engine.base import Engine, Lease
+from app.engine.base import Engine
 from app.engine.kind import Kind, unfit
+from app.engine.leases import Lease
 from app.errors import InvalidRequest
 from app.generation.job import Decoding
 

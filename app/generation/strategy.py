@@ -6,7 +6,8 @@ from typing import TypeGuard, assert_never
 
 from msgspec import structs
 
-from app.engine.base import Engine, Found, PendingLease, Prefilled, Sequence, Token, TokenStream
+from app.engine.base import Engine, Found, Prefilled, Sequence, Token, TokenStream
+from app.engine.leases import PendingLease
 from app.generation import chat, completion, limits
 from app.generation.events import Cached, Completed, Delta, Event, Events, Finished, Started, Timings
 from app.generation.job import ChatJob, CompletionJob, Job
@@ -14,7 +15,8 @@ from app.generation.limits import check_length
 from app.generation.meter import Meter
 from app.generation.plan import Plan
 from app.generation.ranking import best
-from app.generation.tally import Reservation, Tally
+from app.generation.reservation import Reservation
+from app.generation.tally import Tally
 from app.generation.truncation import fitting
 from app.schemas.sampling import Sampling
 
@@ -42,11 +44,12 @@ class GenerationStrategy:
                     shared = await chat.boundaries(held.engine.tokenizer, job, prompts[0])
                     sequences = (structs.replace(sequences[0], boundaries=shared),)
                 reservation = Reservation(held, sequences, meter)
-                await reservation.begin()
+                sequences = await reservation.begin()
             tally = Tally(sequences, meter)
             waited = Timings(meter.queue, meter.load)
             yield (Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited, plan.unenforced),)
             stream = held.engine.generate(sequences)
+            reservation.attach(stream)
             last: Events = ()
             try:
                 async with aclosing(
@@ -58,6 +61,7 @@ class GenerationStrategy:
                         else:
                             yield events
             finally:
+                reservation.close()
                 stream.close()
             yield (*last, Completed(tally.usage(), tally.timings(waited.queue)))
 
@@ -139,12 +143,14 @@ async def _events(
     async for items in stream:
         arrived: dict[tuple[int, int], list[Token]] = {}
         events: list[Event] = []
-        growing = []
         for item in items:
             if isinstance(item, Token):
                 arrived.setdefault((item.sequence, item.row), []).append(item)
                 continue
-            events += _prompt_events(job, echoes, sequences[item.sequence], item, tally.found(item))
+            asked = sequences[item.sequence]
+            events += _prompt_events(job, echoes, asked, item, tally.found(item))
+            if isinstance(item, Prefilled) and not asked.max_tokens:
+                reservation.ended(*((item.sequence, row) for row in range(asked.rows)))
         for key, tokens in arrived.items():
             choice = choices[key]
             if choice.ended:
@@ -155,14 +161,13 @@ async def _events(
             if choice.finished is not None:
                 stream.cancel(*key)
                 tally.finished(choice)
+                reservation.ended(key)
                 mean = choice.logprob / max(1, choice.tokens)
                 events.append(Finished(choice.index, choice.finished, mean, choice.stop))
             else:
-                growing.append(key)
+                reservation.cover(key, choice.tokens)
         if events:
             yield events
-        for key in growing:
-            await reservation.cover(key, choices[key].tokens)
 
 
 def _prompt_events(

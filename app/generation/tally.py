@@ -1,8 +1,8 @@
-"""What a job uses: memory reserved for it, tokens counted, times taken."""
+"""What a job uses: tokens counted, times taken."""
 
 from time import perf_counter
 
-from app.engine.base import Found, Lease, Prefilled, Sequence
+from app.engine.base import Found, Prefilled, Sequence
 from app.generation.choice import Choice
 from app.generation.events import Cached, Timings
 from app.generation.meter import Meter
@@ -72,41 +72,3 @@ class Tally:
         meter = self._meter
         since = meter.queue - waited - self._queued
         return Timings(meter.queue, meter.load, max(0.0, prefill), max(0.0, decode - since))
-
-
-AHEAD = 1024
-"""Tokens reserved at a time for a choice."""
-LEFT = 256
-"""With fewer left of them, the next ones are asked for."""
-
-Key = tuple[int, int]
-"""A sequence's number and a row's."""
-
-
-class Reservation:
-    """A first part of what each choice may grow to, and more as it grows: limits are far above most answers.
-
-    ``lease`` gives everything back when it ends.
-    """
-
-    def __init__(self, lease: Lease, sequences: tuple[Sequence, ...], meter: Meter) -> None:
-        self._lease = lease
-        self._meter = meter
-        self._most = {(s, row): it.max_tokens for s, it in enumerate(sequences) for row in range(it.rows)}
-        self._prompts = {(s, row): len(it.prompt) for s, it in enumerate(sequences) for row in range(it.rows)}
-        self._reserved = {key: min(most, AHEAD) for key, most in self._most.items()}
-
-    async def begin(self) -> None:
-        """Reserve what is needed to start; raises as :meth:`app.engine.base.Lease.admit` does."""
-        law = self._lease.engine.law
-        await self._lease.admit(sum(law.nbytes(self._prompts[key] + it) for key, it in self._reserved.items()))
-
-    async def cover(self, key: Key, tokens: int) -> None:
-        """Have room for a choice of ``tokens`` tokens and some more, waiting for it if need be; raises likewise."""
-        reserved, most = self._reserved[key], self._most[key]
-        if reserved < most and tokens > reserved - LEFT:
-            more = min(AHEAD, most - reserved)
-            law, held = self._lease.engine.law, self._prompts[key] + reserved
-            with self._meter.waiting():
-                await self._lease.admit(law.nbytes(held + more) - law.nbytes(held))
-            self._reserved[key] = reserved + more

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from app.engine.base import PendingLease
+from app.engine.leases import PendingLease
 from app.engine.text import Tokenizer
 from app.errors import InvalidRequest
 from app.generation import chat

@@ -6,8 +6,9 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from app.engine.base import Engine, PendingLease
+from app.engine.base import Engine
 from app.engine.kind import Kind
+from app.engine.leases import PendingLease
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.errors import EngineFailed
 from app.generation.events import Completed, Events, Started, Timings

@@ -13,6 +13,7 @@ from math import inf
 from app.engine.base import Engine, EngineLoader, MemoryGauge
 from app.errors import EngineLost, SwitchyardError
 from app.registry import refusals
+from app.registry.admission import Admission
 from app.registry.budget import Budget, PrefixCaches
 from app.registry.changes import Changes
 from app.registry.lease import ModelLease
@@ -25,6 +26,7 @@ from app.registry.schedule import Schedule, schedule
 from app.registry.slot import Slot
 from app.registry.sources import Source
 from app.registry.trimmer import RECLAIM_SECONDS, Trimmer
+from app.registry.yielding import Yielding
 
 
 class Dispatcher:
@@ -47,6 +49,7 @@ class Dispatcher:
         self._changes = Changes() if changes is None else changes
         self._trimmer = Trimmer(caches, self._turn)
         self._unbooked: Callable[[int], int] = lambda booked: unbooked(booked, budget(), gauge, caches)
+        self._yielding = Yielding(self._turn)
         self._turns = turns
         self._drained: frozenset[str] = frozenset()
         self._alarm: asyncio.TimerHandle | None = None
@@ -56,6 +59,9 @@ class Dispatcher:
         self.queue, self._rows = queue, rows
         self.losses = Losses()
         self.slots: dict[str, Slot] = {}
+        self.memory = Admission(
+            self.slots, queue, budget, self._unbooked, turn=self._turn, check=self._check_open, rows=rows
+        )
 
     async def acquire(self, source: Source, keep_alive: float) -> ModelLease:
         """A lease, at once if the model is resident and it is its turn; see :class:`Queue` for what else may be."""
@@ -75,17 +81,6 @@ class Dispatcher:
             if waiter.granted is not None:
                 waiter.granted.end()
             raise
-
-    async def admit(self, lease: ModelLease, nbytes: int) -> None:
-        """Reserve bytes for a lease, at once if nobody who goes before needs them."""
-        self._check_open()
-        booked = sum(slot.booked for slot in self.slots.values())
-        if not len(self.queue) and booked + self._unbooked(booked) + nbytes <= self.budget().limit:
-            lease.kv += nbytes
-            return
-        waiter = self.queue.join(lease.model, lease=lease, nbytes=nbytes)
-        self._turn()
-        await self.queue.hold(waiter, lambda: refusals.waits_for_memory(lease.model), self._turn)
 
     def release(self, lease: ModelLease) -> None:
         """Take a lease back."""
@@ -155,8 +150,11 @@ class Dispatcher:
         for claim, refusal in decided.refuse:
             for waiter in self.queue.of(claim.model) if claim.holds is None else [self.queue[claim.ticket]]:
                 self.queue.fail(waiter, refusals.too_large(claim, refusal, self.budget()))
-        if decided.yields is not None:
-            self.queue.fail(self.queue[decided.yields.ticket], refusals.no_memory_now(decided.yields.model))
+        if decided.yields is not None and not self._yielding.busy:
+            if decided.yields.running and decided.yields.holds:
+                self._yielding.begin(self.queue[decided.yields.ticket])
+            else:
+                self.queue.fail(self.queue[decided.yields.ticket], refusals.no_memory_now(decided.yields.model))
         self._lifecycle.evict_all(self.slots[model] for model in decided.evict)
         for claim in decided.start:
             if claim.holds is None:
@@ -166,7 +164,7 @@ class Dispatcher:
                 self.queue.answer(self.queue[claim.ticket], lease)
         self._serve()
         self._let_go_of_bases()
-        if decided.refuse or decided.yields:
+        if decided.refuse or (decided.yields is not None and not self._yielding.busy):
             asyncio.get_running_loop().call_soon(self._turn)
 
     async def _lease_base(self, source: Source) -> ModelLease:

@@ -6,14 +6,34 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Protocol
 
-from app.engine.base import Engine, Lease
+from app.engine.base import Engine
+from app.engine.leases import Lease
+
+PutBack = Callable[[], Awaitable[None]]
+"""Frees the KV caches of rows that run, which then wait."""
+
+
+class Memory(Protocol):
+    """Who reserves KV cache for leases; see :class:`app.registry.admission.Admission`."""
+
+    rows: int
+
+    async def admit(self, lease: "ModelLease", nbytes: int) -> None:
+        """Reserve bytes."""
+
+    async def grow(self, lease: "ModelLease", nbytes: int, put_back: PutBack) -> bool:
+        """Reserve more for rows that run; whether they have been put back."""
+
+    def most(self, lease: "ModelLease") -> int:
+        """Bytes that one could have if no other had any."""
 
 
 class Holder(Protocol):
     """Who gives out leases and takes them back."""
 
-    async def admit(self, lease: "ModelLease", nbytes: int) -> None:
-        """Reserve bytes for a lease."""
+    @property
+    def memory(self) -> Memory:
+        """Who reserves memory for them."""
 
     def release(self, lease: "ModelLease") -> None:
         """Take a lease back; must not fail."""
@@ -36,10 +56,28 @@ class ModelLease:
         self._holder: Holder | None = holder
 
     async def admit(self, nbytes: int) -> None:
-        """Reserve that many more bytes of KV cache; see :class:`app.engine.base.Lease`."""
+        """Reserve that many more bytes of KV cache; see :class:`app.engine.leases.Lease`."""
+        await self._memory.admit(self, nbytes)
+
+    async def grow(self, nbytes: int, put_back: PutBack) -> bool:
+        """Reserve more for rows that run; see :class:`app.engine.leases.Lease`."""
+        return await self._memory.grow(self, nbytes, put_back)
+
+    @property
+    def most(self) -> int:
+        """Bytes of KV cache that it could have if nobody else had any."""
+        return self._memory.most(self)
+
+    @property
+    def rows(self) -> int:
+        """Rows of one model that are generated together."""
+        return self._memory.rows
+
+    @property
+    def _memory(self) -> Memory:
         if self._holder is None:
             raise RuntimeError("The lease has ended.")
-        await self._holder.admit(self, nbytes)
+        return self._holder.memory
 
     def end(self) -> None:
         """Give the lease back. Safe to call twice; nothing is awaited."""

@@ -15,8 +15,14 @@ def claims(waiters: Iterable[Waiter], slots: Mapping[str, Slot]) -> list[Claim]:
     for waiter in waiters:
         slot, ticket = slots[waiter.model], waiter.ticket
         if waiter.lease is not None:
-            held = waiter.lease.kv
-            found[ticket] = Claim(ticket=ticket, model=slot.model, nbytes=waiter.nbytes, holds=held, base=slot.needs)
+            found[ticket] = Claim(
+                ticket=ticket,
+                model=slot.model,
+                nbytes=waiter.nbytes,
+                holds=waiter.lease.kv,
+                running=waiter.put_back is not None,
+                base=slot.needs,
+            )
         elif slot.phase == "stored":
             claim = Claim(ticket=ticket, model=slot.model, nbytes=slot.needed, base=slot.needs)
             found.setdefault(slot.model, claim)
@@ -44,3 +50,9 @@ def overgrown(slots: Mapping[str, Slot], budget: Budget) -> list[Slot]:
             over -= slot.booked
             going.append(slot)
     return going
+
+
+def attainable(slots: Mapping[str, Slot], slot: Slot, budget: Budget) -> int:
+    """Bytes of KV cache that requests of one model could have if no other model had any that can do without."""
+    kept = {slot.model, slot.needs}
+    return budget.limit - sum(it.weights + it.beside for it in slots.values() if it.pinned or it.model in kept)

@@ -4,20 +4,34 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 from app.errors import QueueFull, SwitchyardError, Unavailable
-from app.registry.lease import ModelLease
+from app.registry.lease import ModelLease, PutBack
 
 
 class Waiter:
-    """Somebody who waits for a lease of ``model``, or with a ``lease`` for ``nbytes`` more of its memory."""
+    """Somebody who waits for a lease of ``model``, or with a ``lease`` for ``nbytes`` more of its memory.
 
-    __slots__ = ("future", "keep_alive", "lease", "model", "nbytes", "ticket", "timer")
+    Whose rows run already has a way to ``put_back`` what they hold, and says with ``back`` that this was done.
+    """
 
-    def __init__(self, ticket: int, model: str, *, keep_alive: float, lease: ModelLease | None, nbytes: int) -> None:
+    __slots__ = ("back", "future", "keep_alive", "lease", "model", "nbytes", "put_back", "ticket", "timer")
+
+    def __init__(
+        self,
+        ticket: int,
+        model: str,
+        *,
+        keep_alive: float,
+        lease: ModelLease | None,
+        nbytes: int,
+        put_back: PutBack | None,
+    ) -> None:
         self.ticket = ticket
         self.model = model
         self.keep_alive = keep_alive
         self.lease = lease
         self.nbytes = nbytes
+        self.put_back = put_back
+        self.back = False
         self.future: asyncio.Future[ModelLease] = asyncio.get_running_loop().create_future()
         self.timer: asyncio.TimerHandle | None = None
 
@@ -55,9 +69,17 @@ class Queue:
         """Who waits for a lease of one model."""
         return [waiter for waiter in self._waiting.values() if waiter.model == model and waiter.lease is None]
 
-    def join(self, model: str, *, keep_alive: float = 0.0, lease: ModelLease | None = None, nbytes: int = 0) -> Waiter:
+    def join(
+        self,
+        model: str,
+        *,
+        keep_alive: float = 0.0,
+        lease: ModelLease | None = None,
+        nbytes: int = 0,
+        put_back: PutBack | None = None,
+    ) -> Waiter:
         """A new last place; it must be answered at once or :meth:`hold` the caller."""
-        waiter = Waiter(self._next, model, keep_alive=keep_alive, lease=lease, nbytes=nbytes)
+        waiter = Waiter(self._next, model, keep_alive=keep_alive, lease=lease, nbytes=nbytes, put_back=put_back)
         self._next += 1
         self._waiting[waiter.ticket] = waiter
         return waiter
@@ -66,15 +88,15 @@ class Queue:
         """Wait for the answer; ``changed`` is called if the place is given up before it has come.
 
         Raises :class:`app.errors.QueueFull` if there are too many, :class:`app.errors.Unavailable` with ``why()``
-        when the time is over, and what :meth:`fail` was given. A lease that was granted while the caller was being
-        cancelled is in ``waiter.granted``.
+        when the time is over, which it never is for rows that run, and what :meth:`fail` was given. A lease that was
+        granted while the caller was being cancelled is in ``waiter.granted``.
         """
         if not waiter.future.done():
             if waiter.lease is None and sum(it.lease is None for it in self._waiting.values()) > self._limit:
                 self._drop(waiter)
                 self.fail(waiter, self._full())
                 changed()
-            else:
+            elif waiter.put_back is None:
                 loop = asyncio.get_running_loop()
                 waiter.timer = loop.call_later(self._timeout, self._expire, waiter, why, changed)
         try:

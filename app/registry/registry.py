@@ -9,7 +9,8 @@ from typing import Literal
 
 from msgspec import structs
 
-from app.engine.base import EngineLoader, MemoryGauge, PendingLease
+from app.engine.base import EngineLoader, MemoryGauge
+from app.engine.leases import PendingLease
 from app.errors import Conflict, ModelNotFound, SwitchyardError
 from app.registry import drafts, report
 from app.registry.abilities import Abilities, AbilityReader

@@ -35,12 +35,16 @@ class Resident(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """``nbytes`` more for ``model``: to load it (``holds`` None), or for a request that has ``holds`` bytes of KV."""
+    """``nbytes`` more for ``model``: to load it (``holds`` None), or for a request that has ``holds`` bytes of KV.
+
+    Rows that are ``running`` can be put back, which frees what they hold, and never fail for want of memory.
+    """
 
     ticket: int
     model: str
     nbytes: int
     holds: int | None = None
+    running: bool = False
     base: str | None = None
 
     @property

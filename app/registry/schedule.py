@@ -2,7 +2,8 @@
 
 Claims are served by ticket. A later one goes ahead only if that delays no earlier one, or if the earlier one waits
 for it: requests that hold a model go before loads, and requests that hold a drained model go before all.
-Requests that wait for each other's memory are a deadlock; the youngest gives way.
+Requests that wait for each other's memory are a deadlock; the youngest gives way. If its rows run they are put back,
+and wait without memory; nobody of their model who comes later goes before them.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -46,15 +47,17 @@ def schedule(
             answerable.append(claim)
     holders = _holders(residents, answerable)
     stuck = _stuck(residents, holders, limit)
-    for claim in sorted(answerable, key=lambda c: (0 if c in holders - stuck else 1 if c in stuck else 2, c.ticket)):
+    behind = _behind(holders, stuck)
+    first = holders - stuck - behind
+    for claim in sorted(answerable, key=lambda c: (0 if c in first else 1 if c in holders else 2, c.ticket)):
         turn.answer(claim)
-    deadlock = len(stuck) > 1 and stuck == holders and not stuck.intersection(turn.start)
+    deadlock = stuck and not first and not holders.intersection(turn.start)
     return Schedule(
         start=tuple(turn.start),
         evict=tuple(turn.evict),
         drain=frozenset(turn.drain),
         refuse=tuple(refused),
-        yields=max(stuck, key=lambda c: c.ticket) if deadlock else None,
+        yields=_youngest(stuck) if deadlock else None,
         until=turn.until,
     )
 
@@ -118,3 +121,23 @@ def _stuck(residents: Iterable[Resident], holders: Collection[Claim], limit: int
     held = sum(r.weights for r in residents if r.pinned or r.model in models)
     held += sum(claim.holds for claim in holders if claim.holds is not None)
     return frozenset(claim for claim in holders if claim.nbytes + held > limit)
+
+
+def _behind(holders: Collection[Claim], stuck: Collection[Claim]) -> frozenset[Claim]:
+    """Those that hold nothing and came after rows of their model that were put back."""
+    parked = [claim for claim in stuck if claim.running and not claim.holds]
+    return frozenset(
+        claim
+        for claim in holders
+        if claim not in stuck
+        and not claim.holds
+        and any(it.ticket < claim.ticket and claim.models <= it.models for it in parked)
+    )
+
+
+def _youngest(stuck: Collection[Claim]) -> Claim:
+    """Who gives way: rows that run and hold something, then those that have not begun."""
+    for some in ([c for c in stuck if c.running and c.holds], [c for c in stuck if not c.running]):
+        if some:
+            return max(some, key=lambda c: c.ticket)
+    return max(stuck, key=lambda c: c.ticket)

@@ -18,7 +18,7 @@ from app.engine.mlx.load.weights import measured
 from app.engine.mlx.loaded import ScratchLaw
 from app.engine.mlx.prefill.prefill import Prefill
 from tests.engine.families import bench
-from tests.engine.test_classes import prompt
+from tests.engine.families.bench import prompt
 from tests.support.batches import GREEDY, HandBatch, run_steps
 
 FAMILIES = {

@@ -2,8 +2,8 @@ import pytest
 
 from app.errors import ModelUnusable
 from app.generation.events import Started
+from app.generation.reservation import AHEAD, LEFT
 from app.generation.strategy import GenerationStrategy
-from app.generation.tally import AHEAD, LEFT
 from tests.generation.test_strategy import Leased, completion
 from tests.support.scripted import ScriptedEngine
 

@@ -27,6 +27,8 @@ from tests.support.scripted import BOS, EOS, ByteTokenizer, ScriptedEngine, echo
 
 class Leased:
     load_seconds = 0.0
+    rows = 64
+    most = 1 << 40
 
     def __init__(self, engine):
         self.engine = engine
@@ -36,6 +38,11 @@ class Leased:
 
     async def admit(self, tokens):
         self.admitted.append(tokens)
+
+    async def grow(self, nbytes, put_back):
+        self.put_back = put_back
+        await self.admit(nbytes)
+        return False
 
     @asynccontextmanager
     async def lease(self):

@@ -1,9 +1,10 @@
 """A registry of scripted models with a budget of plain numbers: margin 0, no disk, no hub."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from app.errors import QueueFull, Unavailable
 from app.registry.budget import Budget, NoPrefixCaches, PrefixCaches
 from app.registry.dispatcher import Dispatcher
 from app.registry.footprint import Footprint
@@ -42,6 +43,7 @@ class House:
         self.fetch_seconds: dict[str, float] = dict.fromkeys(sizes, fetch_seconds)
         self.fetch_failures: dict[str, list[Exception]] = {}
         self.fetched: list[str] = []
+        self.put_backs = 0
         self.queue = Queue(limit, timeout, retry_after=2.0)
         self.dispatcher = Dispatcher(
             self._fetch,
@@ -71,6 +73,35 @@ class House:
             await asyncio.sleep(seconds)
             assert not self.loader.engines[model].closed
         return waited
+
+    async def grow(self, model: str, parts: Sequence[int], seconds: float = 0.1) -> float:
+        """Take a model and a part of memory after the other, each after ``seconds``; how long that took in all.
+
+        What is waiting for others' memory is put back when it has to be, which takes a moment. It never fails, but
+        where it could never fit, or where two models that are used leave no room for either's rows.
+        """
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        async with self.lease(model) as lease:
+
+            async def put_back() -> None:
+                self.put_backs += 1
+                await asyncio.sleep(0.01)
+
+            await lease.admit(parts[0])
+            for taken, part in enumerate(parts[1:], start=1):
+                await asyncio.sleep(seconds)
+                try:
+                    await lease.grow(part, put_back)
+                except (Unavailable, QueueFull) as failure:
+                    if {slot.model for slot in self.dispatcher.slots.values() if slot.leases} == {model}:
+                        raise AssertionError(
+                            f"no other model was in the way of rows that failed: {failure}"
+                        ) from failure
+                    raise
+                assert lease.kv == sum(parts[: taken + 1])
+            await asyncio.sleep(seconds)
+        return loop.time() - asked
 
     @property
     def resident(self) -> set[str]:

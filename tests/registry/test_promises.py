@@ -53,6 +53,10 @@ class Promises(RuleBasedStateMachine):
     def ask(self, model, seconds, tokens, keep_alive):
         self.asked.append(self.loop.create_task(self.house.use(model, seconds, tokens, keep_alive)))
 
+    @rule(model=models, parts=st.lists(st.integers(1, 25), min_size=2, max_size=5), seconds=st.floats(0, 2))
+    def ask_and_grow(self, model, parts, seconds):
+        self.asked.append(self.loop.create_task(self.house.grow(model, parts, seconds)))
+
     @rule(model=models)
     def ask_and_lose(self, model):
         async def losing():

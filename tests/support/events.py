@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from app.engine.base import PendingLease
+from app.engine.leases import PendingLease
 from app.generation.events import Alternative, Completed, Delta, Event, Events, Finished, Started, Timings, TokenLogprob
 from app.generation.job import Job
 from app.generation.meter import Meter

@@ -179,7 +179,13 @@ class ScriptedStream:
     def __init__(self, engine: "ScriptedEngine", sequences: tuple[Sequence, ...]) -> None:
         self._engine = engine
         self._sequences = sequences
-        self._prefilled = False
+        self._prefilled: set[int] = set()
+        self._granted = [sequence.granted for sequence in sequences]
+        self._rows_granted: dict[tuple[int, int], int] = {}
+        self._made: dict[tuple[int, int], int] = {}
+        self._more = asyncio.Event()
+        self._failure: SwitchyardError | None = None
+        self.put_backs = 0
         self.rows: dict[tuple[int, int], Iterator[Token]] = {
             (number, row): self._tokens(number, row)
             for number, sequence in enumerate(sequences)
@@ -193,22 +199,43 @@ class ScriptedStream:
     async def __anext__(self) -> list[Item]:
         await asyncio.sleep(self._engine.step_seconds)
         await self._engine.may_step.wait()
-        if self._engine.failure is not None:
+        if self._failure is not None or self._engine.failure is not None:
             self.close()
-            raise self._engine.failure
-        if not self._prefilled:
-            self._prefilled = True
-            return [self._prefill(number) for number in range(len(self._sequences))]
+            raise self._engine.failure if self._failure is None else self._failure
+        if begun := [n for n, granted in enumerate(self._granted) if granted >= 0 and n not in self._prefilled]:
+            self._prefilled.update(begun)
+            return [self._prefill(number) for number in begun]
         step: list[Item] = []
         for key, tokens in list(self.rows.items()):
+            if self._made.get(key, 0) >= self._rows_granted.get(key, self._granted[key[0]]):
+                continue
             token = next(tokens)
+            self._made[key] = self._made.get(key, 0) + 1
             step.append(token)
             if token.finish is not None:
                 del self.rows[key]
+        if not step and (self.rows or len(self._prefilled) < len(self._sequences)):
+            await self._more.wait()
+            self._more.clear()
+            return await self.__anext__()
         if not step:
             self.close()
             raise StopAsyncIteration
         return step
+
+    def grant(self, sequence: int, row: int, tokens: int) -> None:
+        self._rows_granted[sequence, row] = tokens
+        self._granted[sequence] = max(self._granted[sequence], 0)
+        self._more.set()
+
+    async def put_back(self) -> None:
+        self.put_backs += 1
+        for key in self.rows:
+            self._rows_granted[key] = -1
+
+    def abort(self, failure: SwitchyardError) -> None:
+        self._failure = failure
+        self._more.set()
 
     def cancel(self, sequence: int, row: int) -> None:
         self.rows.pop((sequence, row), None)

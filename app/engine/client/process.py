@@ -17,10 +17,10 @@ from app.engine import messages as wire
 from app.engine.client.environment import command, environment
 from app.engine.client.stream import ProcessStream
 from app.engine.client.watchdog import Watchdog, cause, oom_kills
-from app.engine.facts import DeviceFacts
+from app.engine.facts import DeviceFacts, State
 from app.engine.framing import Frames, framed, from_engine
 from app.engine.host.setup import Folders, Setup
-from app.engine.messages import FromEngine, Questions, State, ToEngine
+from app.engine.messages import FromEngine, Questions, ToEngine
 from app.engine.options import Batching
 from app.errors import EngineLost
 
@@ -120,7 +120,7 @@ class EngineProcess(asyncio.Protocol):
     def generate(self, engine: int, sequences: tuple[Any, ...]) -> ProcessStream:
         """Queue sequences of one of its models."""
         number = self._number()
-        stream = ProcessStream(number, sequences, self.send, self._stream_ended)
+        stream = ProcessStream(number, engine, sequences, send=self.send, ask=self.ask, ended=self._stream_ended)
         if self.loss is not None:
             stream.fail(copy(self.loss))
             return stream

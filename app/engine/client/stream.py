@@ -1,10 +1,10 @@
 """The token stream of a group of sequences that another process computes."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from app.engine.base import Item, Prefilled, Sequence, Token
 from app.engine.mailbox import Mailbox
-from app.engine.messages import CancelRow, CloseStream, Part, ToEngine
+from app.engine.messages import CancelRow, CloseStream, Grant, Part, PutBack, Questions, ToEngine
 from app.errors import SwitchyardError
 
 
@@ -14,11 +14,16 @@ class ProcessStream:
     def __init__(
         self,
         number: int,
+        engine: int,
         sequences: tuple[Sequence, ...],
+        *,
         send: Callable[[ToEngine], None],
+        ask: Callable[[Callable[[int], Questions], type[None]], Awaitable[None]],
         ended: Callable[[int], None],
     ) -> None:
         self._number = number
+        self._engine = engine
+        self._ask = ask
         self._send = send
         self._ended = ended
         self._scored = {at for at, sequence in enumerate(sequences) if not sequence.max_tokens}
@@ -64,6 +69,21 @@ class ProcessStream:
             self._send(CancelRow(self._number, sequence, row))
             if not self._running:
                 self._ended(self._number)
+
+    def grant(self, sequence: int, row: int, tokens: int) -> None:
+        """More memory is reserved for a row."""
+        if (sequence, row) in self._running:
+            self._send(Grant(self._number, sequence, row, tokens))
+
+    async def put_back(self) -> None:
+        """Have all rows wait without their KV caches."""
+        if self._running:
+            await self._ask(lambda call: PutBack(call, self._engine, self._number), type(None))
+
+    def abort(self, failure: SwitchyardError) -> None:
+        """End every row with ``failure``."""
+        self.close()
+        self._mailbox.fail(failure)
 
     def close(self) -> None:
         """End every row."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,11 +12,12 @@ import mlx.core as mx
 
 from app.engine import messages as wire
 from app.engine.base import Item
-from app.engine.facts import Failure, Limits
+from app.engine.facts import Failure, Limits, State
 from app.engine.framing import packed
+from app.engine.host.answers import TextQuestion, value_of
 from app.engine.host.channel import Channel, HostStream
 from app.engine.host.imports import import_models
-from app.engine.messages import FromEngine, Part, Question, State, Step, ToEngine
+from app.engine.messages import FromEngine, Part, Question, Step, ToEngine
 from app.engine.mlx.batch.thread import MLXThread, Watcher
 from app.engine.mlx.memory import device, keep_kernels
 from app.engine.options import Batching
@@ -28,10 +28,7 @@ from app.errors import EngineFailed, SwitchyardError
 if TYPE_CHECKING:
     from app.engine.host.models import Models
 
-TextQuestion = wire.OfTexts
-"""What is asked of a model's text side, which changes nothing."""
-AT_ONCE = 4096
-"""Characters that are encoded in the time that another thread would wait for its turn beside a busy batch."""
+BEAT_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +51,7 @@ class Host(Watcher):
         self._streams: dict[int, HostStream] = {}
         self._parts: dict[int, Part] = {}
         self._sending = False
+        self._beat: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._withdrawable: dict[int, asyncio.Task[None]] = {}
         """Those that nobody would miss, by the numbers of their questions."""
@@ -93,6 +91,15 @@ class Host(Watcher):
     def idle(self) -> None:
         """The state at rest."""
         self._send_soon()
+        if self._streams and self._beat is None:
+            self._beat = self._loop.call_later(BEAT_SECONDS, self._show_life)
+
+    def _show_life(self) -> None:
+        """Where all rows wait for memory nothing is computed, and nothing is wrong."""
+        self._beat = None
+        if self._streams and self._thread.resting:
+            self.channel.send(wire.Progress())
+            self._beat = self._loop.call_later(BEAT_SECONDS, self._show_life)
 
     def lost(self, reason: str) -> None:
         """The service ends this process and says so to whoever waits; it hears nothing else any more."""
@@ -139,12 +146,15 @@ class Host(Watcher):
         match message:
             case wire.Generate():
                 self._generate(message)
+            case wire.Grant():
+                self._grant(message)
             case wire.CancelRow():
                 self._cancel_row(message)
             case wire.CloseStream():
                 self._parts.pop(message.stream, None)
                 if (closing := self._streams.pop(message.stream, None)) is not None:
                     closing.close()
+                    self._go_on()
             case wire.Withdraw():
                 self._withdraw(message.call)
             case wire.SetLimits():
@@ -168,9 +178,20 @@ class Host(Watcher):
         else:
             engine.generate(message.sequences, stream)
 
+    def _grant(self, grant: wire.Grant) -> None:
+        if grant.stream in self._streams and self._models is not None:
+            self._streams[grant.stream].grant(grant.sequence, grant.row, grant.tokens)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Some row need not wait for memory any more, or another will not."""
+        if self._models is not None:
+            self._models.go_on()
+
     def _cancel_row(self, message: wire.CancelRow) -> None:
         if message.stream in self._streams:
             self._streams[message.stream].cancel(message.sequence, message.row)
+            self._go_on()
 
     def _withdraw(self, call: int) -> None:
         task = self._withdrawable.pop(call, None)
@@ -186,7 +207,10 @@ class Host(Watcher):
     async def _answer(self, question: Question) -> None:
         reply: FromEngine
         try:
-            reply = wire.Answer(question.call, packed(await _value(await self._ready(), question)))
+            models = await self._ready()
+            if isinstance(question, wire.PutBack) and (stream := self._streams.get(question.stream)) is not None:
+                await models.text_engine(question.engine).put_back(stream)
+            reply = wire.Answer(question.call, packed(await value_of(models, question)))
         except SwitchyardError as refusal:
             reply = wire.Refusal(question.call, Failure.of(refusal))
         except asyncio.CancelledError:
@@ -198,53 +222,3 @@ class Host(Watcher):
         if not isinstance(question, TextQuestion):
             self._send()  # memory may have changed, and who asked shall know that first
         self.channel.send(reply)
-
-
-async def _value(models: Models, question: Question) -> object:  # noqa: C901, PLR0911  one case for each question
-    match question:
-        case wire.Load(_, path, name, options):
-            return await models.load(path, name, options)
-        case wire.Adapt(_, base, path, name, options):
-            return await models.adapt(base, path, name, options)
-        case wire.Unload(_, number):
-            await models.unload(number)
-            return None
-        case wire.MakeEmbedded(_, directory):
-            return await models.make_embedded(directory)
-        case wire.ReadTokenizer(_, path):
-            await models.read_tokenizer(path)
-            return None
-        case wire.Trim(_, nbytes):
-            await models.trim(nbytes)
-            return None
-        case wire.Prepare(_, number, grammar):
-            await models.engine(number).prepare(grammar)
-            return None
-        case wire.Embed(_, number, texts, how):
-            return await models.encoder(number, "embedding").embed(texts, how)
-        case wire.Rerank(_, number, query, documents, ranking):
-            return await models.encoder(number, "rerank").rerank(query, documents, ranking)
-        case wire.Encode(_, _, text) if len(text) <= AT_ONCE:
-            return _text(models, question)
-    return await asyncio.to_thread(_text, models, question)
-
-
-def _text(models: Models, question: Question) -> object:  # noqa: PLR0911  one case for each question
-    """The text side's answer; for another thread where it may take long."""
-    match question:
-        case wire.Encode(_, number, text, special_tokens):
-            return models.engine(number).encode(text, special_tokens=special_tokens)
-        case wire.Count(_, number, text, enough):
-            return models.engine(number).tokenizer.count(text, enough)
-        case wire.FillInMiddle(_, number, prefix, suffix):
-            return models.engine(number).tokenizer.fill_in_middle(prefix, suffix) or []
-        case wire.Decode(_, number, ids):
-            return models.engine(number).tokenizer.decode(ids)
-        case wire.Spell(_, number, ids):
-            tokenizer = models.engine(number).tokenizer
-            return [tokenizer.token_bytes(token) for token in ids]
-        case wire.RenderChat(_, number, conversation):
-            return models.engine(number).tokenizer.render_chat(**json.loads(conversation))
-        case wire.FindEdges(_, number, head):
-            return models.engine(number).edges(head)
-    raise TypeError(question)

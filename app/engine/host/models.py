@@ -91,6 +91,19 @@ class Models:
             raise unloaded()
         return engine
 
+    def text_engine(self, number: int) -> MLXEngine:
+        """A model that generates; raises :class:`app.errors.Unavailable` if there is none of that number."""
+        engine = self.engine(number)
+        if not isinstance(engine, MLXEngine):
+            raise unloaded()
+        return engine
+
+    def go_on(self) -> None:
+        """Have batches look whether their rows still wait for memory."""
+        for engine in self._engines.values():
+            if isinstance(engine, MLXEngine):
+                engine.go_on()
+
     def work(self) -> dict[int, Work]:
         """What each model has to do."""
         return {number: engine.work() for number, engine in self._engines.items()}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections.abc import Sequence as Tokens
 from random import Random
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from app.engine.base import FinishReason, Sequence
-from app.errors import SwitchyardError
+from app.errors import EngineFailed, SwitchyardError
 
 if TYPE_CHECKING:
     from app.engine.mlx.batch.delivery import RowStream
@@ -28,8 +31,8 @@ def pack(tokens: Tokens[int]) -> bytes:
 class Row:
     """One choice of sequence ``sequence``.
 
-    ``queued`` counts the tokens asked of the device, ``said`` holds those handed on. ``cancelled`` is the only field
-    that the event loop writes; the MLX thread reads it before every step. ``spelling`` is the event loop's alone.
+    ``queued`` counts the tokens asked of the device, ``said`` holds those handed on. ``cancelled`` and ``granted`` are
+    what the event loop writes; the MLX thread reads them before every step. ``spelling`` is the event loop's alone.
     ``guide`` says what may come next, None: everything.
     """
 
@@ -37,6 +40,7 @@ class Row:
         "cancelled",
         "done",
         "failure",
+        "granted",
         "guide",
         "index",
         "queued",
@@ -58,6 +62,7 @@ class Row:
         self.said: list[int] = []
         self.done = False
         self.cancelled = False
+        self.granted = request.granted
         self.guide: Guide | None = None
         self.failure: SwitchyardError | None = None
         """What went wrong with this row alone; its next token is not reported."""
@@ -71,6 +76,11 @@ class Row:
         return self.done or self.cancelled or self.queued >= self.request.max_tokens
 
     @property
+    def held(self) -> bool:
+        """Whether it waits for memory: no step may include it now."""
+        return self.queued >= self.granted and not self.over
+
+    @property
     def length(self) -> int:
         """Tokens of its prompt and of its answer so far."""
         return len(self.request.prompt) + len(self.said)
@@ -79,6 +89,17 @@ class Row:
     def filled(self) -> int:
         """Positions that it fills of a KV cache: all tokens but the last that was drawn, which is no input yet."""
         return len(self.request.prompt) - 1 + self.queued
+
+    def advance(self, token: int) -> SwitchyardError | None:
+        """Tell its guide its token; what is wrong with this row alone, if anything is."""
+        if self.failure is not None or self.guide is None:
+            return self.failure
+        try:
+            self.guide.advance(token)
+        except Exception:
+            logging.getLogger(__name__).exception("a grammar failed")
+            return EngineFailed("What holds this answer to its form has failed; send it again.", code=ROW_FAILED)
+        return self.guide.failure
 
     def finish(self, token: int) -> FinishReason | None:
         """Whether ``token``, its latest, is its last one, and why."""
@@ -93,9 +114,19 @@ class Row:
 
 
 class Waiting:
-    """A sequence whose prompt is not computed yet, with its rows. ``packed`` is the prompt."""
+    """A sequence whose prompt is not computed yet, with its rows. ``packed`` is the prompt.
 
-    def __init__(self, stream: RowStream, index: int, request: Sequence, spelling: SequenceSpelling) -> None:
+    A row that was put back waits again as a sequence of its own, ``resumed``: its prompt is all that it has said.
+    """
+
+    def __init__(
+        self,
+        stream: RowStream,
+        index: int,
+        request: Sequence,
+        spelling: SequenceSpelling | None,
+        resumed: Row | None = None,
+    ) -> None:
         self.stream = stream
         self.index = index
         self.request = request
@@ -104,8 +135,23 @@ class Waiting:
         self.asked = perf_counter()
         self.tried = False
         """Whether the device has given up on it once."""
-        self.rows = [Row(stream, index, row, request, spelling.row()) for row in range(request.rows)]
-        stream.expect(self.rows)
+        self.resumed = resumed is not None
+        if resumed is not None:
+            self.rows = [resumed]
+        elif spelling is not None:
+            self.rows = [Row(stream, index, row, request, spelling.row()) for row in range(request.rows)]
+            stream.expect(self.rows)
+
+    @classmethod
+    def again(cls, row: Row) -> Waiting:
+        """A row that goes on without its KV cache."""
+        asked = replace(row.request, prompt=tuple(row.tokens()), prompt_logprobs=None, rows=1)
+        return cls(row.stream, row.sequence, asked, None, row)
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for memory."""
+        return all(row.granted < 0 or row.cancelled for row in self.rows)
 
     @property
     def cancelled(self) -> bool:

@@ -10,20 +10,21 @@ from functools import partial
 import mlx.core as mx
 
 from app.engine.base import Prefilled
+from app.engine.mlx.batch.aside import Aside
 from app.engine.mlx.batch.decode import DecodeBatch
-from app.engine.mlx.batch.delivery import Delivery
+from app.engine.mlx.batch.delivery import Delivery, RowStream
 from app.engine.mlx.batch.failures import Failures
 from app.engine.mlx.batch.keeping import Keeper
+from app.engine.mlx.batch.placement import Placement
 from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.batch.rounds import Rounds
 from app.engine.mlx.batch.thread import MLXThread
-from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.ledger import Ledger
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
 from app.engine.mlx.device_errors import first_line, passes
-from app.engine.mlx.loaded import SHORT, Loaded
+from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.pacing import Pace
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.speculate.drafter import Drafter
@@ -65,10 +66,8 @@ class ModelBatch:
         self._keeper = Keeper(self._prefixes)
         self._queue = PromptQueue(loaded, fresh, self._prefixes, group_tokens=slice_tokens)
         self._rounds = Rounds(self._queue)
-        self._batches: list[DecodeBatch] = []
-        self._shared: list[DecodeBatch] = []
-        self._abilities = loaded.abilities
-        self._batchable = loaded.abilities.batch and fresh().batchable
+        self._placed = Placement(loaded.abilities, self._new_batch, batchable=fresh().batchable)
+        self._aside = Aside(self._queue, self._rejoin, self._keeper.answered)
         drafts = None if drafter is None else drafter.model
         self.ledger = Ledger(loaded, drafts, rows=max_rows, slice_tokens=slice_tokens, held=self._held)
         self._failures = Failures(thread, self._forget)
@@ -90,18 +89,34 @@ class ModelBatch:
             len(it.request.prompt) for it in self._queue.sequences
         )
         drafted = (0, 0) if self._drafter is None else (self._drafter.proposed, self._drafter.accepted)
-        return Work(sum(batch.rows for batch in self._batches), waiting, *drafted)
+        return Work(self._placed.rows, waiting, *drafted)
 
     def _held(self) -> int:
         """Bytes of KV cache of all rows and of what is being computed."""
         drafted = 0 if self._drafter is None else self._drafter.kv_bytes
         prompts = sum(task.work.kv.nbytes for task in tuple(self._rounds.tasks))
-        return sum(batch.kv_bytes for batch in tuple(self._batches)) + prompts + drafted
+        return self._placed.nbytes + self._aside.nbytes + prompts + drafted
+
+    @property
+    def waits(self) -> bool:
+        """Whether rows wait for memory; any thread."""
+        return bool(self._aside)
+
+    def go_on(self) -> None:
+        """Look whether they still do."""
+        self._thread.add(self)
+
+    def put_back(self, stream: RowStream) -> None:
+        """Have all rows of a request wait, without their KV caches; see :class:`Aside`."""
+        self._aside.put_back(stream, self._rounds, self._placed.batches)
+        self._placed.settle()
+        self._delivery.flush()
 
     def step(self) -> bool:
         """One prefill slice, one decode step; False when every row has ended."""
         sliced = False
         self._failures.begin_step()
+        self._aside.step()
         try:
             sliced = self._step_prefill()
         except BaseException as failure:  # whatever is raised ends those it was raised for, a library's panic included
@@ -111,33 +126,33 @@ class ModelBatch:
         self._step_decode(timed=not sliced)
         self._failures.end_step()
         self._deliver()
-        return bool(self._batches or self._rounds.tasks or self._queue.sequences)
+        return bool(self._placed.batches or self._rounds.tasks or self._queue.waits)
 
     def fail(self, failure: SwitchyardError) -> None:
         """End everything with ``failure`` and let its memory go."""
         waiting = self._queue.sequences + [it for task in self._rounds.tasks for it in task.group]
-        streams = {it.stream for it in waiting} | {row.stream for batch in self._batches for row in batch.unfinished}
+        streams = {it.stream for it in waiting} | {row.stream for row in self._aside.rows}
+        streams |= {row.stream for batch in self._placed.batches for row in batch.unfinished}
         self._delivery.flush()
         self._queue.clear()
         self._rounds = Rounds(self._queue)
-        self._batches = []
-        self._shared = []
+        self._placed.clear()
+        self._aside.clear()
         self._forget()
         for stream in streams:
             self._thread.notify(partial(stream.fail, failure))
 
     def _step_prefill(self) -> bool:
         """One slice of the prompt whose turn it is, if any waits; whether there was one."""
-        free = self._max_rows - sum(batch.rows for batch in self._batches)
         self._keeper.dropped(self._rounds.tasks)
-        task = self._rounds.next(free, idle=not self._batches)
+        task = self._rounds.next(self._max_rows - self._placed.rows, idle=not self._placed.batches)
         if task is None:
             return False
-        if not task.announced and task.work.left > LONG_REST:
+        if not task.announced and task.work.left > LONG_REST and not any(it.resumed for it in task.group):
             self._delivery.found(task.group, task.cached)
         task.announced = True
         started = time.perf_counter()
-        wanted = self._pace.slice(decoding=bool(self._batches) or self._thread.busy_elsewhere)
+        wanted = self._pace.slice(decoding=bool(self._placed.batches) or self._thread.busy_elsewhere)
         piece = task.work.step(self.ledger.slice(wanted, task.work.kv.positions))
         self._pace.prefilled(piece, time.perf_counter() - started)
         if task.work.left:
@@ -173,17 +188,17 @@ class ModelBatch:
     def _step_decode(self, *, timed: bool) -> None:
         """One token for every row; a batch that fails ends its own rows."""
         started = time.perf_counter()
-        alone = len(self._batches) == 1 and not self._rounds.tasks and not self._queue.sequences
+        alone = len(self._placed.batches) == 1 and not self._rounds.tasks and not self._queue.waits
         drafter, plain = self._drafter if alone else None, True
-        for batch in self._batches:
+        for batch in self._placed.batches:
             try:
                 plain = batch.step(drafter) and plain
             except BaseException as failure:
                 log.exception("generation failed")
                 self._end(batch.abandon(), self._failures.named(failure))
-        if timed and self._batches and plain:
+        if timed and self._placed.batches and plain:
             self._pace.decoded(time.perf_counter() - started)
-        self._batches = [batch for batch in self._batches if batch.busy]
+        self._placed.settle()
         if self._drafter is not None:
             self._drafter.rest()
 
@@ -204,44 +219,30 @@ class ModelBatch:
 
     def _finish(self, task: PrefillTask) -> None:
         """Report the computed prompts and let their rows decode."""
-        rows: list[Row] = []
-        places: list[int] = []
+        rows, places, inputs, lengths = list[Row](), list[int](), list[int](), list[int]()
         for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
-            event = Prefilled(waiting.index, cached, task.work.scores(), max(0.0, task.begun - waiting.asked))
-            self._delivery.prefilled(waiting, event, [] if waiting.request.max_tokens else waiting.rows)
+            if not waiting.resumed:
+                event = Prefilled(waiting.index, cached, task.work.scores(), max(0.0, task.begun - waiting.asked))
+                self._delivery.prefilled(waiting, event, [] if waiting.request.max_tokens else waiting.rows)
             live = [row for row in waiting.rows if not row.over]
             rows += live
             places += [i] * len(live)
-        if not rows:
-            return
-        inputs = [row.request.prompt[-1] for row in rows]
-        apart = not self._abilities.empty and len(task.group[0].request.prompt) <= SHORT
-        if self._batchable and not apart:
-            lengths = [len(row.request.prompt) - 1 for row in rows]
-            self._shared_batch(lengths).join(rows, task.work.kv.select(places), inputs)
-            return
-        for row, token in zip(rows, inputs, strict=True):
-            batch = self._new_batch()
-            batch.join([row], task.work.kv.copy(), [token])
-            self._batches.append(batch)
+            inputs += [waiting.request.prompt[-1]] * len(live)
+            lengths += [len(waiting.request.prompt) - 1] * len(live)
+        if rows:
+            self._placed.place(rows, task.work.kv, places, inputs, lengths)
 
-    def _shared_batch(self, lengths: list[int]) -> DecodeBatch:
-        """A batch in which rows of ``lengths`` tokens decode together with others; without classes, with their like."""
-        self._shared = [batch for batch in self._shared if batch.busy]
-        for batch in self._shared:
-            if self._abilities.classes or alike([*batch.lengths, *lengths]):
-                return batch
-        batch = self._new_batch()
-        self._shared.append(batch)
-        self._batches.append(batch)
-        return batch
+    def _rejoin(self, row: Row, kv: KV) -> None:
+        """A row that was set aside goes on."""
+        self._placed.place([row], kv, [0], [row.said[-1]], [row.length - 1])
 
     def _new_batch(self) -> DecodeBatch:
-        return DecodeBatch(self._loaded, self._delivery.token, self._fail_row, self._deliver, self._keeper.answered)
+        told = self._delivery.token, self._fail_row, self._deliver
+        return DecodeBatch(self._loaded, *told, leaves=self._keeper.answered, aside=self._aside.take)
 
     def _deliver(self) -> None:
         """Nothing is held back while a prompt is computed or waits: a slice would come between."""
-        self._delivery.deliver(stalling=bool(self._rounds.tasks or self._queue.sequences))
+        self._delivery.deliver(stalling=bool(self._rounds.tasks or self._queue.waits))
 
     def _fail_row(self, row: Row, failure: SwitchyardError) -> None:
         """End what this row belongs to; the rows of others go on."""

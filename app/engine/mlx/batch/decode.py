@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
@@ -16,14 +15,15 @@ from app.engine.mlx.draw.logits import LogitsProcessor
 from app.engine.mlx.draw.logprobs import Score
 from app.engine.mlx.draw.step import DeviceStep, HostStep, Step, step_type
 from app.engine.mlx.loaded import Loaded
-from app.engine.mlx.rows import ROW_FAILED, Row
+from app.engine.mlx.rows import Row
 from app.engine.mlx.speculate.drafter import Drafter
 from app.engine.mlx.speculate.verification import Draws, verify
-from app.errors import EngineFailed, SwitchyardError
+from app.errors import SwitchyardError
 
 Report = Callable[[Row, Token], None]
 Fail = Callable[[Row, SwitchyardError], None]
 Leaves = Callable[[Row, KV, int], None]
+Aside = Callable[[Row, KV], None]
 
 
 class DecodeBatch:
@@ -40,15 +40,18 @@ class DecodeBatch:
     makes one token or more of each row, and nothing is queued ahead of it.
 
     ``report`` and ``fail`` are called for rows, ``told`` after all of a step, ``leaves`` with a row, the cache and its
-    place in it before that lets go of it.
+    place in it before that lets go of it. A row that has reached what it was granted is given ``aside`` with its cache.
     """
 
-    def __init__(self, loaded: Loaded, report: Report, fail: Fail, told: Callable[[], None], leaves: Leaves) -> None:
+    def __init__(
+        self, loaded: Loaded, report: Report, fail: Fail, told: Callable[[], None], *, leaves: Leaves, aside: Aside
+    ) -> None:
         self._model: Any = loaded.model
         self._report = report
         self._fail = fail
         self._told = told
         self._leaves = leaves
+        self._aside = aside
         self._on_host = step_type() is HostStep
         self._ahead = loaded.abilities.ahead
         self._by_class = loaded.abilities.classes
@@ -127,7 +130,7 @@ class DecodeBatch:
 
         With a ``drafter``, which is for a batch that has nothing beside it, rows may make several at once.
         """
-        self._drop_finished()
+        self._let_go([i for i, row in enumerate(self._rows) if row.held])
         if drafter is None or not self._rows or not drafter.suits(self._rows):
             self._decode()
             return True
@@ -205,7 +208,7 @@ class DecodeBatch:
         if row.cancelled:
             row.said.append(token)
             return
-        failure = _advance(row, token)
+        failure = row.advance(token)
         if failure is not None:
             row.done = True
             self._fail(row, failure)
@@ -216,8 +219,19 @@ class DecodeBatch:
         logprob, top = score or (None, ())
         self._report(row, Token(row.sequence, row.index, token, logprob, top, finish))
 
-    def _drop_finished(self) -> None:
-        keep = [i for i, row in enumerate(self._rows) if not row.over]
+    def set_aside(self, which: Callable[[Row], bool]) -> None:
+        """Take rows out, whatever they were granted."""
+        self._read(keep=0)
+        self._let_go([i for i, row in enumerate(self._rows) if which(row) and not row.over])
+
+    def _let_go(self, aside: list[int]) -> None:
+        """Go on without the rows that have ended, and those ``aside``."""
+        if aside and self._kv is not None:
+            taken = [(self._rows[i], self._kv.row(i)) for i in aside]
+            mx.eval([kv.arrays for _, kv in taken])
+            for row, kv in taken:
+                self._aside(row, kv)
+        keep = [i for i, row in enumerate(self._rows) if not row.over and i not in aside]
         if len(keep) == len(self._rows):
             return
         for i, row in enumerate(self._rows):
@@ -231,15 +245,3 @@ class DecodeBatch:
         self._inputs = self._inputs[mx.array(keep)]
         self._processor = LogitsProcessor(self._rows, self._processor)
         self._rearrange()
-
-
-def _advance(row: Row, token: int) -> SwitchyardError | None:
-    """Tell the row's guide its token; what is wrong with this row alone, if anything is."""
-    if row.failure is not None or row.guide is None:
-        return row.failure
-    try:
-        row.guide.advance(token)
-    except Exception:
-        logging.getLogger(__name__).exception("a grammar failed")
-        return EngineFailed("What holds this answer to its form has failed; send it again.", code=ROW_FAILED)
-    return row.guide.failure

@@ -30,6 +30,12 @@ class RowStream(ABC):
         if cancelled is not None:
             cancelled.cancelled = True
 
+    def grant(self, sequence: int, row: int, tokens: int) -> None:
+        """Let one row have so many tokens; its batch has to be told that there is something to do."""
+        granted = self.running.get((sequence, row))
+        if granted is not None:
+            granted.granted = tokens
+
     def close(self) -> None:
         """End every row."""
         for sequence, row in tuple(self.running):
@@ -161,6 +167,6 @@ def _spelt(whose: Row | Waiting, item: Item) -> Item:
         return item
     if isinstance(whose, Row) and isinstance(item, Token):
         return whose.spelling.spelt(item)
-    if isinstance(whose, Waiting) and isinstance(item, Prefilled):
+    if isinstance(whose, Waiting) and isinstance(item, Prefilled) and whose.spelling is not None:
         return whose.spelling.scored(item)
     raise TypeError(whose)

@@ -100,6 +100,18 @@ class MLXEngine:
             return
         batch.submit(waiting)
 
+    def go_on(self) -> None:
+        """Rows that wait for memory may have been granted some, or have left."""
+        batch = self._batch
+        if batch is not None and batch.waits:
+            self._thread.post(batch.go_on)
+
+    async def put_back(self, stream: RowStream) -> None:
+        """Have the rows of a stream wait without their KV caches, and return when these are free."""
+        batch = self._batch
+        if batch is not None:
+            await self._thread.call(lambda: batch.put_back(stream))
+
     def work(self) -> Work:
         """Read from the batch beside its thread: plain numbers that may be a step old."""
         return Work(0, 0) if self._batch is None else self._batch.work()

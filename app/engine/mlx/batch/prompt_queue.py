@@ -103,6 +103,11 @@ class PromptQueue:
         """What waits, in order."""
         return [entry.waiting for entry in self._waiting]
 
+    @property
+    def waits(self) -> bool:
+        """Whether something could be begun; what waits for memory cannot."""
+        return any(not entry.waiting.held for entry in self._waiting)
+
     def add(self, sequences: list[Waiting]) -> None:
         """Wait: the first of each request in the next round, the others in those that follow."""
         for waiting in sequences:
@@ -156,7 +161,7 @@ class PromptQueue:
 
     def _ready(self, begun: Sequence[PrefillTask]) -> list[_Entry]:
         busy = {waiting.stream for task in begun for waiting in task.group}
-        entries = [entry for entry in self._waiting if entry.waiting.stream not in busy]
+        entries = [it for it in self._waiting if it.waiting.stream not in busy and not it.waiting.held]
         return [entry for entry in entries if not self._awaits(entry.waiting, begun)] if begun else entries
 
     def _taken(self, entries: list[_Entry]) -> list[Waiting]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
 
 
@@ -42,6 +44,12 @@ class Rounds:
         if failed is not None:
             self.tasks.remove(failed)
         return failed
+
+    def drop(self, which: Callable[[PrefillTask], bool]) -> list[PrefillTask]:
+        """Let go of some, between two slices."""
+        dropped = [task for task in self.tasks if which(task)]
+        self.tasks = [task for task in self.tasks if task not in dropped]
+        return dropped
 
     def _begin(self, free_rows: int, *, idle: bool) -> list[PrefillTask]:
         """Begin the prompts that there are rows for, one or a group for each request; the shortest last."""

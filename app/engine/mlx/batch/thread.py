@@ -61,6 +61,8 @@ class MLXThread:
         self._may_step.set()
         self.at_rest: Callable[[], None] = _nothing
         """Called on this thread when there is nothing to step any more."""
+        self.resting = False
+        """Whether it waits for something to do; any thread may look."""
         self.busy_elsewhere = False
         """Whether other processes compute on this machine now; written by the event loop."""
         self._thread = Thread(target=self._run, name="mlx", daemon=True)
@@ -149,11 +151,14 @@ class MLXThread:
 
     def _next_call(self) -> Callable[[], None] | None:
         """Wait for a call; after a moment without work, memory kept for reuse goes back to the system."""
+        self.resting = True
         try:
             return self._calls.get(timeout=IDLE_SECONDS)
         except Empty:
             give_back()
             return self._calls.get()
+        finally:
+            self.resting = False
 
     def _run_call(self, call: Callable[[], None] | None) -> bool:
         if call is not None:

@@ -5,6 +5,7 @@ What is meant by each field is said in :class:`app.schemas.sampling.Sampling`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import mlx.core as mx
@@ -83,8 +84,12 @@ def penalised(row: Row) -> bool:
 def _initial(row: Row, vocabulary: int) -> tuple[mx.array, mx.array]:
     seen = mx.zeros((vocabulary,), dtype=mx.bool_)
     if row.request.sampling.repetition_penalty != 1:
-        seen[mx.array(sorted(set(row.request.prompt)))] = True
-    return mx.zeros((vocabulary,), dtype=mx.float32), seen
+        seen[mx.array(sorted({*row.request.prompt, *row.said}))] = True
+    counts = mx.zeros((vocabulary,), dtype=mx.float32)
+    if row.said:
+        said = Counter(row.said)
+        counts[mx.array(list(said))] = mx.array([float(times) for times in said.values()])
+    return counts, seen
 
 
 BANNED = -float("inf")

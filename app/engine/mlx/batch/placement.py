@@ -1,0 +1,65 @@
+"""Which of a model's decode batches its rows are in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.engine.mlx.batch.decode import DecodeBatch
+from app.engine.mlx.cache.arrangement import alike
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.loaded import SHORT, Abilities
+from app.engine.mlx.rows import Row
+
+
+class Placement:
+    """All batches of one model, those that have something to do; ``new`` makes one. MLX thread only.
+
+    Rows decode together as far as the model's abilities allow that, which ``batchable`` says of its caches.
+    """
+
+    def __init__(self, abilities: Abilities, new: Callable[[], DecodeBatch], *, batchable: bool) -> None:
+        self._abilities = abilities
+        self._new = new
+        self._batchable = abilities.batch and batchable
+        self._shared: list[DecodeBatch] = []
+        self.batches: list[DecodeBatch] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows that hold a place."""
+        return sum(batch.rows for batch in self.batches)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of KV cache held; any thread."""
+        return sum(batch.kv_bytes for batch in tuple(self.batches))
+
+    def place(self, rows: list[Row], kv: KV, places: list[int], inputs: list[int], lengths: list[int]) -> None:
+        """Let ``rows`` decode behind ``lengths`` tokens, which lie in ``kv`` at ``places``, from ``inputs`` on."""
+        apart = not self._abilities.empty and min(lengths) < SHORT
+        if self._batchable and not apart:
+            self._shared_batch(lengths).join(rows, kv.select(places), inputs)
+            return
+        for row, token in zip(rows, inputs, strict=True):
+            batch = self._new()
+            batch.join([row], kv.copy(), [token])
+            self.batches.append(batch)
+
+    def settle(self) -> None:
+        """Forget those that have nothing to do."""
+        self.batches = [batch for batch in self.batches if batch.busy]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.batches, self._shared = [], []
+
+    def _shared_batch(self, lengths: list[int]) -> DecodeBatch:
+        """A batch in which rows of ``lengths`` tokens decode together with others; without classes, with their like."""
+        self._shared = [batch for batch in self._shared if batch.busy]
+        for batch in self._shared:
+            if self._abilities.classes or alike([*batch.lengths, *lengths]):
+                return batch
+        batch = self._new()
+        self._shared.append(batch)
+        self.batches.append(batch)
+        return batch

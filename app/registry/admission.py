@@ -1,0 +1,60 @@
+"""Memory for requests that hold a model: reserved before they begin, and more as their rows grow."""
+
+from collections.abc import Callable, Mapping
+
+from app.registry import refusals
+from app.registry.budget import Budget
+from app.registry.lease import ModelLease, PutBack
+from app.registry.memory_claims import attainable
+from app.registry.queue import Queue
+from app.registry.slot import Slot
+
+
+class Admission:
+    """Reserves KV cache at once where nobody who goes before needs it, else by the ``queue``.
+
+    ``unbooked`` tells the bytes that are in use beside those that are booked, ``turn`` has the policy asked, ``check``
+    raises once nobody is admitted any more. ``rows`` of one model are generated together.
+    """
+
+    def __init__(
+        self,
+        slots: Mapping[str, Slot],
+        queue: Queue,
+        budget: Callable[[], Budget],
+        unbooked: Callable[[int], int],
+        *,
+        turn: Callable[[], None],
+        check: Callable[[], None],
+        rows: int,
+    ) -> None:
+        self._slots = slots
+        self._queue = queue
+        self._budget = budget
+        self._unbooked = unbooked
+        self._turn = turn
+        self._check = check
+        self.rows = rows
+
+    async def admit(self, lease: ModelLease, nbytes: int) -> None:
+        """Reserve bytes for a lease."""
+        await self._reserve(lease, nbytes, None)
+
+    async def grow(self, lease: ModelLease, nbytes: int, put_back: PutBack) -> bool:
+        """The same for rows that run, however long it takes; whether they had to be put back meanwhile."""
+        return await self._reserve(lease, nbytes, put_back)
+
+    def most(self, lease: ModelLease) -> int:
+        """Bytes of KV cache that a lease could have if no other had any."""
+        return attainable(self._slots, self._slots[lease.model], self._budget())
+
+    async def _reserve(self, lease: ModelLease, nbytes: int, put_back: PutBack | None) -> bool:
+        self._check()
+        booked = sum(slot.booked for slot in self._slots.values())
+        if not len(self._queue) and booked + self._unbooked(booked) + nbytes <= self._budget().limit:
+            lease.kv += nbytes
+            return False
+        waiter = self._queue.join(lease.model, lease=lease, nbytes=nbytes, put_back=put_back)
+        self._turn()
+        await self._queue.hold(waiter, lambda: refusals.waits_for_memory(lease.model), self._turn)
+        return waiter.back

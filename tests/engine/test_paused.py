@@ -1,0 +1,120 @@
+"""A row beyond what it was granted waits, also without its KV cache, and goes on as if it never had."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.engine.base import Sequence
+from app.schemas.sampling import Sampling
+from tests.engine.families.bench import prompt
+from tests.engine.test_ledger import FAMILIES, loaded
+from tests.support.batches import GREEDY, HandBatch
+
+MOST = 40
+DRAWS = (
+    GREEDY,
+    Sampling(temperature=0.9, seed=5),
+    Sampling(temperature=0.7, seed=6, frequency_penalty=0.8, presence_penalty=0.3, repetition_penalty=1.3),
+)
+
+
+def sequences(granted):
+    lengths = (3, 30, 300)
+    return [
+        Sequence(prompt(i, length), sampling, max_tokens=MOST, granted=granted, rows=1 + i % 2)
+        for i, (length, sampling) in enumerate(zip(lengths, DRAWS, strict=True))
+    ]
+
+
+def said(stream):
+    return {key: [token.id for token in tokens] for key, tokens in stream.tokens.items()}
+
+
+def undisturbed(family, known={}):  # noqa: B006  computed once a family
+    if family not in known:
+        batch = HandBatch(loaded(family))
+        stream = batch.submit(*sequences(MOST))
+        batch.finish()
+        known[family] = said(stream)
+    return known[family]
+
+
+def rest(batch):
+    """Until nothing can be done."""
+    for _ in range(2000):
+        if not batch.batch.step():
+            return
+    raise AssertionError("it does not come to rest")
+
+
+def test_a_row_waits_where_its_grant_ends_while_others_go_on():
+    batch = HandBatch(loaded("llama"))
+    held = batch.submit(Sequence(prompt(1, 20), GREEDY, max_tokens=MOST, granted=7))
+    free = batch.submit(Sequence(prompt(2, 20), GREEDY, max_tokens=MOST))
+    rest(batch)
+    assert (len(held.ids()), len(free.ids())) == (7, MOST)
+    assert batch.batch.waits
+    assert batch.batch.ledger.books().kv <= loaded("llama").law.nbytes(27)
+    for granted in (8, 30, MOST):
+        held.rows[0].granted = granted
+        rest(batch)
+        assert len(held.ids()) == granted
+    assert not batch.batch.waits
+    alone = HandBatch(loaded("llama")).run(prompt(1, 20), max_tokens=MOST)
+    assert held.ids() == alone.ids()
+
+
+def test_a_prompt_without_a_grant_is_not_begun_and_keeps_nobody_waiting():
+    batch = HandBatch(loaded("llama"))
+    held = batch.submit(Sequence(prompt(1, 20), GREEDY, max_tokens=4, granted=-1))
+    free = batch.submit(Sequence(prompt(2, 20), GREEDY, max_tokens=4))
+    rest(batch)
+    assert not held.prefilled
+    assert len(free.ids()) == 4
+    held.rows[0].granted = 4
+    batch.batch.go_on()
+    rest(batch)
+    assert len(held.ids()) == 4
+
+
+@pytest.mark.parametrize("granted", [-1, 5])
+def test_who_leaves_while_it_waits_leaves_nothing(granted):
+    batch = HandBatch(loaded("llama"), prefix_bytes=0)
+    stream = batch.submit(Sequence(prompt(1, 500), GREEDY, max_tokens=MOST, granted=granted))
+    rest(batch)
+    stream.cancel()
+    batch.batch.go_on()
+    rest(batch)
+    assert batch.batch.ledger.books().kv == 0
+    assert not batch.batch.waits
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(st.tuples(st.integers(0, 25), st.booleans(), st.integers(1, 30)), min_size=1, max_size=4),
+    st.sampled_from([0, 64 << 20]),
+)
+def test_what_is_put_back_and_paused_at_any_time_says_what_it_says_undisturbed(family, times, kept):
+    batch = HandBatch(loaded(family), prefix_bytes=kept)
+    stream, granted = batch.submit(*sequences(3)), 3
+    for steps, back, more in times:
+        batch.step(steps)
+        if back:
+            batch.batch.put_back(stream)
+            assert batch.batch.ledger.books().kv == 0
+            rest(batch)
+            assert batch.batch.ledger.books().kv == 0, "nothing is computed for what has no memory"
+        granted = min(MOST, granted + more)
+        for row in stream.rows:
+            row.granted = granted
+        batch.batch.go_on()
+    rest(batch)
+    for row in stream.rows:
+        row.granted = MOST
+    batch.batch.go_on()
+    rest(batch)
+    assert stream.failure is None
+    assert said(stream) == undisturbed(family)
+    assert len(stream.prefilled) == 3
+    assert batch.batch.ledger.books().kv == 0
