@@ -118,7 +118,10 @@ def _act(model: str, action: str, url: str | None, config: str | None, *, as_jso
 @json_option
 def load(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
     """Load a model into the memory of the service, downloading it first if need be."""
-    _act(model, "load", url, config, as_json=as_json)
+    from app.cli.look.loading import watched  # noqa: PLC0415  rich's progress bars take long to import
+
+    with watched(reach(url, config).client, model):
+        _act(model, "load", url, config, as_json=as_json)
 
 
 @click.command()
