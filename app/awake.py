@@ -1,7 +1,6 @@
 """A Mac that works does not fall asleep: while there is work, macOS's own ``caffeinate`` holds it awake.
 
-A closed lid and an empty battery still send it to sleep; what that does to deadlines is told in
-:mod:`app.cli.run.awake_loop`.
+A closed lid and an empty battery still send it to sleep; what that does to deadlines is :mod:`app.cli.awake_loop`'s.
 """
 
 import asyncio

@@ -3,6 +3,7 @@
 No MLX is imported here at all: models live in processes of their own.
 """
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -20,7 +21,7 @@ from app.api.observe.service_state import ServiceState
 from app.api.read.body import StrictRequest
 from app.api.seal import Seal
 from app.awake import awake
-from app.engine.options import Batching
+from app.engine.options import Batching, DiskRoom
 from app.errors import Unavailable
 from app.generation.strategy import GenerationStrategy
 from app.observability import configure_logging
@@ -97,6 +98,22 @@ def _always(value: object) -> Provide:
     return Provide(lambda: value, sync_to_thread=False)
 
 
+def disk_room(settings: Settings) -> DiskRoom | None:
+    """Where prefixes are kept on disk, and how much of it; None where they are not, or the folder cannot be made."""
+    from app.engine.disk.folder import bound  # noqa: PLC0415
+    from app.engine.paths import prefixes_home  # noqa: PLC0415
+
+    folder = prefixes_home() if settings.disk_cache_dir is None else settings.disk_cache_dir
+    nbytes = bound(folder) if settings.disk_cache is None else settings.disk_cache
+    if nbytes:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as failure:
+            logging.getLogger(__name__).warning("no prefixes are kept on disk: %s", failure)
+            return None
+    return DiskRoom(str(folder), nbytes) if nbytes else None
+
+
 @asynccontextmanager
 async def model_registry(settings: Settings) -> AsyncGenerator[ModelRegistry, None]:
     """The registry over models' processes and the hub, for the running loop; its parts are closed after it."""
@@ -114,12 +131,13 @@ async def model_registry(settings: Settings) -> AsyncGenerator[ModelRegistry, No
         preflight=lambda info: preflight(budget(), info.repo, info.weight_bytes, catalog.entry(info.repo).quantize),
     )
     cache_home().mkdir(parents=True, exist_ok=True)
+    disk = disk_room(settings)
     watch = Watch(
         folders=Folders(
             read=tuple(str(place) for place in (*settings.model_roots, hub.root)),
-            write=(str(cache_home()),),
+            write=(str(cache_home()), *([] if disk is None else [disk.folder])),
         ),
-        batching=Batching(settings.max_batch_rows, settings.prefill_slice),
+        batching=Batching(settings.max_batch_rows, settings.prefill_slice, disk),
         timeout=settings.watchdog_timeout,
         log_level=settings.log_level,
         log_format=settings.log_format,
@@ -137,6 +155,7 @@ async def model_registry(settings: Settings) -> AsyncGenerator[ModelRegistry, No
         closing.push_async_callback(loader.close)
         closing.push_async_callback(hub.close)
         closing.push_async_callback(registry.close)
+        closing.callback(loader.stopping, settings.stop_grace)
         loader.start()
         registry.start()
         yield registry

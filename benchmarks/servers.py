@@ -173,7 +173,12 @@ def ours(root: Path, *names: str, flags: tuple[str, ...] = ()) -> Server:
 
 
 def version(label: str, checkout: Path, root: Path, *names: str, flags: tuple[str, ...] = ()) -> Server:
-    """The service of another checkout, with the libraries that are installed here."""
+    """The service of another checkout, with the libraries that are installed here.
+
+    This checkout's keeps nothing on disk unless ``flags`` say so: what a run has computed is not known to the next one.
+    """
+    if checkout == HERE:
+        flags = ("--disk-cache", "0", *flags)
     return Server(label, root, names, [*SERVE, "--model-root", str(root), *flags], checkout=checkout)
 
 

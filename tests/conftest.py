@@ -17,6 +17,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    os.environ.setdefault("SWITCHYARD_DISK_CACHE", "0")  # services of tests find nothing of each other's
     config.addinivalue_line("markers", "not_on_cuda(reason): fails there, and why that is no fault")
     if config.getoption("--gpu"):
         os.environ["MLX_ENABLE_TF32"] = "0"  # what is compared with numpy or mlx-lm is compared in float32

@@ -1,12 +1,13 @@
 """The benchmark of conversations counts what it says it counts, and a small instance of it runs."""
 
+import shutil
 from itertools import pairwise
 from random import Random
 
 import pytest
 from msgspec.structs import replace
 
-from benchmarks.conversation import PARTS, _interleaved, counted, over_new, prepared
+from benchmarks.conversation import PARTS, _interleaved, ask, converse, counted, kept_in, over_new, prepared
 from benchmarks.sessions import END, Plan, Session, Turn, common, rendered, words
 
 SMALL = Plan(system=60, turns=4, total=500, answer=8)
@@ -71,12 +72,21 @@ def test_a_common_beginning_ends_where_they_differ(a, b, length):
 
 
 def test_a_small_session_runs_on_a_server(tmp_path):
+    """It is told to stop after a few turns and started again, and goes on from what it finds on disk."""
     setting = replace(prepared(tmp_path, SMALL, ["plain"]), warm=False)
+    flags = ("--no-spare-process", *kept_in(tmp_path / "disk"))
     session = Session("small", SMALL, setting.system("small"))
-    with setting.serve("plain", "--no-spare-process") as server:
+    with setting.serve("plain", *flags) as server:
         for _ in range(SMALL.turns):
             list(_interleaved(server, "plain", [session]))
+    last = session.turns[-1]
+    with setting.serve("plain", *flags) as server:
+        again = ask(server, "plain", last.messages, SMALL.answer)
+        went_on = converse(server, "plain", session)
     computed, new = counted([session])
     assert new <= computed < sum(turn.prompt for turn in session.turns)
+    if shutil.disk_usage(tmp_path).free > 11 << 30:
+        assert (again.text, again.cached) == (last.text, last.prompt - 1)
+        assert went_on.computed <= went_on.new + 20
     assert all(isinstance(turn, Turn) and len(turn.text) == SMALL.answer for turn in session.turns)
     assert set(PARTS) == {"turns", "bytes", "eight", "beside"}

@@ -42,7 +42,7 @@ class Adapt(Question, frozen=True, array_like=True, tag="adapt"):
 
 
 class Unload(Question, frozen=True, array_like=True, tag="unload"):
-    """Let an adapter go; None, once its memory is free. A base goes with its process."""
+    """Write what is to be kept on disk, then let an adapter go; None. A base goes with its process."""
 
     engine: int
 

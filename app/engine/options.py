@@ -56,8 +56,19 @@ def kv_group(*sizes: int) -> int | None:
     return next((group for group in KV_GROUPS if not any(size % group for size in sizes)), None)
 
 
+class DiskRoom(Struct, frozen=True):
+    """Where prefixes are kept on disk, and the bytes that all models together may take there."""
+
+    folder: str
+    nbytes: int
+
+
 class Batching(Struct, frozen=True):
-    """How many rows decode together, and how many prompt tokens are computed between two steps (0: as suits)."""
+    """How many rows decode together, and how many prompt tokens are computed between two steps (0: as suits).
+
+    ``disk`` is where prefixes are kept on disk; None: nowhere.
+    """
 
     max_rows: int
     slice_tokens: int = 0
+    disk: DiskRoom | None = None

@@ -7,3 +7,8 @@ from pathlib import Path
 def cache_home() -> Path:
     """``switchyard`` in the user's cache directory."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "switchyard"
+
+
+def prefixes_home() -> Path:
+    """Where prefixes are kept on disk if no setting says so."""
+    return cache_home() / "prefixes"

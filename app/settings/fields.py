@@ -32,7 +32,7 @@ class Kind(Enum):
 class Field(Struct, frozen=True):
     """One setting. ``type`` is what msgspec checks a value against; ``allowed`` says the same to a person.
 
-    A file that is ``made`` need not be there yet.
+    A file that is ``made`` need not be there yet; with ``folder`` it is a directory, looked at when it is used.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Field(Struct, frozen=True):
     optional: bool
     secret: bool
     made: bool
+    folder: bool
     description: str
     allowed: str
 
@@ -85,6 +86,7 @@ def _field(name: str, hint: object) -> Field:
         optional=optional,
         secret=_said(metas, "secret"),
         made=_said(metas, "made"),
+        folder=_said(metas, "folder"),
         description=next((meta.description for meta in metas if meta.description is not None), ""),
         allowed=_allowed(kind, inner, metas, optional=optional),
     )
@@ -119,13 +121,14 @@ def _kind(inner: object, metas: list[Meta]) -> Kind:
 
 
 def _allowed(kind: Kind, inner: object, metas: list[Meta], *, optional: bool) -> str:
+    file = "directory" if _said(metas, "folder") else "file"
     words = {
         Kind.SWITCH: "true or false",
         Kind.SIZE: "a size such as 12GB, 512MiB or plain bytes" + (", or auto" if optional else ""),
         Kind.TEXT: "a text that is not empty",
         Kind.TEXTS: "a list of texts that are not empty",
         Kind.PATHS: "a list of directories",
-        Kind.FILE: "a file, which is made if it is missing" if _said(metas, "made") else "a file",
+        Kind.FILE: f"a {file}, which is made if it is missing" if _said(metas, "made") else "a file",
         Kind.CHOICE: "one of " + ", ".join(str(word) for word in get_args(inner)),
         Kind.NUMBER: "a whole number" + _bounds(metas),
         Kind.DECIMAL: "a number" + _bounds(metas) + (", or auto" if optional else ""),

@@ -74,11 +74,23 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=0)],
         Meta(description="Most prompt tokens computed between two decode steps; 0: 2048 on CUDA, 512 elsewhere."),
     ] = 0
-    prefix_cache: Annotated[
+    prefix_cache: Annotated[Size, Meta(description="Bytes that prefix caches may hold, inside the memory budget.")] = (
+        1 << 30
+    )
+    disk_cache: Annotated[
         Size | None,
         Meta(
-            description="Most bytes that prefix caches may hold, inside the memory budget; auto: what models and "
-            "running requests leave free of it."
+            description="Bytes of prefixes that are kept on disk, of all models together, so that they are found again "
+            "after an eviction or a restart; auto: 10 GiB, or a quarter of what is free if that is less. 0: none. "
+            "Nothing is written while less than 10 GiB of the disk is free."
+        ),
+    ] = None
+    disk_cache_dir: Annotated[
+        Path | None,
+        Meta(
+            description="Directory that they are kept in; none: switchyard/prefixes in the user's cache directory. "
+            "They are as private as the prompts that they were made of. Services of one machine may share it.",
+            extra={"made": True, "folder": True},
         ),
     ] = None
     response_store: Annotated[

@@ -58,6 +58,8 @@ def from_toml(field: Field, value: object, where: str, base: Path) -> object:
         raise _problem(field, value, where)
     if field.kind is Kind.PATHS and isinstance(checked, tuple):
         return tuple(_directory(path, where, base) for path in checked)
+    if isinstance(checked, Path) and field.folder:
+        return base / checked.expanduser()
     if isinstance(checked, Path):
         return _new_file(checked, where, base) if field.made else _file(checked, where, base)
     return checked

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from app.engine.base import Found, Prefilled, Sequence
-from app.engine.mlx.batch.batch import LONG_REST
+from app.engine.mlx.batch.prompt_queue import LONG_REST
 from app.schemas.sampling import Sampling
 
 

@@ -1,7 +1,9 @@
 """A resident model, as the service sees it."""
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -16,9 +18,11 @@ from app.engine.ranks import RankState
 from app.engine.text import Edges, TextFacts, Tokenizer
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
-from app.errors import EngineLost
+from app.errors import EngineLost, SwitchyardError
 
 IDLE = Work(0, 0)
+SETTLE = 0.5
+"""Seconds that a model which is unloaded may take to write what is to be kept on disk; the rest is given up."""
 
 
 class ProcessTokenizer:
@@ -142,3 +146,10 @@ class ProcessEngine:
     async def close(self) -> None:
         """Return when its memory is free."""
         await self._close(self)
+
+
+async def settle(engine: ProcessEngine, seconds: float) -> None:
+    """Have a base write what it is to keep on disk, for at most so long."""
+    with suppress(SwitchyardError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            await engine.process.ask(lambda call: wire.Unload(call, engine.number), type(None))

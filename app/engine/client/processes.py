@@ -11,12 +11,12 @@ from msgspec.structs import replace
 
 from app.engine import messages as wire
 from app.engine.base import Engine
-from app.engine.client.engine import ProcessEngine
+from app.engine.client.engine import SETTLE, ProcessEngine, settle
 from app.engine.client.environment import places
 from app.engine.client.group import plan
 from app.engine.client.process import EngineProcess, Watch
 from app.engine.client.ranked import RankedProcess
-from app.engine.client.shares import Shares
+from app.engine.client.shares import Shares, wired_share
 from app.engine.facts import DeviceFacts, ModelFacts
 from app.engine.host.setup import Folders
 from app.engine.options import AS_IT_IS, LoadOptions
@@ -36,7 +36,7 @@ class Processes(Struct, frozen=True):
     """How processes are made. ``spare`` says whether one waits for the next load, ``prefixes`` bounds prefix caches."""
 
     watch: Watch
-    prefixes: int | None
+    prefixes: int
     wired: int = 0
     spare: bool = True
 
@@ -54,13 +54,12 @@ class ProcessLoader:
         self._spare: EngineProcess | None = None
         self._residents: dict[EngineProcess, int] = {}
         self._shares = Shares(self._residents, budget, prefixes=options.prefixes, wired=wired_share(options.wired))
-        self.allow = self._shares.allow
         self._device: DeviceFacts | None = None
         self._last_closed: Path | None = None
         self._paths: dict[EngineProcess, Path] = {}
         self._respawn: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._closed, self._settling = False, SETTLE
 
     def start(self) -> None:
         """Start the first process, of which the device is asked; the first request will want it."""
@@ -118,6 +117,10 @@ class ProcessLoader:
         process = self._take(set())
         self._set_spare(process)
         return Path(await process.ask(lambda call: wire.MakeEmbedded(call, str(cache_home())), str))
+
+    def stopping(self, seconds: float) -> None:
+        """From now on engines that close may write for so long what is to be kept on disk."""
+        self._settling = max(seconds, SETTLE)
 
     async def close(self) -> None:
         """End every process."""
@@ -221,6 +224,7 @@ class ProcessLoader:
 
     async def _close_base(self, engine: ProcessEngine) -> None:
         process = engine.process
+        await settle(engine, self._settling)
         await process.end()
         self._residents.pop(process, None)
         self._last_closed = self._paths.pop(process, None)
@@ -236,12 +240,6 @@ class ProcessLoader:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def wired_share(wanted: int) -> int:
-    """Of the bytes ``wanted``, those that leave the larger of 8 GB and 35 % of the memory to everything else."""
-    memory = int(psutil.virtual_memory().total)
-    return max(0, min(wanted, memory - max(8 * 10**9, memory * 35 // 100)))
 
 
 def _places(path: Path, options: LoadOptions) -> set[Path]:

@@ -35,12 +35,7 @@ class RankedProcess(EngineProcess):
                 pass_fds=(descriptor, plan.door.fileno()),
             )
         hand(process, plan.seats[0])
-        try:
-            self._followers = Followers(plan, replace(setup, socket=-1), self._rank_ended, process.pid)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        self._followers = Followers(plan, replace(setup, socket=-1), self._rank_ended, process.pid)
         return process
 
     async def end(self) -> None:

@@ -136,9 +136,11 @@ class Models:
         return await self._add(await self._loader.adapt(of, path, name=name, options=options))
 
     async def unload(self, number: int) -> None:
-        """Let an adapter go."""
-        engine, leader = self._engines.pop(number, None), self._leader
-        if engine is None:
+        """Have written what a model keeps on disk, and let it go if it is an adapter."""
+        engine, leader = self._engines.get(number), self._leader
+        if isinstance(engine, MLXEngine):
+            await engine.settle()
+        if not number or engine is None or self._engines.pop(number, None) is None:
             return
         model = engine.loaded.model if isinstance(engine, MLXEngine) else None
         await engine.close()

@@ -10,6 +10,8 @@ from functools import partial
 import mlx.core as mx
 
 from app.engine.base import Prefilled
+from app.engine.disk.store import DiskStore
+from app.engine.mlx.batch.arrivals import Arrivals
 from app.engine.mlx.batch.aside import Aside
 from app.engine.mlx.batch.decode import DecodeBatch
 from app.engine.mlx.batch.delivery import Delivery, RowStream
@@ -31,9 +33,6 @@ from app.engine.mlx.speculate.drafter import Drafter
 from app.engine.work import Work
 from app.errors import SwitchyardError
 
-LONG_REST = 256
-"""What a prompt lacks in the cache is computed so soon, if it is no more, that nothing need be said of it before."""
-
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +40,7 @@ class ModelBatch:
     """A worker of the MLX thread: each step is at most one prefill slice and one decode step of every row.
 
     ``max_rows`` bounds the rows that decode together, ``slice_tokens`` the prompt tokens between two decode steps.
-    A ``drafter`` is asked while nothing else is computed.
+    A ``drafter`` is asked while nothing else is computed. ``store`` keeps prefixes on disk.
     """
 
     def __init__(
@@ -53,25 +52,23 @@ class ModelBatch:
         max_rows: int,
         slice_tokens: int,
         drafter: Drafter | None = None,
+        store: DiskStore | None = None,
     ) -> None:
         fresh = partial(KV.fresh, loaded.model, loaded.kv_bits, loaded.abilities.mask_axes)
-        self._thread = thread
-        self._loaded = loaded
+        self._thread, self._loaded, self._max_rows = thread, loaded, max_rows
         if loaded.abilities.classes:
             attend_by_class(loaded.model)
-        self._max_rows = max_rows
         self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
         self._prefixes = PrefixCache(pool, fresh, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
-        self._drafter = drafter
-        self._keeper = Keeper(self._prefixes)
+        self._drafter, self._keeper = drafter, Keeper(self._prefixes)
         self._queue = PromptQueue(loaded, fresh, self._prefixes, group_tokens=slice_tokens)
+        self.arrivals = Arrivals(store, self._prefixes, fresh, thread, queue=self._queue, worker=self)
         self._rounds = Rounds(self._queue)
         self._placed = Placement(loaded.abilities, self._new_batch, batchable=fresh().batchable)
         self._aside = Aside(self._queue, self._rejoin, self._keeper.answered)
         drafts = None if drafter is None else drafter.model
         self.ledger = Ledger(loaded, drafts, rows=max_rows, slice_tokens=slice_tokens, held=self._held)
-        self._failures = Failures(thread, self._forget)
-        self._delivery = Delivery(thread)
+        self._failures, self._delivery = Failures(thread, self._forget), Delivery(thread)
 
     @property
     def keeps_states(self) -> bool:
@@ -80,14 +77,16 @@ class ModelBatch:
 
     def submit(self, sequences: list[Waiting]) -> None:
         """Queue sequences; their prompts take turns by request."""
-        self._queue.add(sequences)
-        self._thread.add(self)
+        self.arrivals.add(sequences)
+
+    def busy(self) -> bool:
+        """Whether there is anything to step."""
+        return bool(self._placed.batches or self._rounds.tasks or self._queue.waits)
 
     def work(self) -> Work:
         """What there is to do. Any thread: it reads, and may be a step late."""
-        waiting = sum(task.work.left for task in self._rounds.tasks) + sum(
-            len(it.request.prompt) for it in self._queue.sequences
-        )
+        sequences = (*self._queue.sequences, *self.arrivals.waiting)
+        waiting = sum(task.work.left for task in self._rounds.tasks) + sum(len(it.request.prompt) for it in sequences)
         drafted = (0, 0) if self._drafter is None else (self._drafter.proposed, self._drafter.accepted)
         return Work(self._placed.rows, waiting, *drafted)
 
@@ -126,11 +125,12 @@ class ModelBatch:
         self._step_decode(timed=not sliced)
         self._failures.end_step()
         self._deliver()
-        return bool(self._placed.batches or self._rounds.tasks or self._queue.waits)
+        return self.arrivals.stepped()
 
     def fail(self, failure: SwitchyardError) -> None:
         """End everything with ``failure`` and let its memory go."""
-        waiting = self._queue.sequences + [it for task in self._rounds.tasks for it in task.group]
+        waiting = self.arrivals.clear() + self._queue.sequences
+        waiting += [it for task in self._rounds.tasks for it in task.group]
         streams = {it.stream for it in waiting} | {row.stream for row in self._aside.rows}
         streams |= {row.stream for batch in self._placed.batches for row in batch.unfinished}
         self._delivery.flush()
@@ -148,13 +148,14 @@ class ModelBatch:
         task = self._rounds.next(self._max_rows - self._placed.rows, idle=not self._placed.batches)
         if task is None:
             return False
-        if not task.announced and task.work.left > LONG_REST and not any(it.resumed for it in task.group):
+        if not task.announced and task.is_long:
             self._delivery.found(task.group, task.cached)
         task.announced = True
         started = time.perf_counter()
         wanted = self._pace.slice(decoding=bool(self._placed.batches) or self._thread.busy_elsewhere)
         piece = task.work.step(self.ledger.slice(wanted, task.work.kv.positions))
-        self._pace.prefilled(piece, time.perf_counter() - started)
+        self._pace.prefilled(piece, seconds := time.perf_counter() - started)
+        self.arrivals.computed(piece.tokens, seconds)
         if task.work.left:
             self._keeper.sliced(task)
         else:

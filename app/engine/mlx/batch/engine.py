@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from msgspec.structs import replace
@@ -40,6 +41,7 @@ class MLXEngine:
         loaded: Loaded,
         context_length: int,
         fingerprint: str,
+        mark: str = "",
     ) -> None:
         self._thread = thread
         self._batch: ModelBatch | None = batch
@@ -53,6 +55,8 @@ class MLXEngine:
         self.nbytes = batch.ledger.weights
         self.law = batch.ledger.law
         self.fingerprint = fingerprint
+        self.mark = mark
+        """What its KV caches are called on disk."""
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Text to ids. Raises :class:`app.errors.InvalidRequest` where the model has no row for one of them."""
@@ -120,6 +124,14 @@ class MLXEngine:
         """Read likewise."""
         return Books() if self._batch is None else self._batch.ledger.books()
 
+    async def settle(self) -> None:
+        """Return once what is to be kept on disk is written, or cannot be."""
+        batch = self._batch
+        if batch is not None and (disk := batch.arrivals.disk) is not None:
+            future = asyncio.get_running_loop().create_future()
+            self._thread.post(lambda: disk.settle(lambda: self._thread.notify(partial(_set, future))))
+            await future
+
     async def close(self) -> None:
         """Fail what still runs and return once an adapter's own weights and caches are free; its base stays."""
         batch, self._batch = self._batch, None
@@ -130,8 +142,15 @@ class MLXEngine:
             await self._thread.call(release)
 
 
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 def _end(thread: MLXThread, batch: ModelBatch) -> None:
     batch.fail(_unloaded())
+    if batch.arrivals.disk is not None:
+        batch.arrivals.disk.close()
     thread.remove(batch)
 
 

@@ -22,6 +22,10 @@ WORTH_AWAITING = 2
 """A prompt waits for another that spares it a part, one in so many, of what that still takes."""
 
 
+LONG_REST = 256
+"""What a prompt lacks in the cache is computed so soon, if it is no more, that nothing need be said of it before."""
+
+
 class PrefillTask:
     """One piece of prefill: the sequences it is for (none for a beginning that several share) and the work.
 
@@ -46,6 +50,11 @@ class PrefillTask:
         self.begun = perf_counter()
         self.announced = False
         """Whether it was said what of it was known."""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether what is known of it is said before the rest is computed."""
+        return self.work.left > LONG_REST and not any(it.resumed for it in self.group)
 
     @property
     def cancelled(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from app.engine.mlx.cache.adoption import Adopting, any_appends
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.tree import PIECE, WIDTH, Checkpoint, Node, Tree
 from app.engine.mlx.rows import pack
@@ -68,7 +69,7 @@ class _Usable(NamedTuple):
     checkpoint: Checkpoint | None = None
 
 
-class PrefixCache:
+class PrefixCache(Adopting):
     """One model's sequences in the pool. MLX thread only.
 
     Where all layers append, any beginning that is known serves. Where some do not, only those at which their states
@@ -82,8 +83,10 @@ class PrefixCache:
         self._pool = pool
         self._fresh = fresh
         self._tree = Tree()
-        self.cuts = fresh().plain
-        """Whether all layers append."""
+        empty = fresh()
+        self.cuts, self.appends = empty.plain, any_appends(empty)
+        """Whether all layers append, and whether any does."""
+        self.noted: Callable[[bytes], None] = lambda _: None
         self.shortest = shortest
         self.worth_keeping = 2 * shortest
         self._every = EVERY
@@ -150,6 +153,7 @@ class PrefixCache:
         self._use(node)
         made = [] if self.cuts or not checkpoint else self._check(node, tokens, kv.states(row))
         self._pool.trim(self._pool.limit)
+        self.noted(packed)
         kv.settle([*made, *(it.held for it in changed if it.parent is not None and it.held is not None)])
 
     def clear(self) -> None:
@@ -187,8 +191,13 @@ class PrefixCache:
     def _split(self, node: Node, position: int) -> Node:
         upper = self._tree.split(node, position)
         for part in (node, upper):
-            self._pool.book(self, part, _nbytes(part))
+            self._place(part)
         return upper
+
+    def _place(self, node: Node) -> None:
+        """Book it; ids alone count where no layer appends, so that there is an end of them."""
+        held = 0 if node.held is None else node.held.nbytes
+        self._pool.book(self, node, held or len(node.ids))
 
     def _grow(self, node: Node, packed: bytes, cut: Callable[[int, int], KV], changed: list[Node]) -> Node:
         """What ``packed`` has behind ``node``: more tokens in it as long as it is a short end, then new nodes."""
@@ -197,12 +206,12 @@ class PrefixCache:
             at = min(node.start + PIECE, tokens)
             node.ids, node.held = packed[node.start * WIDTH : at * WIDTH], cut(node.start, at)
             changed.append(node)
-            self._pool.book(self, node, _nbytes(node))
+            self._place(node)
         while at < tokens:
             end = min(at + PIECE, tokens)
             node = self._tree.add(node, packed[at * WIDTH : end * WIDTH], cut(at, end))
             changed.append(node)
-            self._pool.book(self, node, _nbytes(node))
+            self._place(node)
             at = end
         return node
 
@@ -239,8 +248,3 @@ def _nearest(nodes: Sequence[Node], tokens: int) -> tuple[int, Checkpoint | None
         if known:
             return max(known), node.states[max(known)]
     return 0, None
-
-
-def _nbytes(node: Node) -> int:
-    """Ids alone count where no layer appends, so that there is an end of them."""
-    return len(node.ids) if node.held is None or not node.held.nbytes else node.held.nbytes

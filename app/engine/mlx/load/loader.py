@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 from collections.abc import Coroutine
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import mlx.core as mx
-import msgspec
 
+from app.engine.disk.store import DiskStore
 from app.engine.kind import Kind
 from app.engine.mlx.batch.batch import ModelBatch
 from app.engine.mlx.batch.engine import MLXEngine
@@ -26,6 +24,7 @@ from app.engine.mlx.draw.step import prepare
 from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.guide.compiler import GrammarCompiler
 from app.engine.mlx.load.encoder import load_encoder
+from app.engine.mlx.load.mark import cache_mark, fingerprint_of
 from app.engine.mlx.load.quantise import quantised
 from app.engine.mlx.load.reasons import read_config, reason
 from app.engine.mlx.load.share import loading
@@ -39,7 +38,7 @@ from app.engine.mlx.speculate.draft import Draft, DraftRefused, common_vocabular
 from app.engine.mlx.speculate.speculation import drafter_for
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.mlx.text.tokenizer_cache import TokenizerCache
-from app.engine.options import AS_IT_IS, PROMPT_LOOKUP, Batching, DraftOptions, LoadOptions
+from app.engine.options import AS_IT_IS, Batching, DraftOptions, LoadOptions
 from app.engine.paths import cache_home
 from app.errors import ModelUnusable, SwitchyardError, Unavailable
 
@@ -105,13 +104,14 @@ class MLXLoader:
         await asyncio.gather(weights, reading, *beside, return_exceptions=True)
         loaded, tokenizer = weights.result(), reading.result()
         self._tokenizers.clear()
-        length, fingerprint = _context_length(config), _fingerprint(path, config, options)
-        own = partial(self._engine, name, loaded, tokenizer, length, fingerprint, draft=draft, lookup=options.lookup)
+        length, fingerprint = _context_length(config), fingerprint_of(path, config, options)
+        mark = cache_mark(path, config, options)
+        own = partial(self._engine, name, loaded, tokenizer, length, fingerprint, mark, draft, lookup=options.lookup)
         return await self._thread.call(own)
 
     async def _encoder(self, path: Path, kind: Kind, name: str, options: LoadOptions) -> MLXEncoder:
         config = await asyncio.to_thread(read_config, path)
-        mark = _fingerprint(path, config, options)
+        mark = fingerprint_of(path, config, options)
         return await load_encoder(self._thread, path, config, options, name=name, kind=kind, fingerprint=mark)
 
     async def _adapt(self, base: MLXEngine, path: Path, name: str, options: LoadOptions) -> MLXEngine:
@@ -119,8 +119,9 @@ class MLXLoader:
         tokenizer, length = base.tokenizer, base.context_length
         draft = None if options.draft is None else await self._draft(options.draft, tokenizer)
         loaded = await self._thread.run_in_steps(adapting(base.loaded, path, options.kv_bits, self._leader))
-        fingerprint = _fingerprint(path, {"base": base.fingerprint, "adapter": config}, options)
-        own = partial(self._engine, name, loaded, tokenizer, length, fingerprint, draft=draft, lookup=options.lookup)
+        fingerprint = fingerprint_of(path, {"base": base.fingerprint, "adapter": config}, options)
+        mark = cache_mark(path, config, options, base.mark)
+        own = partial(self._engine, name, loaded, tokenizer, length, fingerprint, mark, draft, lookup=options.lookup)
         return await self._thread.call(own)
 
     async def _draft(self, draft: DraftOptions, target: MLXTokenizer) -> Draft:
@@ -182,19 +183,21 @@ class MLXLoader:
         """End the MLX thread."""
         await self._thread.close()
 
-    def _engine(
+    def _engine(  # noqa: PLR0917  what was read of a model
         self,
         name: str,
         loaded: Loaded,
         tokenizer: MLXTokenizer,
         context_length: int,
         fingerprint: str,
-        *,
+        mark: str,
         draft: Draft | None,
+        *,
         lookup: bool,
     ) -> MLXEngine:
         slice_tokens = self._batching.slice_tokens or (CUDA_SLICE if mx.cuda.is_available() else SLICE)
         drafter = drafter_for(loaded, draft, self._prefixes, slice_tokens, lookup=lookup)
+        room = self._batching.disk
         if loaded.kv_bits is not None:
             kv = KV.fresh(loaded.model, loaded.kv_bits)
             told = "%s holds the KV cache of %d of its %d layers in %d bits per value; any others stay as they are"
@@ -208,12 +211,14 @@ class MLXLoader:
                 max_rows=self._batching.max_rows,
                 slice_tokens=slice_tokens,
                 drafter=drafter,
+                store=None if room is None else DiskStore(Path(room.folder), mark, room.nbytes),
             ),
             tokenizer,
             GrammarCompiler(tokenizer.serialized, vocabulary=loaded.vocabulary, eos_ids=tokenizer.eos_ids),
             loaded=loaded,
             context_length=context_length,
             fingerprint=fingerprint,
+            mark=mark,
         )
 
 
@@ -224,25 +229,3 @@ def _context_length(config: dict[str, Any]) -> int:
             if isinstance(source.get(key), int):
                 return int(source[key])
     return DEFAULT_CONTEXT
-
-
-def _fingerprint(path: Path, config: dict[str, Any], options: LoadOptions) -> str:
-    """Changes with the weights' files, the configuration, the engine's versions and what was made of it on load.
-
-    A draft counts: passes over several tokens round differently, so where two tokens are as likely it may tip scales.
-    """
-    made: list[Any] = [version("mlx"), version("mlx-lm"), str(mx.default_device()), options.kv_bits, options.pooling]
-    if options.ranks is not None:
-        made.append(msgspec.to_builtins(options.ranks))
-    if options.dtype != "auto":
-        made.append(options.dtype)
-    if options.draft is not None:
-        made += [options.draft.name, _files(options.draft.path), options.draft.quantize, options.draft.kv_bits]
-    if options.lookup:
-        made.append(PROMPT_LOOKUP)
-    told = json.dumps([_files(path), config, *made], default=str)
-    return "fp_" + hashlib.sha256(told.encode()).hexdigest()[:12]
-
-
-def _files(path: Path) -> list[tuple[str, int]]:
-    return sorted((f.name, f.stat().st_size) for f in path.glob("*.safetensors"))

@@ -1,1 +1,0 @@
-"""The service as launchd and systemd run it."""

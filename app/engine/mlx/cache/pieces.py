@@ -1,0 +1,132 @@
+"""Where sequences lie on disk: which files they are made of, which of these are there, which are still to be written.
+
+A sequence is its pieces of 256 tokens, each named by all tokens up to its end, and what is left at its end; beginnings
+that sequences share are there once. States of layers that do not append are files of their own, at their positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from app.engine.disk.form import Facts, Kind, Tensor, chained
+from app.engine.disk.store import DiskStore, Entry
+from app.engine.mlx.cache.filed import cut_to, states_to
+from app.engine.mlx.cache.prefix import PrefixCache
+from app.engine.mlx.cache.tree import PIECE, WIDTH, common
+
+STEP = PIECE * WIDTH
+"""Bytes of the ids of a piece."""
+
+
+class Plan(NamedTuple):
+    """Files that make the first ``tokens`` of a prompt known: keys in their order, then perhaps states."""
+
+    tokens: int
+    files: tuple[Entry, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all files."""
+        return sum(entry.nbytes for entry in self.files)
+
+
+class Pieces:
+    """One model's, in memory and on disk. MLX thread only."""
+
+    def __init__(self, store: DiskStore, prefixes: PrefixCache) -> None:
+        self._store = store
+        self._prefixes = prefixes
+
+    def plan(self, packed: bytes) -> Plan | None:
+        """The files that memory lacks for the longest beginning of a prompt; its last token is never part of it."""
+        if not self._store.nbytes:
+            return None
+        wanted = packed[:-WIDTH]
+        parents = self._parents(wanted)
+        keys, covered = self._keys(wanted, parents, self._prefixes.match(wanted).tokens)
+        plan = Plan(covered, keys) if self._prefixes.cuts else self._with_states(wanted, parents, keys, covered)
+        return plan if plan is not None and plan.files else None
+
+    def unwritten(self, packed: bytes, besides: Collection[str]) -> Iterator[tuple[Facts, list[Tensor]]]:
+        """What memory holds of a sequence and the disk does not, but for files called ``besides``, beginning first.
+
+        Raises :class:`app.engine.mlx.cache.filed.Unwritable` for states that no file can hold.
+        """
+        match = self._prefixes.match(packed)
+        held, parents = match.tokens * WIDTH, self._parents(packed[: match.tokens * WIDTH])
+        for number, parent in enumerate(parents):
+            start, end = number * STEP, min(number * STEP + STEP, held)
+            facts = self._facts("keys", parent, start, packed[start:end])
+            short = self._prefixes.cuts and (end - start) // WIDTH < self._prefixes.shortest
+            if start < end and not short and facts.name not in besides and not self._has(facts):
+                cut = self._prefixes.cut(packed[:end], start // WIDTH)
+                if cut.arrays:
+                    tensors, more = cut_to(cut)
+                    yield self._facts("keys", parent, start, facts.ids, more), tensors
+        for node in match.nodes:
+            for position, checkpoint in node.states.items():
+                at = position * WIDTH
+                start = at // STEP * STEP
+                if at <= held:
+                    facts = self._facts("states", parents[at // STEP], start, packed[start:at])
+                    if facts.name not in besides and not self._has(facts):
+                        tensors, more = states_to(checkpoint.states.layers[0])
+                        yield self._facts("states", facts.parent, start, facts.ids, more), tensors
+
+    def names(self, packed: bytes) -> list[str]:
+        """All files of a sequence's beginnings, in the order of their tokens."""
+        found: list[str] = []
+        for number, parent in enumerate(self._parents(packed)):
+            rest = packed[number * STEP :]
+            behind = [it.facts for it in self._store.behind(parent) if rest.startswith(it.facts.ids)]
+            found += [it.name for it in sorted(behind, key=lambda it: it.end)]
+        return found
+
+    def _has(self, facts: Facts) -> bool:
+        """Whether a file, or one that is longer, is there."""
+        if self._store.find(facts.name) is not None:
+            return True
+        longer = (it.facts for it in self._store.behind(facts.parent) if facts.kind == it.facts.kind == "keys")
+        return len(facts.ids) < STEP and any(it.ids.startswith(facts.ids) for it in longer)
+
+    def _facts(self, kind: Kind, parent: str, start: int, ids: bytes, more: str = "") -> Facts:
+        return Facts(self._store.model, kind, parent, start // WIDTH, ids, more)
+
+    def _parents(self, packed: bytes) -> list[str]:
+        """The name of nothing, then those of each whole number of pieces."""
+        names = [chained("", self._store.model.encode())]
+        for start in range(0, len(packed) - STEP + 1, STEP):
+            names.append(chained(names[-1], packed[start : start + STEP]))
+        return names
+
+    def _keys(self, wanted: bytes, parents: Sequence[str], held: int) -> tuple[tuple[Entry, ...], int]:
+        """Files that go on from the first ``held`` tokens, which memory has, and how many there are with them."""
+        found: list[Entry] = []
+        for number, parent in enumerate(parents):
+            start = number * STEP
+            rest = wanted[start : start + STEP]
+            if held * WIDTH >= start + len(rest):
+                continue
+            behind = [it for it in self._store.behind(parent) if it.facts.kind == "keys"]
+            best = max(behind, key=lambda it: common(it.facts.ids, rest), default=None)
+            same = 0 if best is None else common(best.facts.ids, rest)
+            if best is None or start // WIDTH + same <= held:
+                break
+            found.append(best)
+            held = start // WIDTH + same
+            if same < PIECE:
+                break
+        return tuple(found), held
+
+    def _with_states(self, wanted: bytes, parents: Sequence[str], keys: Sequence[Entry], covered: int) -> Plan | None:
+        """With the states of the furthest position up to which there are keys, and no keys behind it."""
+        for number in reversed(range(len(parents))):
+            rest = wanted[number * STEP :]
+            states = [it for it in self._store.behind(parents[number]) if it.facts.kind == "states"]
+            fits = [it for it in states if rest.startswith(it.facts.ids)]
+            fits = [it for it in fits if it.facts.end <= covered or not self._prefixes.appends]
+            if fits:
+                best = max(fits, key=lambda it: it.facts.end)
+                return Plan(best.facts.end, (*(it for it in keys if it.facts.start < best.facts.end), best))
+        return None
