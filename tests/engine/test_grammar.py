@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+import threading
 import time
 
 import jsonschema
@@ -13,7 +14,7 @@ from app.engine.base import Sequence, Token
 from app.engine.grammar import Grammar, Thoughts
 from app.engine.mlx.guide import compiler
 from app.engine.mlx.guide import guide as guides
-from app.errors import EngineFailed, InvalidRequest
+from app.errors import EngineFailed, InvalidRequest, Unavailable
 from app.schemas.sampling import Sampling
 from tests.support.schemas import random_schema
 from tests.support.tiny import tiny
@@ -288,3 +289,68 @@ async def test_the_time_that_a_large_vocabulary_takes_is_not_the_grammars(monkey
     made = compiler.GrammarCompiler(slowly, vocabulary=512, eos_ids=frozenset({2}))
     await made.prepare(Grammar("json_object"))
     made.close()
+
+
+def busy(seconds):
+    """Compute for so long."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A compiler of little patience, which is told what to do before it compiles."""
+    monkeypatch.setattr(compiler, "PATIENCE", 0.2)
+    made = compiler.GrammarCompiler((tiny(0) / "tokenizer.json").read_text, vocabulary=512, eos_ids=frozenset({2}))
+    before = [lambda: None]
+    compiled = made.compiled
+    monkeypatch.setattr(made, "compiled", lambda grammar: (before[0](), compiled(grammar))[1])
+    yield made, before
+    made.close()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_only_what_a_grammar_computes_is_held_against_it(hasty, waits, monkeypatch):
+    monkeypatch.setattr(compiler, "SLOWEST", 300)
+    made, before = hasty
+    before[0] = (lambda: time.sleep(0.4)) if waits else (lambda: busy(1.0))
+    if waits:  # others have the machine, or the threads that compile
+        await asyncio.gather(*(made.prepare(Grammar("regex", f"[0-9]{{{n}}}")) for n in range(1, 6)))
+    else:
+        with pytest.raises(InvalidRequest, match="smaller"):
+            await made.prepare(Grammar("regex", "[a-z]"))
+
+
+async def test_a_machine_that_gives_it_no_time_is_told_of_as_one(hasty, monkeypatch):
+    made, before = hasty
+    monkeypatch.setattr(compiler, "SLOWEST", 2)
+    before[0] = lambda: time.sleep(0.8)
+    with pytest.raises(Unavailable, match="busy"):
+        await made.prepare(Grammar("regex", "[a-z]"))
+
+
+@pytest.mark.parametrize("trigger", ["", "%"])
+async def test_what_was_forgotten_since_it_was_prepared_is_compiled_beside_the_engines_thread(
+    engine, monkeypatch, trigger
+):
+    threads = []
+    compiled = engine._grammars.compiled
+
+    def noted(grammar):
+        threads.append(threading.current_thread().name)
+        return compiled(grammar)
+
+    monkeypatch.setattr(engine._grammars, "compiled", noted)
+    monkeypatch.setattr(compiler, "KEPT", 1)
+    wanted = Grammar("regex", "[0-9]{3}", trigger=trigger)
+    await engine.prepare(wanted)
+    running = asyncio.ensure_future(run(engine, ask(engine, wanted, sampling=HOT, max_tokens=30)))
+    await engine.prepare(Grammar("regex", "[a-c]"))
+    await running
+    await engine.prepare(Grammar("regex", "[d-f]"))
+    before = len(threads)
+    [tokens] = await run(engine, ask(engine, wanted, sampling=HOT, max_tokens=30))
+    assert tokens
+    assert len(threads) == before + 1
+    assert all(name.startswith("grammar") for name in threads), threads

@@ -56,7 +56,7 @@ class Walker:
 
     def walk(self, grammar, seed, limit=400):
         """A word of the language, or its beginning, and whether it is whole."""
-        matcher: LLMatcher = self.compiler.matcher(grammar)
+        matcher: LLMatcher = self.compiler.compiled(grammar).deep_copy()
         random = np.random.default_rng(seed)
         taken = []
         while not matcher.is_stopped():

@@ -150,7 +150,7 @@ def test_a_forced_call_follows_its_schema(walker, seed, answer):
 )
 def test_what_models_write_is_in_the_language(walker, said, fits):
     grammar, _ = asyncio.run(held(walker, NUMBER, LOOK))
-    matcher = walker.compiler.matcher(grammar)
+    matcher = walker.compiler.compiled(grammar).deep_copy()
     ids = walker.tokenizer.encode(said, add_special_tokens=False).ids
     taken = matcher.try_consume_tokens(ids)
     assert (taken == len(ids) and matcher.is_accepting()) == fits

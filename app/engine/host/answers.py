@@ -39,7 +39,7 @@ async def value_of(models: Models, question: Question) -> object:  # noqa: C901,
             await models.trim(nbytes)
             return None
         case wire.Prepare(_, number, grammar):
-            await models.engine(number).prepare(grammar)
+            await models.prepare(number, grammar)
             return None
         case wire.Embed(_, number, texts, how):
             return await models.encoder(number, "embedding").embed(texts, how)

@@ -61,6 +61,10 @@ class Audit:
             log.warning(told, active, booked, dict(books), prefixes)
         self._told = off
 
+    def look_beside(self) -> None:
+        """Something was made that is no array, such as a tokenizer for grammars. Any thread."""
+        self._host, self._until = self._beside(int(mx.get_active_memory())), 0.0
+
     def books(self) -> dict[int, Books]:
         """As they are now, or were a moment ago; the first model's have what belongs to all of the process."""
         now = time.monotonic()

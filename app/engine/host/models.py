@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from msgspec.structs import replace
 
 from app.engine.facts import Books, Limits, ModelFacts
+from app.engine.grammar import Grammar
 from app.engine.host.audit import Audit
 from app.engine.kind import Kind, kind_of, unfit
 from app.engine.mlx.batch.engine import MLXEngine
@@ -134,6 +135,11 @@ class Models:
         if not isinstance(of, MLXEngine):
             raise ModelUnusable(f"{name} adapts a model that generates no text. Name another base.", param="model")
         return await self._add(await self._loader.adapt(of, path, name=name, options=options))
+
+    async def prepare(self, number: int, grammar: Grammar) -> None:
+        """Compile a grammar; the first one makes a tokenizer for grammars, which is booked from then on."""
+        await self.engine(number).prepare(grammar)
+        self._audit.look_beside()
 
     async def unload(self, number: int) -> None:
         """Have written what a model keeps on disk, and let it go if it is an adapter."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 
+from llguidance import LLMatcher
 from msgspec.structs import replace
 
 from app.engine.base import Sequence
@@ -46,6 +48,7 @@ class MLXEngine:
         self._thread = thread
         self._batch: ModelBatch | None = batch
         self._grammars = grammars
+        self._compiling: set[asyncio.Task[None]] = set()
         self.loaded = loaded
         self.tokenizer = tokenizer
         self.width = min(loaded.vocabulary, loaded.rows)
@@ -84,7 +87,13 @@ class MLXEngine:
         except SwitchyardError as failure:
             stream.fail(failure)
             return
-        self._thread.post(lambda: self._submit(batch, stream, waiting))
+        grammars = {it.grammar: self._grammars.known(it.grammar) for it in sequences if it.grammar is not None}
+        if None in grammars.values():
+            task = asyncio.get_running_loop().create_task(self._compile_and_submit(batch, stream, waiting))
+            self._compiling.add(task)
+            task.add_done_callback(self._compiling.discard)
+        else:
+            self._thread.post(lambda: self._submit(batch, stream, waiting, grammars))
 
     def stream(self, sequences: tuple[Sequence, ...]) -> MLXTokenStream:
         """The same, read in this process."""
@@ -92,13 +101,26 @@ class MLXEngine:
         self.generate(sequences, stream)
         return stream
 
-    def _submit(self, batch: ModelBatch, stream: RowStream, waiting: list[Waiting]) -> None:
+    async def _compile_and_submit(self, batch: ModelBatch, stream: RowStream, waiting: list[Waiting]) -> None:
+        """What was prepared may have been forgotten since: nothing is compiled where others' steps would wait."""
+        wanted = dict.fromkeys(it.request.grammar for it in waiting if it.request.grammar is not None)
+        try:
+            compiled = {grammar: await self._grammars.prepare(grammar) for grammar in wanted}
+        except SwitchyardError as failure:
+            stream.fail(failure)
+        else:
+            self._thread.post(lambda: self._submit(batch, stream, waiting, compiled))
+
+    def _submit(
+        self, batch: ModelBatch, stream: RowStream, waiting: list[Waiting], compiled: Mapping[Grammar, LLMatcher | None]
+    ) -> None:
         """Give guided rows their guides, then queue all. MLX thread."""
         try:
             for it in waiting:
                 if it.request.grammar is not None or it.request.thoughts is not None:
+                    grammar = None if it.request.grammar is None else compiled[it.request.grammar]
                     for row in it.rows:
-                        row.guide = Guide(it.request, self._grammars, self.tokenizer.token_bytes)
+                        row.guide = Guide(it.request, self._grammars, self.tokenizer.token_bytes, grammar)
         except SwitchyardError as failure:
             self._thread.notify(partial(stream.fail, failure))
             return

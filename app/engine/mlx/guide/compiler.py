@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +21,16 @@ from numpy.typing import NDArray
 from app.engine.grammar import Grammar
 from app.engine.mlx.guide import source as grammar_source
 from app.engine.mlx.guide.refusal import refusal
-from app.errors import EngineFailed, InvalidRequest
+from app.errors import EngineFailed, InvalidRequest, Unavailable
 
 KEPT = 128
 """Compiled grammars per model."""
 PATIENCE = 10.0
-"""Seconds that a grammar may take to compile; llguidance's own limits end most attempts within one."""
+"""Seconds that a grammar may compute to be compiled; llguidance's own limits end most attempts within one."""
+LOOKS = 20
+"""How often it is looked at meanwhile."""
+SLOWEST = 6
+"""How many times as long a machine may take that has other things to do."""
 COMPILERS = 2
 """Grammars that are compiled at once."""
 
@@ -48,31 +55,42 @@ class GrammarCompiler:
         self._making = Lock()
         self._threads = ThreadPoolExecutor(COMPILERS, thread_name_prefix="grammar")
 
-    async def prepare(self, grammar: Grammar) -> None:
-        """Compile and keep it; raises :class:`app.errors.InvalidRequest` for what cannot be compiled."""
-        with self._lock:
-            if self._known(grammar) is not None:
-                return
+    async def prepare(self, grammar: Grammar) -> LLMatcher:
+        """Compile and keep it; what rows are to have copies of, at the beginning of the language.
+
+        Raises :class:`app.errors.InvalidRequest` for what cannot be compiled or takes too long, which is judged by what
+        its compilation computes, and :class:`app.errors.Unavailable` where the machine gives that too little time.
+        """
+        known = self.known(grammar)
+        if known is not None:
+            return known
         loop = asyncio.get_running_loop()
         if self._tokenizer is None:  # a large vocabulary takes seconds, which are no grammar's fault
             await loop.run_in_executor(self._threads, self._ll_tokenizer)
-        compiling = loop.run_in_executor(self._threads, self._compile, grammar)
-        try:
-            await asyncio.wait_for(compiling, PATIENCE)
-        except TimeoutError:
-            raise InvalidRequest(
-                f"{grammar.param} takes too long to compile; make the grammar smaller.",
-                param=grammar.param,
-                code="grammar_too_large",
-            ) from None
+        attempt = _Attempt()
+        compiling = loop.run_in_executor(self._threads, attempt.run, lambda: self.compiled(grammar))
+        while True:
+            done, _ = await asyncio.wait([compiling], timeout=PATIENCE / LOOKS)
+            if done:
+                return compiling.result()
+            if attempt.computed >= PATIENCE:
+                raise InvalidRequest(
+                    f"{grammar.param} takes too long to compile; make the grammar smaller.",
+                    param=grammar.param,
+                    code="grammar_too_large",
+                )
+            if attempt.waited >= SLOWEST * PATIENCE:
+                raise Unavailable(
+                    f"The machine is too busy to compile {grammar.param}; try again in a moment.", retry_after=PATIENCE
+                )
 
-    def matcher(self, grammar: Grammar) -> LLMatcher:
-        """A fresh one, at the beginning of the language."""
+    def known(self, grammar: Grammar) -> LLMatcher | None:
+        """What is kept of it; not to be changed, only copied."""
         with self._lock:
-            known = self._known(grammar)
-            if known is not None:
-                return known.deep_copy()
-        return self._compile(grammar).deep_copy()
+            kept = self._compiled.get(grammar)
+            if kept is not None:
+                self._compiled.move_to_end(grammar)
+            return kept
 
     def spell(self, text: bytes) -> list[int]:
         """Tokens whose bytes are ``text``, none of them a marker."""
@@ -88,13 +106,8 @@ class GrammarCompiler:
         """Let the threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _known(self, grammar: Grammar) -> LLMatcher | None:
-        known = self._compiled.get(grammar)
-        if known is not None:
-            self._compiled.move_to_end(grammar)
-        return known
-
-    def _compile(self, grammar: Grammar) -> LLMatcher:
+    def compiled(self, grammar: Grammar) -> LLMatcher:
+        """Compile and keep it on this thread, however long that takes."""
         try:
             source = grammar_source.spelt(grammar)
         except ValueError as wrong:
@@ -124,6 +137,35 @@ class GrammarCompiler:
                 spelt = disguised(written)
                 self._tokenizer = LLTokenizer(spelt, n_vocab=self._vocabulary, eos_token=sorted(self.eos_ids))
             return self._tokenizer
+
+
+class _Attempt:
+    """One compilation, on a thread of its own, as seen from others."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._clock: int | None = None
+        self._at = 0.0
+
+    def run(self, compile_: Callable[[], LLMatcher]) -> LLMatcher:
+        """On the thread that compiles."""
+        if sys.platform == "linux":
+            self._clock = time.pthread_getcpuclockid(threading.get_ident())
+            self._at = time.clock_gettime(self._clock)
+        self._began = time.monotonic()
+        return compile_()
+
+    @property
+    def waited(self) -> float:
+        """Seconds since it began, which is when a thread was free for it."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
+    @property
+    def computed(self) -> float:
+        """Seconds that it has computed; since it began where the system does not say."""
+        if self._began is None or self._clock is None:
+            return self.waited
+        return max(0.0, time.clock_gettime(self._clock) - self._at)
 
 
 def fill(matcher: LLMatcher, mask: Mask) -> None:

@@ -18,13 +18,19 @@ EVERYTHING = -1
 
 
 class Guide:
-    """Follows one row. MLX thread only.
+    """Follows one row. MLX thread only. ``compiled`` is its grammar, of which it takes copies.
 
     Each token is told by :meth:`advance` before the next one's :meth:`mask` is asked for. Where the grammar gives up,
     ``failure`` is set and the row is free until somebody ends it.
     """
 
-    def __init__(self, request: Sequence, compiler: GrammarCompiler, token_bytes: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        request: Sequence,
+        compiler: GrammarCompiler,
+        token_bytes: Callable[[int], bytes],
+        compiled: LLMatcher | None,
+    ) -> None:
         grammar = request.grammar
         self.failure: EngineFailed | None = None
         self.complete = False
@@ -34,7 +40,8 @@ class Guide:
         self._ends = request.stop_ids | compiler.eos_ids
         self._room = compiler.room()
         self._trigger = TriggerWatch(grammar.trigger, token_bytes) if grammar is not None and grammar.trigger else None
-        self._matcher = compiler.matcher(grammar) if grammar is not None and not grammar.trigger else None
+        self._compiled = compiled
+        self._matcher = compiled.deep_copy() if compiled is not None and grammar and not grammar.trigger else None
         self._thoughts = None if request.thoughts is None else ThoughtWatch(request.thoughts)
         self._forced = deque(() if self._thoughts is None else self._thoughts.owed())
 
@@ -57,10 +64,10 @@ class Guide:
                 self._forced.extend(self._thoughts.owed())
         elif self._matcher is not None:
             self._follow(self._matcher, token)
-        elif self._trigger is not None and self._grammar is not None:
+        elif self._trigger is not None and self._compiled is not None:
             rest = self._trigger.fired(token)
             if rest is not None:
-                self._begin(self._compiler.matcher(self._grammar), rest)
+                self._begin(self._compiled.deep_copy(), rest)
 
     def _next(self, matcher: LLMatcher) -> Mask | None:
         try:
