@@ -83,10 +83,14 @@ def test_a_small_session_runs_on_a_server(tmp_path):
     with setting.serve("plain", *flags) as server:
         again = ask(server, "plain", last.messages, SMALL.answer)
         went_on = converse(server, "plain", session)
+        metrics = server.ask("GET", "/metrics").decode()
     computed, new = counted([session])
     assert new <= computed < sum(turn.prompt for turn in session.turns)
     if shutil.disk_usage(tmp_path).free > 11 << 30:
         assert (again.text, again.cached) == (last.text, last.prompt - 1)
         assert went_on.computed <= went_on.new + 20
+        assert 'switchyard_disk_cache_hits_total{model="plain"} 1.0' in metrics
+        assert f'switchyard_disk_cache_spared_total{{model="plain"}} {last.prompt - 1}.0' in metrics
+        assert 'switchyard_disk_cache_faults_total{model="plain"} 0.0' in metrics
     assert all(isinstance(turn, Turn) and len(turn.text) == SMALL.answer for turn in session.turns)
     assert set(PARTS) == {"turns", "bytes", "eight", "beside"}

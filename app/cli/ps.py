@@ -71,7 +71,9 @@ def _memory(memory: AdminMemory) -> str:
     }
     used = sum(parts.values())
     told = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in parts.items())
-    return f"memory: {size(used)} of {size(memory.limit)} ({told}); process {size(memory.process)}"
+    return f"memory: {size(used)} of {size(memory.limit)} ({told}); process {size(memory.process)}" + (
+        f"; {size(memory.disk_cache)} of prefixes on disk" if memory.disk_cache else ""
+    )
 
 
 def _watch(client: Client, *, as_json: bool) -> None:

@@ -33,6 +33,7 @@ COMMANDS = {
     "embed": Entry("embed:embed", "Make vectors of texts, a line for each."),
     "launch": Entry("launch:launch", "Start a coding agent on a model of this service."),
     "bench": Entry("bench:bench", "Measure how fast the service answers with a model."),
+    "cache": Entry("cache:cache", "Look at the prefixes that are kept on disk, or remove them."),
     "config": Entry("config:config", "Look at the settings."),
     "completion": Entry("completion:completion", "Print the completion script for a shell."),
     "key": Entry("key:key", "Make an API key, show it once, and add its hash to a key file."),

@@ -54,12 +54,13 @@ async def _first(engine: Engine, job: ChatJob, head: int, begins: list[int]) -> 
 
 
 async def _fits(engine: Engine, job: ChatJob) -> bool:
-    conversation = await chat.rendered(engine.tokenizer, job)
+    text = await chat.rendered(engine.tokenizer, job)
     try:
-        await check_length(engine, (conversation.text,), job.field)
+        await check_length(engine, (text,), job.field)
     except InvalidRequest:
         return False
     room = engine.context_length // ROOM
     asked = job.decoding.max_tokens
-    size = len(await chat.encoded(engine.tokenizer, conversation))
-    return size + (room if asked is None else min(asked, room)) <= engine.context_length
+    return len(await chat.encoded(engine.tokenizer, text)) + (room if asked is None else min(asked, room)) <= (
+        engine.context_length
+    )

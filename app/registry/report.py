@@ -197,6 +197,7 @@ def memory_status(dispatcher: Dispatcher, gauge: MemoryGauge, caches: PrefixCach
         scratch=scratch,
         processes=sum(slot.beside for slot in slots) - scratch,
         prefix_caches=caches.nbytes(),
+        disk_cache=sum(work.on_disk.nbytes for work in figures(dispatcher).work.values()),
         active=active,
         unaccounted=budget.unaccounted(active, sum(slot.booked for slot in slots) + caches.nbytes()),
         queued=len(dispatcher.queue),

@@ -90,6 +90,7 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     ``limit`` is the budget without its ``margin``; ``weights``, ``kv``, ``scratch`` (what computing takes) and
     ``processes`` (what models' processes hold beside arrays) are booked, ``kv_held`` and ``prefix_caches`` held,
     ``active`` is what the gauge measures, and ``unaccounted`` what of it nothing was booked for beyond the margin.
+    ``disk_cache`` is what resident models keep on disk of prompts, and no memory.
     ``machine`` is what there is for models in all, ``pool`` what engines keep of freed buffers, ``process`` the
     resident memory of the service and of all its models' processes. ``books_error`` is what some idle process held
     beyond its books, or less, where that is most.
@@ -105,6 +106,7 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     scratch: int
     processes: int
     prefix_caches: int
+    disk_cache: int
     active: int
     unaccounted: int
     queued: int

@@ -97,6 +97,7 @@ class AdminMemory(Struct, frozen=True, kw_only=True):
     scratch: Annotated[int, Meta(description="Set aside for what computing takes.")] = 0
     processes: Annotated[int, Meta(description="What models' processes hold beside arrays.")] = 0
     prefix_caches: int
+    disk_cache: Annotated[int, Meta(description="Computed prompts of the models in memory on disk; no memory.")] = 0
     active: Annotated[int, Meta(description="Live arrays, measured.")]
     unaccounted: Annotated[int, Meta(description="Measured beyond what is booked and the margin.")]
     queued: Annotated[int, Meta(description="Requests that wait for a model or for memory.")]

@@ -224,3 +224,21 @@ class Typed:
 def test_messages_may_have_several_lines(monkeypatch):
     monkeypatch.setattr("builtins.input", Typed("one", "", "two \\", "lines", '"""', "a", 'b"""', "last"))
     assert [_message() for _ in range(5)] == ["one", "two \nlines", "a\nb", "last", None]
+
+
+def test_what_is_kept_on_disk_is_shown_and_removed(run, tmp_path):
+    folder = tmp_path / "kept"
+    flags = ("--disk-cache-dir", str(folder), "--disk-cache", "3GB")
+    assert "0 files removed" in run("cache", "clear", *flags)
+    (folder / ("a" * 32)).mkdir(parents=True)
+    (folder / ("a" * 32) / ("b" * 32 + ".keys")).write_bytes(bytes(2_000_000))
+    (folder / "mine").write_text("something else")
+    shown = run("cache", "show", *flags)
+    assert shown.splitlines()[0] == f"{folder}: 2 MB of 3.0 GB"
+    assert "a" * 32 in shown
+    told = msgspec.json.decode(run("cache", "show", "--json", *flags))
+    assert (told["limit"], told["models"][0]["files"], told["models"][0]["nbytes"]) == (3 * 10**9, 1, 2_000_000)
+    assert run("cache", "clear", *flags).strip() == "1 files removed, 2 MB"
+    assert msgspec.json.decode(run("cache", "clear", "--json", *flags)) == {"files": 0, "freed": 0}
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+    assert "nothing is written" in run("cache", "show", "--disk-cache-dir", str(folder), "--disk-cache", "0")

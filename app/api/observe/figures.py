@@ -50,6 +50,7 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
         "switchyard_draft_tokens_accepted", "Of these, tokens that the model itself drew", labels=("model",)
     )
     yield _error(figures)
+    yield from _on_disk(figures)
     for model, work in figures.work.items():
         rows.add_metric([model], work.rows)
         backlog.add_metric([model], work.waiting_tokens)
@@ -58,7 +59,6 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
             accepted.add_metric([model], work.accepted)
     yield rows
     yield backlog
-    yield from _prefixes(figures)
     yield proposed
     yield accepted
     counts = figures.counts
@@ -72,20 +72,28 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
     )
 
 
-def _prefixes(figures: Figures) -> Iterator[Metric]:
-    """What prefix caches knew of prompts, by where it was kept."""
-    labels = ("model", "tier")
-    hits = CounterMetricFamily(
-        "switchyard_prefix_hits", "Prompts of which a beginning was kept, since the load", labels=labels
-    )
-    spared = CounterMetricFamily(
-        "switchyard_prefix_tokens_spared", "Tokens of these, which were not computed", labels=labels
-    )
+def _on_disk(figures: Figures) -> Iterator[Metric]:
+    """Of models that are in memory; counted since their load."""
+    told = {
+        "hits": "Prompts that the disk spared tokens",
+        "spared": "Tokens that were read from disk and not computed",
+        "writes": "Files of computed prompts written",
+        "written": "Bytes of these",
+        "read": "Bytes of such files read",
+        "evictions": "Such files that made room for others",
+        "faults": "Such files that could not be written, or not be believed",
+    }
+    held = GaugeMetricFamily("switchyard_disk_cache_bytes", "Files of computed prompts, by model", labels=("model",))
+    counts = {
+        name: CounterMetricFamily(f"switchyard_disk_cache_{name}", text, labels=("model",))
+        for name, text in told.items()
+    }
     for model, work in figures.work.items():
-        hits.add_metric([model, "memory"], work.hits)
-        spared.add_metric([model, "memory"], work.spared)
-    yield hits
-    yield spared
+        held.add_metric([model], work.on_disk.nbytes)
+        for name, counter in counts.items():
+            counter.add_metric([model], getattr(work.on_disk, name))
+    yield held
+    yield from counts.values()
 
 
 def _error(figures: Figures) -> Metric:

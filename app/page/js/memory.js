@@ -30,6 +30,7 @@ export function Memory({ memory, models }) {
     </div>
     <ul class="legend">
       ${parts.map((part) => html`<li><i class=${part.kind} style=${{ "--hue": part.hue ?? 0 }}></i>${part.name} <b>${bytes(part.size)}</b></li>`)}
+      ${memory.disk_cache > 0 && html`<li><i class="disk"></i>Prefixes on disk, beside the budget <b>${bytes(memory.disk_cache)}</b></li>`}
       <li><i class="margin"></i>Margin for scratch space <b>${bytes(memory.margin)}</b></li>
     </ul>
     <p class="muted small">

@@ -13,6 +13,7 @@ from app.engine.mlx.cache.disk import DiskTier
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixCache
 from app.engine.mlx.rows import Waiting
+from app.engine.work import OnDisk
 
 
 class Batch(Worker, Protocol):
@@ -57,6 +58,15 @@ class Arrivals:
                 self.disk.fetch(it.packed, partial(self._fetched, it))
         if ready:
             self._ready(ready)
+
+    @property
+    def on_disk(self) -> OnDisk:
+        """Any thread: plain numbers that may be a moment old."""
+        if self.disk is None:
+            return OnDisk()
+        store, its = self.disk.store, self.disk.store.counts
+        kept = {"writes": its.writes, "written": its.written, "read": its.read, "evictions": its.evictions}
+        return OnDisk(nbytes=store.nbytes, hits=self.disk.hits, spared=self.disk.spared, faults=its.faults, **kept)
 
     def computed(self, tokens: int, seconds: float) -> None:
         """So many tokens of a prompt took so long."""
