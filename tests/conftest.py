@@ -6,7 +6,7 @@ It does not find objects that a model's load has settled (``app.engine.mlx.memor
 import os
 from pathlib import Path
 
-import hypothesis  # noqa: F401
+import hypothesis
 import pytest
 
 ENGINE = Path(__file__).parent / "engine"
@@ -18,6 +18,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     os.environ.setdefault("SWITCHYARD_DISK_CACHE", "0")  # services of tests find nothing of each other's
+    hypothesis.settings.register_profile("untimed", deadline=None)  # a slow moment of the machine is no fault
+    hypothesis.settings.load_profile("untimed")
     config.addinivalue_line("markers", "not_on_cuda(reason): fails there, and why that is no fault")
     if config.getoption("--gpu"):
         os.environ["MLX_ENABLE_TF32"] = "0"  # what is compared with numpy or mlx-lm is compared in float32

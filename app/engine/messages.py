@@ -104,7 +104,7 @@ class Spell(Question, frozen=True, array_like=True, tag="spell"):
 
 
 class RenderChat(Question, frozen=True, array_like=True, tag="render"):
-    """Messages through the chat template; str. ``conversation`` is the JSON of :class:`Conversation`'s fields."""
+    """Messages through the chat template; :class:`app.engine.text.Rendered`. ``conversation`` is JSON."""
 
     engine: int
     conversation: bytes

@@ -31,6 +31,13 @@ class Edges(Struct, frozen=True, array_like=True):
         return tuple(sorted({head, end} - {0}))
 
 
+class Rendered(Struct, frozen=True, array_like=True):
+    """A conversation as the template writes it, and its ids, which come with it where the text is short."""
+
+    text: str
+    ids: tuple[int, ...] | None = None
+
+
 class TextFacts(Struct, frozen=True, kw_only=True):
     """What is known of a tokenizer once it is loaded.
 
@@ -86,7 +93,7 @@ class Tokenizer(Protocol):
         tools: list[dict[str, Any]] | None = None,
         continue_final: bool = False,
         variables: Mapping[str, Any] | None = None,
-    ) -> str:
+    ) -> Rendered:
         """Messages through the model's chat template; raises :class:`app.errors.InvalidRequest` if it refuses them."""
 
     async def edges(

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from app.engine.text import Tokenizer
+from app.engine.text import Rendered, Tokenizer
 from app.errors import InvalidRequest
 from app.generation.job import ChatJob
 from app.generation.tools import generic
@@ -36,7 +36,7 @@ TemplateMessage = dict[str, Any]
 """What Hugging Face chat templates read; it is made here and goes nowhere but into the template."""
 
 
-async def rendered(tokenizer: Tokenizer, job: ChatJob) -> str:
+async def rendered(tokenizer: Tokenizer, job: ChatJob) -> Rendered:
     """The conversation as the model's template writes it, with the functions that may be called."""
     if not tokenizer.facts.has_chat_template:
         raise InvalidRequest(
@@ -61,7 +61,7 @@ async def rendered(tokenizer: Tokenizer, job: ChatJob) -> str:
         ) from None
 
 
-async def _rendered(tokenizer: Tokenizer, job: ChatJob, messages: list[TemplateMessage]) -> str:
+async def _rendered(tokenizer: Tokenizer, job: ChatJob, messages: list[TemplateMessage]) -> Rendered:
     messages, tools = _with_tools(tokenizer, job, messages)
     variables = job.variables
     return await tokenizer.render_chat(messages, tools=tools, continue_final=job.continue_final, variables=variables)
@@ -78,9 +78,11 @@ def _with_tools(
     return messages, [tool.told() for tool in job.tools.tools]
 
 
-async def encoded(tokenizer: Tokenizer, text: str) -> Prompt:
-    """A rendered conversation as token ids. The template wrote its own special tokens, so encoding adds none."""
-    return tuple(await tokenizer.encode(text, special_tokens=False))
+async def encoded(tokenizer: Tokenizer, conversation: Rendered) -> Prompt:
+    """A conversation as token ids. The template wrote its own special tokens, so encoding adds none."""
+    if conversation.ids is not None:
+        return conversation.ids
+    return tuple(await tokenizer.encode(conversation.text, special_tokens=False))
 
 
 async def boundaries(tokenizer: Tokenizer, job: ChatJob, prompt: Prompt) -> Prompt:

@@ -70,9 +70,9 @@ class GenerationStrategy:
         async with lease as held:
             tokenizer = held.engine.tokenizer
             job = await fitting(held.engine, job)
-            text = await chat.rendered(tokenizer, job)
-            Plan(tokenizer.facts, job, text)  # raises for functions that the model cannot be told of
-            return len(await chat.encoded(tokenizer, text))
+            conversation = await chat.rendered(tokenizer, job)
+            Plan(tokenizer.facts, job, conversation.text)  # raises for functions that the model cannot be told of
+            return len(await chat.encoded(tokenizer, conversation))
 
 
 async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...], Plan, tuple[str, ...]]:
@@ -85,10 +85,10 @@ async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...
             return prompts, Plan(tokenizer.facts, job), await completion.echoes(tokenizer, job)
         case ChatJob():
             job = await fitting(engine, job)
-            text = await chat.rendered(tokenizer, job)
-            plan = Plan(tokenizer.facts, job, text)
-            await check_length(engine, (text,), job.field)
-            return (await chat.encoded(tokenizer, text),), plan, ()
+            conversation = await chat.rendered(tokenizer, job)
+            plan = Plan(tokenizer.facts, job, conversation.text)
+            await check_length(engine, (conversation.text,), job.field)
+            return (await chat.encoded(tokenizer, conversation),), plan, ()
         case _:
             assert_never(job)
 

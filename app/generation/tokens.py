@@ -50,6 +50,6 @@ async def detokenized(lease: PendingLease, ids: tuple[int, ...]) -> str:
 
 
 async def _text(tokenizer: Tokenizer, job: ChatJob) -> str:
-    text = await chat.rendered(tokenizer, job)
-    Plan(tokenizer.facts, job, text)  # raises for functions that the model cannot be told of
-    return text
+    conversation = await chat.rendered(tokenizer, job)
+    Plan(tokenizer.facts, job, conversation.text)  # raises for functions that the model cannot be told of
+    return conversation.text

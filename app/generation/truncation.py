@@ -54,13 +54,12 @@ async def _first(engine: Engine, job: ChatJob, head: int, begins: list[int]) -> 
 
 
 async def _fits(engine: Engine, job: ChatJob) -> bool:
-    text = await chat.rendered(engine.tokenizer, job)
+    conversation = await chat.rendered(engine.tokenizer, job)
     try:
-        await check_length(engine, (text,), job.field)
+        await check_length(engine, (conversation.text,), job.field)
     except InvalidRequest:
         return False
     room = engine.context_length // ROOM
     asked = job.decoding.max_tokens
-    return len(await chat.encoded(engine.tokenizer, text)) + (room if asked is None else min(asked, room)) <= (
-        engine.context_length
-    )
+    size = len(await chat.encoded(engine.tokenizer, conversation))
+    return size + (room if asked is None else min(asked, room)) <= engine.context_length

@@ -54,6 +54,7 @@ class ModelRegistry:
         self._started = int(time.time())
         self._abilities = AbilityReader()
         self._reading = asyncio.Lock()
+        self._removed: set[str] = set()
         self._preloads: set[asyncio.Task[None]] = set()
         self._dispatcher = Dispatcher(
             lambda source: drafts.fetch(source, catalog, shelf),
@@ -131,7 +132,12 @@ class ModelRegistry:
         for slot in self._dispatcher.slots.values():
             if isinstance(source, HubRepo) and source.repo in drafts.repos(slot.source, self._catalog):
                 raise Conflict(f"{slot.model} is in memory or asked for. Unload it first.")
-        return await self._shelf.delete(source)
+        repo = source.repo if isinstance(source, HubRepo) else source.id
+        self._removed.add(repo)  # from here on nobody begins to use it
+        try:
+            return await self._shelf.delete(source)
+        finally:
+            self._removed.discard(repo)
 
     async def list(self) -> tuple[ModelCard, ...]:
         """Every name of a known model: embedded, local, configured, and hub models on disk that may be asked for.
@@ -231,6 +237,8 @@ class ModelRegistry:
         slot = self._dispatcher.slots.get(self._catalog.name(model))  # a hit looks at no disk
         source = await self._catalog.find(model) if slot is None else slot.source
         await self._gauge.known()
+        if self._removed & drafts.repos(source, self._catalog):
+            raise Conflict(f"{source.id} is being removed from disk. Ask for it again to fetch it anew.")
         configured = self._settings.keep_alive if source.entry.keep_alive is None else source.entry.keep_alive
         return await self._dispatcher.acquire(source, configured if keep_alive is None else keep_alive)
 

@@ -49,7 +49,7 @@ def _answer(server: Server, name: str, kind: str, salt: object, *, real: bool) -
         text = f"{salt}: Tell me a long story about a journey, in your own words."
         ask = chat(server.model(name), text, TOKENS, sampled=True, seed=1, whole=True)
     else:
-        text = f"Count {salt}:{3 * ' one two three four five'} one two three"
+        text = f"Go on with this, round after round:{3 * ' one two three four five'} one two three"
         ask = chat(server.model(name), text, TOKENS, whole=True)
         ask.body |= {} if real else FORCED
     return summary(server.drive(Load(0, [ask])))

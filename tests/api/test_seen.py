@@ -130,6 +130,15 @@ async def test_balancers_find_what_the_page_on_replicas_names(serve):
         assert 0 < seen["switchyard_kv_cache_usage"] < 1
 
 
+async def test_what_prefix_caches_spare_is_counted_by_tier(serve, monkeypatch):
+    app = serve()
+    await request(app, "POST", "/v1/completions", ASK)
+    monkeypatch.setattr(ScriptedEngine, "work", lambda _: Work(0, 0, hits=2, spared=900))
+    seen = await scraped(app)
+    assert seen['switchyard_prefix_hits_total{"model": "org/tiny", "tier": "memory"}'] == 2
+    assert seen['switchyard_prefix_tokens_spared_total{"model": "org/tiny", "tier": "memory"}'] == 900
+
+
 async def test_draft_tokens_are_counted_for_models_that_are_drafted_for(serve, monkeypatch):
     app = serve()
     await request(app, "POST", "/v1/completions", ASK)

@@ -173,3 +173,16 @@ def test_any_conversation_costs_no_more_than_its_bound(family, data):
         assert pool.nbytes <= pool.limit
     for session in sessions if not little else ():
         assert session.computed <= KINDS[family] * session.new + 32 * len(session.turns)
+
+
+def test_a_long_prompt_of_which_little_is_known_says_where_it_differs(caplog):
+    caplog.set_level("INFO", "app.engine.mlx.batch.keeping")
+    batch = HandBatch(model_of("llama"), slice_tokens=2048)
+    prompt = said(7, 2400)
+    batch.run(prompt, max_tokens=1)
+    batch.run((*prompt, *said(8, 1100)), max_tokens=1)
+    assert not caplog.records, "one that goes on is no miss"
+    batch.run((*prompt[:700], 3, *prompt[701:]), max_tokens=1)
+    assert "differs at token 700" in caplog.text
+    work = batch.batch.work()
+    assert (work.hits, work.spared) == (2, 2399 + 700)

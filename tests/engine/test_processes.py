@@ -9,6 +9,7 @@ from app.engine.base import Sequence, Token
 from app.engine.client.process import Watch
 from app.engine.client.processes import Processes, ProcessLoader
 from app.engine.grammar import Grammar
+from app.engine.host.answers import AT_ONCE
 from app.engine.host.setup import Folders
 from app.engine.messages import SetLimits
 from app.engine.mlx.batch.thread import MLXThread
@@ -73,7 +74,7 @@ async def test_a_process_that_waits_has_started_what_renders_the_first_conversat
     (renderer,) = renderers
     assert renderer.nice() == waiting.nice()
     engine = await loader.load(root / "a", name="a")
-    assert "Hi" in await engine.tokenizer.render_chat([{"role": "user", "content": "Hi"}])
+    assert "Hi" in (await engine.tokenizer.render_chat([{"role": "user", "content": "Hi"}])).text
     assert renderer.is_running()
     await engine.close()
     await loader.close()
@@ -137,8 +138,11 @@ async def test_questions_are_answered_and_refused_as_in_one_process(root):
     assert await tokenizer.decode(tuple(ids)) == "Grüße, 日本語"
     assert await tokenizer.fill_in_middle("a", "b") is None
     assert await tokenizer.count("word " * 100_000, 50) > 50
-    text = await tokenizer.render_chat([{"role": "user", "content": "Hi"}], variables={"huge": 1 << 80})
-    assert text.endswith("<|im_start|>assistant\n")
+    short = await tokenizer.render_chat([{"role": "user", "content": "Hi"}], variables={"huge": 1 << 80})
+    assert short.text.endswith("<|im_start|>assistant\n")
+    assert list(short.ids) == await tokenizer.encode(short.text, special_tokens=False)
+    long = await tokenizer.render_chat([{"role": "user", "content": "word " * AT_ONCE}])
+    assert long.ids is None
     with pytest.raises(InvalidRequest) as refusal:
         await engine.prepare(Grammar("regex", "(", param="regex"))
     assert refusal.value.param == "regex"

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from app.engine.text import Rendered
 from app.errors import EngineFailed, InvalidRequest
 from app.generation.events import Cached, Completed, Delta, Finished, Started
 from app.generation.job import ChatJob, CompletionJob, Decoding
@@ -104,7 +105,7 @@ async def test_calls_and_their_results_reach_the_template_as_it_knows_them():
     class Recording(ByteTokenizer):
         async def render_chat(self, messages, **_):
             seen.extend(messages)
-            return "x"
+            return Rendered("x")
 
     call = ToolCall(id="c1", function=FunctionCall(name="add", arguments='{"a": 1}'))
     job = chat(UserMessage("add"), AssistantMessage(tool_calls=[call]), ToolMessage("2", tool_call_id="c1"))

@@ -14,6 +14,7 @@ from app.registry.footprint import footprint, kv_bytes_per_token
 from app.registry.hub import Hub
 from app.registry.registry import ModelRegistry
 from app.registry.shelf import Shelf
+from app.registry.sources import HubRepo
 from app.settings import SMOLLM2, ModelEntry, Settings
 from tests.registry.models import CONFIG, write_model
 from tests.support.scripted import ScriptedLoader, ScriptedMemory, scripted_device
@@ -184,6 +185,31 @@ async def test_unload_and_delete_leave_what_is_in_use_alone(tmp_path):
             await registry.delete("tiny-a")
         with pytest.raises(ModelNotFound):
             await registry.delete("org/absent")
+
+
+async def test_what_is_being_removed_is_given_to_nobody(tmp_path, monkeypatch):
+    async with opened(tmp_path) as (registry, _):
+        source = HubRepo(id="org/gone", repo="org/gone", entry=ModelEntry())
+        removing, may_end = asyncio.Event(), asyncio.Event()
+
+        async def find(_):
+            return source
+
+        async def delete(_):
+            removing.set()
+            await may_end.wait()
+            return 7
+
+        monkeypatch.setattr(registry._catalog, "find", find)
+        monkeypatch.setattr(registry._shelf, "delete", delete)
+        gone = asyncio.ensure_future(registry.delete("org/gone"))
+        await removing.wait()
+        with pytest.raises(Conflict, match="being removed"):
+            async with registry.lease("org/gone"):
+                pass
+        may_end.set()
+        assert await gone == 7
+        assert not registry._removed
 
 
 async def test_a_budget_of_a_share_of_the_machine(tmp_path):

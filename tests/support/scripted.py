@@ -27,7 +27,7 @@ from app.engine.facts import Books, DeviceFacts, Law, Together
 from app.engine.grammar import Grammar
 from app.engine.kind import Kind, kind_of
 from app.engine.options import AS_IT_IS, LoadOptions
-from app.engine.text import Edges, Marks, TextFacts, Tokenizer
+from app.engine.text import Edges, Marks, Rendered, TextFacts, Tokenizer
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
 from app.errors import EngineFailed, EngineLost, InvalidRequest, SwitchyardError
@@ -119,7 +119,7 @@ class ByteTokenizer:
         tools: list[dict[str, Any]] | None = None,
         continue_final: bool = False,
         variables: Mapping[str, Any] | None = None,
-    ) -> str:
+    ) -> Rendered:
         """``<role>content`` a line, tools before all; the role ``refused`` makes the template refuse.
 
         With the variable ``open`` the template opens a thought itself.
@@ -130,7 +130,7 @@ class ByteTokenizer:
         lines = [f"<tools>{' '.join(tool['function']['name'] for tool in tools or ())}", *lines] if tools else lines
         marks = self.facts.thinking
         thought = marks.start if marks is not None and (variables or {}).get("open") else ""
-        return "\n".join(lines if continue_final else [*lines, f"<assistant>{thought}"])
+        return Rendered("\n".join(lines if continue_final else [*lines, f"<assistant>{thought}"]))
 
     async def edges(
         self,

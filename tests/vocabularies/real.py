@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.engine.mlx.text.tokenizer import MLXTokenizer
-from app.engine.text import Edges
+from app.engine.text import Edges, Rendered
 from tests.support.npm import npm_package
 
 VERSION = "3.7.2"
@@ -85,8 +85,9 @@ class Here:
         tools: list[dict[str, Any]] | None = None,
         continue_final: bool = False,
         variables: Mapping[str, Any] | None = None,
-    ) -> str:
-        return self.tokenizer.render_chat(messages, tools=tools, continue_final=continue_final, variables=variables)
+    ) -> Rendered:
+        told = {"tools": tools, "continue_final": continue_final, "variables": variables}
+        return Rendered(self.tokenizer.render_chat(messages, **told))
 
     async def edges(
         self,

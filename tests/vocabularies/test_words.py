@@ -92,8 +92,8 @@ def test_conversations_are_written_as_transformers_writes_them(loaded, written, 
     here = loaded(family)
 
     async def made(it):
-        text = await chat.rendered(here, job(it))
-        return text, list(await chat.encoded(here, text))
+        conversation = await chat.rendered(here, job(it))
+        return conversation.text, list(await chat.encoded(here, conversation))
 
     for it, expected in written[family]:
         assert asyncio.run(made(it)) == expected, it

@@ -59,6 +59,7 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
             accepted.add_metric([model], work.accepted)
     yield rows
     yield backlog
+    yield from _prefixes(figures)
     yield proposed
     yield accepted
     counts = figures.counts
@@ -70,6 +71,27 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "switchyard_model_fetch_failures", "Models that could not be found or downloaded", counts.fetch_failures
     )
+
+
+def _prefixes(figures: Figures) -> Iterator[Metric]:
+    """What prefix caches knew of prompts, by where it was kept."""
+    labels = ("model", "tier")
+    hits = CounterMetricFamily(
+        "switchyard_prefix_hits", "Prompts of which a beginning was kept, since the load", labels=labels
+    )
+    spared = CounterMetricFamily(
+        "switchyard_prefix_tokens_spared", "Tokens of these, which were not computed", labels=labels
+    )
+    for model, work in figures.work.items():
+        disk = work.on_disk
+        for tier, found, tokens in (
+            ("memory", work.hits - disk.hits, work.spared - disk.spared),
+            ("disk", disk.hits, disk.spared),
+        ):
+            hits.add_metric([model, tier], max(0, found))
+            spared.add_metric([model, tier], max(0, tokens))
+    yield hits
+    yield spared
 
 
 def _on_disk(figures: Figures) -> Iterator[Metric]:

@@ -15,7 +15,7 @@ from app.engine.client.stream import ProcessStream
 from app.engine.facts import Books, ModelFacts
 from app.engine.grammar import Grammar
 from app.engine.ranks import RankState
-from app.engine.text import Edges, TextFacts, Tokenizer
+from app.engine.text import Edges, Rendered, TextFacts, Tokenizer
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
 from app.engine.work import Work
 from app.errors import EngineLost, SwitchyardError
@@ -61,11 +61,11 @@ class ProcessTokenizer:
         tools: list[dict[str, Any]] | None = None,
         continue_final: bool = False,
         variables: Mapping[str, Any] | None = None,
-    ) -> str:
+    ) -> Rendered:
         """Messages through the chat template."""
         asked = {"messages": messages, "tools": tools, "continue_final": continue_final, "variables": variables}
         conversation = json.dumps(asked).encode()  # JSON has room for numbers that msgpack has not
-        return await self._process.ask(lambda call: wire.RenderChat(call, self._engine, conversation), str)
+        return await self._process.ask(lambda call: wire.RenderChat(call, self._engine, conversation), Rendered)
 
     async def edges(
         self,

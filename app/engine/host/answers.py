@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.engine import messages as wire
 from app.engine.messages import Question
+from app.engine.text import Rendered
 
 if TYPE_CHECKING:
     from app.engine.host.models import Models
@@ -65,7 +66,10 @@ def _text(models: Models, question: Question) -> object:  # noqa: PLR0911  one c
             tokenizer = models.engine(number).tokenizer
             return [tokenizer.token_bytes(token) for token in ids]
         case wire.RenderChat(_, number, conversation):
-            return models.engine(number).tokenizer.render_chat(**json.loads(conversation))
+            engine = models.engine(number)
+            rendered: str = engine.tokenizer.render_chat(**json.loads(conversation))
+            short = len(rendered) <= AT_ONCE
+            return Rendered(rendered, tuple(engine.encode(rendered, special_tokens=False)) if short else None)
         case wire.FindEdges(_, number, head):
             return models.engine(number).edges(head)
     raise TypeError(question)

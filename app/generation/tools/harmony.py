@@ -7,9 +7,8 @@ behind that. Source: https://cookbook.openai.com/articles/openai-harmony
 
 import re
 
-from app.generation.events import FinishReason
 from app.generation.tools.format import Calls, Section, long_id
-from app.generation.tools.machine import Content, Piece, Thought
+from app.generation.tools.machine import Content, Machine, Thought
 from app.generation.tools.rules import Rules
 from app.generation.tools.source import SPACE, Ended, Malformed, Source, Steps
 from app.generation.tools.toolbox import Tool, Toolbox
@@ -39,54 +38,25 @@ class Harmony:
         return rules.one_of([_call_rule(rules, tool) for tool in tools.tools])
 
 
-class Channels:
+class Channels(Machine):
     """Thoughts, content and calls out of an answer: a pure machine over its text. Knows no tokens.
 
     ``prompt`` is what the answer continues: where that ends inside a message, the answer goes on with it.
     """
 
     def __init__(self, tools: Toolbox, index: int, prompt: str = "") -> None:
-        self._tools = tools
-        self._source = Source()
-        self._calls = Calls(index, long_id)
-        self._pieces: list[Piece] = []
+        super().__init__(tools, Calls(index, long_id))
+        self._opened = opened(prompt)
         self._thought = False
         self._thoughts = 0
-        self._steps = self._run(opened(prompt))
-        self._over = self._cut = False
-
-    @property
-    def called(self) -> bool:
-        """Whether a call has begun."""
-        return self._calls.count > 0
 
     @property
     def thinking(self) -> bool:
         """Whether what comes next is a thought's, unless its end comes."""
         return self._thought
 
-    def push(self, text: str) -> list[Piece]:
-        """The pieces that are now certain."""
-        self._source.feed(text)
-        return self._advance()
-
-    def finish(self, reason: FinishReason | None = None) -> list[Piece]:
-        """What is held back, at the end of the stream."""
-        self._cut = reason == "length"
-        self._source.close()
-        return self._advance()
-
-    def _advance(self) -> list[Piece]:
-        if not self._over:
-            try:
-                next(self._steps)
-            except StopIteration:
-                self._over = True
-        pieces, self._pieces = self._pieces, []
-        return pieces
-
-    def _run(self, header: str | None) -> Steps[None]:
-        started = False
+    def _run(self) -> Steps[None]:
+        header, started = self._opened, False
         try:
             while True:
                 told = (yield from self._header(started=started)) if header is None else header
@@ -151,10 +121,6 @@ class Channels:
 
     def _content(self, text: str) -> None:
         self._pieces.append(Content(text, self._source.position - len(text)))
-
-    def _tell(self) -> None:
-        self._pieces += self._calls.events
-        self._calls.events = []
 
 
 def opened(prompt: str) -> str | None:

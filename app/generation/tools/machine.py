@@ -1,5 +1,6 @@
 """Tool calls out of an answer: a pure machine over its text. Knows no tokens."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -26,39 +27,35 @@ class Thought(Struct, frozen=True):
 Piece = Content | Thought | CallEvent
 
 
-class ToolMachine:
-    """Gives the same pieces, but for where they are cut, however the text is split.
+class Machine(ABC):
+    """What reads an answer step by step: each step waits for more text, whatever pieces it comes in."""
 
-    What looks like a call and is none is content, without the marks around it. White space next to calls is dropped.
-    """
-
-    def __init__(self, format: Format, tools: Toolbox, index: int, new_id: Callable[[], str] | None = None) -> None:  # noqa: A002
-        self._format = format
+    def __init__(self, tools: Toolbox, calls: Calls) -> None:
         self._tools = tools
         self._source = Source()
-        self._calls = Calls(index, format.new_id if new_id is None else new_id)
+        self._calls = calls
         self._pieces: list[Piece] = []
-        self._space = ""
-        self._space_at = 0
-        self._after_call = False
         self._steps = self._run()
-        self._over = False
-        self._cut = False
+        self._over = self._cut = False
+
+    @abstractmethod
+    def _run(self) -> Steps[None]:
+        """All steps of one answer."""
 
     @property
     def called(self) -> bool:
         """Whether a call has begun."""
         return self._calls.count > 0
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next is a thought's, unless its end comes; never, where those are taken out before."""
+        return False
+
     def push(self, text: str) -> list[Piece]:
         """The pieces that are now certain."""
         self._source.feed(text)
         return self._advance()
-
-    @property
-    def thinking(self) -> bool:
-        """Never: thoughts are taken out before."""
-        return False
 
     def finish(self, reason: FinishReason | None = None) -> list[Piece]:
         """What is held back, at the end of the stream; the beginning of a call that ``length`` cut off is dropped."""
@@ -75,6 +72,24 @@ class ToolMachine:
         self._tell()
         pieces, self._pieces = self._pieces, []
         return pieces
+
+    def _tell(self) -> None:
+        self._pieces += self._calls.events
+        self._calls.events = []
+
+
+class ToolMachine(Machine):
+    """Gives the same pieces, but for where they are cut, however the text is split.
+
+    What looks like a call and is none is content, without the marks around it. White space next to calls is dropped.
+    """
+
+    def __init__(self, format: Format, tools: Toolbox, index: int, new_id: Callable[[], str] | None = None) -> None:  # noqa: A002
+        super().__init__(tools, Calls(index, format.new_id if new_id is None else new_id))
+        self._format = format
+        self._space = ""
+        self._space_at = 0
+        self._after_call = False
 
     def _run(self) -> Steps[None]:
         if not self._format.section.start:
@@ -140,7 +155,3 @@ class ToolMachine:
         if self._space and not self.called:
             self._pieces.append(Content(self._space, self._space_at))
         self._space = ""
-
-    def _tell(self) -> None:
-        self._pieces += self._calls.events
-        self._calls.events = []

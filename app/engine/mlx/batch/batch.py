@@ -88,7 +88,7 @@ class ModelBatch:
         sequences = (*self._queue.sequences, *self.arrivals.waiting)
         waiting = sum(task.work.left for task in self._rounds.tasks) + sum(len(it.request.prompt) for it in sequences)
         drafted = (0, 0) if self._drafter is None else (self._drafter.proposed, self._drafter.accepted)
-        return Work(self._placed.rows, waiting, *drafted, self.arrivals.on_disk)
+        return Work(self._placed.rows, waiting, *drafted, self._keeper.hits, self._keeper.spared, self.arrivals.on_disk)
 
     def _held(self) -> int:
         """Bytes of KV cache of all rows and of what is being computed."""
@@ -150,7 +150,7 @@ class ModelBatch:
             return False
         if not task.announced and task.is_long:
             self._delivery.found(task.group, task.cached)
-        task.announced = True
+        self._keeper.begun(task)
         started = time.perf_counter()
         wanted = self._pace.slice(decoding=bool(self._placed.batches) or self._thread.busy_elsewhere)
         piece = task.work.step(self.ledger.slice(wanted, task.work.kv.positions))

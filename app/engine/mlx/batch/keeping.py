@@ -10,10 +10,15 @@ from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixCache
 from app.engine.mlx.cache.tree import WIDTH
 from app.engine.mlx.prefill.prefill import Prefill
-from app.engine.mlx.rows import Row, pack
+from app.engine.mlx.rows import Row, Waiting, pack
 
 PART = 1024
 """Tokens of a long prompt that are kept at once while the rest of it is computed, so that no single step copies all."""
+
+MISSED = 1024
+"""Tokens that a prompt has and something kept has, behind the place where they part, before that is logged."""
+AROUND = 12
+"""Tokens on either side of that place whose text is logged, at debug level alone: it is what somebody has said."""
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +31,37 @@ class Keeper:
 
     def __init__(self, prefixes: PrefixCache) -> None:
         self._prefixes = prefixes
+        self.hits = 0
+        """Prompts of which a beginning was known, since the load; any thread reads it."""
+        self.spared = 0
+        """Tokens of these beginnings."""
+
+    def begun(self, task: PrefillTask) -> None:
+        """Before the first slice of some prompts: count what is known of them, and say why not more of it is."""
+        if task.announced:
+            return
+        task.announced = True
+        for waiting, known in zip(task.group, task.cached, strict=True):
+            self.hits += known > 0
+            self.spared += known
+            if len(waiting.request.prompt) - known >= MISSED:
+                self._tell(waiting, known)
+
+    def _tell(self, waiting: Waiting, known: int) -> None:
+        ids = waiting.request.prompt
+        at, behind = self._prefixes.nearest(waiting.packed)
+        if behind >= MISSED:
+            log.info(
+                "of a prompt of %d tokens %d are known: it differs at token %d from what is kept, which has %d more",
+                *(len(ids), known, at, behind),
+            )
+            if waiting.spelling is not None and log.isEnabledFor(logging.DEBUG):
+                log.debug("there it says %r", waiting.spelling.text(ids[max(0, at - AROUND) : at + AROUND]))
+        elif at - known >= MISSED:
+            log.info(
+                "of a prompt of %d tokens %d are known: up to token %d it is what is kept, but no state is kept there",
+                *(len(ids), known, at),
+            )
 
     def sliced(self, task: PrefillTask) -> None:
         """A slice of some prompts was computed, of which more is to come."""

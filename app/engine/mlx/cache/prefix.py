@@ -75,8 +75,8 @@ class PrefixCache(Adopting):
     Where all layers append, any beginning that is known serves. Where some do not, only those at which their states
     were kept, and the nearest of these does.
 
-    ``fresh`` makes an empty cache. ``shortest`` is the least that is worth sharing, and ``worth_keeping`` the least
-    that a sequence must add to what is known of it; a shorter end is computed again sooner than it is found.
+    ``fresh`` makes an empty cache. ``shortest`` is the least that is worth sharing, ``worth_keeping`` the least that a
+    prompt must add to what is known of it.
     """
 
     def __init__(self, pool: PrefixPool, fresh: Callable[[], KV], shortest: int = SHORTEST) -> None:
@@ -87,8 +87,7 @@ class PrefixCache(Adopting):
         self.cuts, self.appends = empty.plain, any_appends(empty)
         """Whether all layers append, and whether any does."""
         self.noted: Callable[[bytes], None] = lambda _: None
-        self.shortest = shortest
-        self.worth_keeping = 2 * shortest
+        self.shortest, self.worth_keeping = shortest, 2 * shortest
         self._every = EVERY
 
     def stops(self, boundaries: Sequence[int], known: int, end: int) -> list[int]:
@@ -114,10 +113,7 @@ class PrefixCache(Adopting):
         return self._usable(packed).tokens
 
     def find(self, packed: bytes) -> tuple[KV, int] | None:
-        """The longest beginning of a prompt that serves, and its length; the last token is never part of it.
-
-        It is put together lazily, while the first slice behind it is computed.
-        """
+        """The longest beginning of a prompt that serves, lazily, and its length; the last token is no part of it."""
         found = self._usable(packed)
         if not found.tokens:
             return None
@@ -129,6 +125,10 @@ class PrefixCache(Adopting):
         kv = self._fresh()
         kv.restore([node.held for node in found.nodes if node.held is not None], found.tokens, states, surplus)
         return kv, found.tokens
+
+    def nearest(self, packed: bytes) -> tuple[int, int]:
+        """Where a prompt begins to differ from all that is kept, and how many tokens more that has."""
+        return self._tree.nearest(packed)
 
     def put(self, tokens: Sequence[int], kv: KV, row: int = 0) -> None:
         """Keep what a row of ``kv`` holds of these tokens, which it has just computed."""

@@ -101,6 +101,14 @@ class Tree:
             node = child
         return Match(nodes, at // WIDTH)
 
+    def nearest(self, packed: bytes) -> tuple[int, int]:
+        """How much of something is known, and how many tokens stand behind that, to the end that was added last."""
+        match = self.match(packed)
+        node = match.nodes[-1] if match.nodes else self.root
+        while node.children:
+            node = next(reversed(node.children.values()))
+        return match.tokens, node.end - match.tokens
+
     def add(self, parent: Node, ids: bytes, held: KV) -> Node:
         """A new node; nothing that ``parent`` has begins with its first token."""
         node = Node(parent, parent.end, ids, held)

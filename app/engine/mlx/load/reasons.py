@@ -107,6 +107,8 @@ def _of_tokenizer(told: str, path: Path) -> str:
         return f"it has no tokenizer: none of {', '.join(TOKENIZERS)} is in its directory"
     if _OWN_CODE.search(told):
         return "its tokenizer asks for Python code of its own, which is never run here"
+    if told.lower().startswith(("validation error", "class validation error")):
+        return f"its config.json does not describe a {_architecture(path)} as transformers knows it ({told})"
     return f"its tokenizer cannot be read ({told})"
 
 

@@ -87,6 +87,10 @@ class SequenceSpelling:
         """Of one row, from its first token on."""
         return RowSpelling(self._tokenizer, self._request)
 
+    def text(self, ids: tuple[int, ...]) -> str:
+        """What ids say; any thread."""
+        return self._tokenizer.decode(ids)
+
     def scored(self, event: Prefilled) -> Prefilled:
         """The prompt's scores with the bytes of its tokens."""
         if not event.scores:

@@ -1,0 +1,67 @@
+"""The processes that render templates: bounded, watched, and none left behind."""
+
+import os
+import resource
+import time
+
+import psutil
+import pytest
+from jinja2 import TemplateError
+
+from app.engine.mlx.text import template, template_helper
+from app.engine.mlx.text.template import Helpers
+
+
+@pytest.fixture
+def helpers():
+    made = Helpers(seconds=5.0)
+    yield made
+    for helper in list(made._all):
+        made._end(helper)
+
+
+def left(pids):
+    """Those that still run."""
+    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_template_is_rendered_above_1024_open_descriptors(helpers):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1400:
+        pytest.skip("the system lets a process have too few descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1400), hard))
+    opened = []
+    try:
+        opened += [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        assert helpers.render("{{ x }}", {"x": 5}) == "5"
+        (helper,) = helpers._all
+        assert helper._process.stdout.fileno() > 1024
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_one_that_fails_leaves_no_process(helpers, monkeypatch):
+    helpers.render("{{ 1 }}", {})
+    (pid,) = helpers.pids()
+    monkeypatch.setattr(helpers, "_seconds", 0.3)
+    with pytest.raises(TemplateError, match="longer than"):
+        helpers.render("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", {})
+    assert not left([pid])
+    assert helpers.pids() == []
+    monkeypatch.setattr(template.template_helper, "__file__", "/nowhere/at/all.py")
+    with pytest.raises(TemplateError, match="does not start"):
+        helpers.render("{{ 1 }}", {})
+    assert helpers.pids() == []
+
+
+def test_its_memory_is_watched_from_outside_where_the_system_bounds_none(helpers, monkeypatch):
+    helpers.render("{{ 1 }}", {})
+    (pid,) = helpers.pids()
+    monkeypatch.setattr(template_helper, "MEMORY", 1 << 20)
+    began = time.monotonic()
+    with pytest.raises(TemplateError, match="ended the process"):
+        helpers.render("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", {})
+    assert time.monotonic() - began < 4.0
+    assert not left([pid])
