@@ -1,6 +1,7 @@
 """A Mac that works does not fall asleep: while there is work, macOS's own ``caffeinate`` holds it awake.
 
-A closed lid and an empty battery still send it to sleep; what that does to deadlines is :mod:`app.cli.awake_loop`'s.
+A closed lid and an empty battery still send it to sleep; what that does to deadlines is told in
+:mod:`app.cli.run.awake_loop`.
 """
 
 import asyncio

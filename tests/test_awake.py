@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from app import awake as keeping
 from app.awake import awake
-from app.cli import awake_loop
-from app.cli.awake_loop import AwakeLoop
+from app.cli.run import awake_loop
+from app.cli.run.awake_loop import AwakeLoop
 from app.main import create_app, is_busy
 from app.settings import Settings
 from tests.support.house import scripted_memory, scripted_registry
@@ -189,14 +189,16 @@ def test_the_loop_is_uvloop_and_its_clock_the_one_of_python():
 
 
 def test_a_mac_is_served_by_that_loop(monkeypatch):
-    from app.cli import server  # noqa: PLC0415
+    from app.cli.run import server  # noqa: PLC0415
 
     made = []
     monkeypatch.setattr(server.sys, "platform", "darwin")
     monkeypatch.setattr(server.uvicorn, "Config", lambda *_, **named: made.append(named["loop"]) or sys.exit())
     with pytest.raises(SystemExit):
         server.run(None, [], Settings(), server.Hooks())
-    assert made == ["app.cli.awake_loop:AwakeLoop"]
-    program = "import uvicorn; print(uvicorn.Config(None, loop='app.cli.awake_loop:AwakeLoop').get_loop_factory()())"
+    assert made == ["app.cli.run.awake_loop:AwakeLoop"]
+    program = (
+        "import uvicorn; print(uvicorn.Config(None, loop='app.cli.run.awake_loop:AwakeLoop').get_loop_factory()())"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "AwakeLoop" in done.stdout, done.stderr

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from app import __version__
 from app.cli.exits import Exit
+from app.cli.look.pull import resolve
 from app.cli.options import effective_settings
-from app.cli.pull import resolve
 from app.cli.root import switchyard
-from app.cli.welcome import base_url, welcome
+from app.cli.run.welcome import base_url, welcome
 from app.engine import native
 from app.settings import ModelEntry, Settings
 from app.settings.fields import setting_fields

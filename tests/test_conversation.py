@@ -89,8 +89,8 @@ def test_a_small_session_runs_on_a_server(tmp_path):
     if shutil.disk_usage(tmp_path).free > 11 << 30:
         assert (again.text, again.cached) == (last.text, last.prompt - 1)
         assert went_on.computed <= went_on.new + 20
-        assert 'switchyard_disk_cache_hits_total{model="plain"} 1.0' in metrics
-        assert f'switchyard_disk_cache_spared_total{{model="plain"}} {last.prompt - 1}.0' in metrics
+        assert 'switchyard_prefix_hits_total{model="plain",tier="disk"} 1.0' in metrics
+        assert f'switchyard_prefix_tokens_spared_total{{model="plain",tier="disk"}} {last.prompt - 1}.0' in metrics
         assert 'switchyard_disk_cache_faults_total{model="plain"} 0.0' in metrics
     assert all(isinstance(turn, Turn) and len(turn.text) == SMALL.answer for turn in session.turns)
     assert set(PARTS) == {"turns", "bytes", "eight", "beside"}

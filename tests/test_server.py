@@ -10,12 +10,12 @@ from time import perf_counter
 
 import pytest
 
-from app.cli import listen
+from app.cli.run import listen
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import asyncio, sys
-from app.cli import listen, server
+from app.cli.run import listen, server
 from app.settings import Settings
 
 async def app(scope, receive, send):

@@ -20,8 +20,8 @@ from app.cli.check.checkup import GIB, findings
 from app.cli.check.client_settings import leads_elsewhere, led
 from app.cli.check.models_here import troubles
 from app.cli.exits import Exit
-from app.cli.exposure import is_loopback
 from app.cli.root import switchyard
+from app.cli.run.exposure import is_loopback
 from app.engine.mlx.memory import device
 from app.settings import Settings
 from tests.support.process import service

@@ -145,7 +145,7 @@ def test_directories_count_from_the_place_that_names_them(tmp_path, monkeypatch)
         ({"text": "memory_fraction = 0.0"}, ["my.toml", "memory_fraction", "above 0"]),
         ({"text": 'memory_budget = "12 parsecs"'}, ["memory_budget", "12 parsecs", "12GB, 512MiB"]),
         ({"text": "memory_budget = -5"}, ["memory_budget", "-5", "12GB, 512MiB"]),
-        ({"text": 'prefix_cache = "auto"'}, ["prefix_cache", "auto", "12GB, 512MiB"]),
+        ({"text": 'response_store = "auto"'}, ["response_store", "auto", "12GB, 512MiB"]),
         ({"text": 'log_level = "loud"'}, ["log_level", "loud", "debug, info, warning, error"]),
         ({"text": 'model_roots = ["gone"]'}, ["model_roots", "gone", "no directory"]),
         ({"text": "[models.x]"}, ["my.toml", "models.toml beside"]),

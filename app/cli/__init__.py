@@ -13,6 +13,6 @@ def main() -> None:
     try:
         switchyard(prog_name="switchyard")
     except SystemExit as end:
-        from app.cli.launched import final  # noqa: PLC0415
+        from app.cli.run.launched import final  # noqa: PLC0415
 
         sys.exit(final(end.code) if isinstance(end.code, int) else end.code)

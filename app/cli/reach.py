@@ -39,7 +39,7 @@ def reaching(command: F) -> F:
 
 def reach(url: str | None, config: str | None) -> Reach:
     """Ends the process with one line when a setting is wrong. The key is ``SWITCHYARD_KEY``, or else the settings'."""
-    from app.cli.welcome import base_url  # noqa: PLC0415
+    from app.cli.run.welcome import base_url  # noqa: PLC0415
 
     settings = effective_settings(config, dict(os.environ), {}).settings
     key = os.environ.get("SWITCHYARD_KEY") or next(iter(settings.api_keys), None)

@@ -14,7 +14,8 @@ class Admission:
     """Reserves KV cache at once where nobody who goes before needs it, else by the ``queue``.
 
     ``unbooked`` tells the bytes that are in use beside those that are booked, ``turn`` has the policy asked, ``check``
-    raises once nobody is admitted any more. ``rows`` of one model are generated together.
+    raises once nobody is admitted any more, ``changed`` is told of what was reserved. ``rows`` of one model are
+    generated together.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class Admission:
         *,
         turn: Callable[[], None],
         check: Callable[[], None],
+        changed: Callable[[], None],
         rows: int,
     ) -> None:
         self._slots = slots
@@ -34,6 +36,7 @@ class Admission:
         self._unbooked = unbooked
         self._turn = turn
         self._check = check
+        self._changed = changed
         self.rows = rows
 
     async def admit(self, lease: ModelLease, nbytes: int) -> None:
@@ -53,8 +56,10 @@ class Admission:
         booked = sum(slot.booked for slot in self._slots.values())
         if not len(self._queue) and booked + self._unbooked(booked) + nbytes <= self._budget().limit:
             lease.kv += nbytes
+            self._changed()
             return False
         waiter = self._queue.join(lease.model, lease=lease, nbytes=nbytes, put_back=put_back)
         self._turn()
         await self._queue.hold(waiter, lambda: refusals.waits_for_memory(lease.model), self._turn)
+        self._changed()
         return waiter.back

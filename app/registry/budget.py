@@ -20,6 +20,9 @@ class PrefixCaches(Protocol):
     async def trim(self, nbytes: int) -> None:
         """Free at least that many bytes, or all there are."""
 
+    def allow(self, nbytes: int) -> None:
+        """They may hold so much from now on, and free what is more."""
+
 
 class NoPrefixCaches:
     """Nothing is kept."""
@@ -30,6 +33,9 @@ class NoPrefixCaches:
 
     async def trim(self, nbytes: int) -> None:
         """Nothing to do."""
+
+    def allow(self, nbytes: int) -> None:
+        """Nothing is."""
 
 
 class Budget(Struct, frozen=True):

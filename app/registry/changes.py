@@ -1,7 +1,7 @@
 """Word that something has changed, for whoever shows it: no polling, and never a backlog."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -13,11 +13,18 @@ class Changes:
 
     def __init__(self) -> None:
         self._watchers: set[asyncio.Event] = set()
+        self._listeners: list[Callable[[], None]] = []
 
     def tell(self) -> None:
         """Something has changed."""
         for event in self._watchers:
             event.set()
+        for listener in self._listeners:
+            listener()
+
+    def follow(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` at every change from now on; it must cost next to nothing as well."""
+        self._listeners.append(listener)
 
     @contextmanager
     def wake(self, event: asyncio.Event) -> Iterator[None]:

@@ -59,8 +59,9 @@ class Dispatcher:
         self.queue, self._rows = queue, rows
         self.losses = Losses()
         self.slots: dict[str, Slot] = {}
+        turn, check, tell = self._turn, self._check_open, self._changes.tell
         self.memory = Admission(
-            self.slots, queue, budget, self._unbooked, turn=self._turn, check=self._check_open, rows=rows
+            self.slots, queue, budget, self._unbooked, turn=turn, check=check, changed=tell, rows=rows
         )
 
     async def acquire(self, source: Source, keep_alive: float) -> ModelLease:

@@ -74,9 +74,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=0)],
         Meta(description="Most prompt tokens computed between two decode steps; 0: 2048 on CUDA, 512 elsewhere."),
     ] = 0
-    prefix_cache: Annotated[Size, Meta(description="Bytes that prefix caches may hold, inside the memory budget.")] = (
-        1 << 30
-    )
+    prefix_cache: Annotated[
+        Size | None,
+        Meta(
+            description="Most bytes that prefix caches may hold, inside the memory budget; auto: what models and "
+            "running requests leave free of it."
+        ),
+    ] = None
     disk_cache: Annotated[
         Size | None,
         Meta(

@@ -12,7 +12,7 @@ from msgspec import structs
 from app.api.protect.access import Access, Caller, Usage
 from app.api.protect.cors import USUAL, Cors
 from app.api.protect.hosts import Names, same_site
-from app.cli.key import entry, new_key
+from app.cli.check.key import entry, new_key
 from app.errors import Forbidden, QueueFull
 from app.observability import configure_logging
 from app.schemas.completions import CompletionRequest

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from app.cli.bench import Figures, summary
 from app.cli.exits import Exit
 from app.cli.root import switchyard
-from app.cli.speak import Spoken
-from app.cli.trial import Answer
+from app.cli.talk.bench import Figures, summary
+from app.cli.talk.speak import Spoken
+from app.cli.talk.trial import Answer
 from app.main import create_app
 from app.settings import Settings
 from tests.support.house import scripted_memory, scripted_registry

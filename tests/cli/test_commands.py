@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from app.cli.chat import _message
 from app.cli.client import Client
 from app.cli.exits import Exit
-from app.cli.models import _together
-from app.cli.ps import merged, picture
+from app.cli.look.models import _together
+from app.cli.look.ps import merged, picture
 from app.cli.reach import known_models
 from app.cli.root import switchyard
+from app.cli.talk.chat import _message
 from app.main import create_app
 from app.schemas.admin import AdminEvent, AdminTogether
 from app.settings import Settings

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cli.embed import cosine
 from app.cli.exits import Exit
 from app.cli.root import switchyard
+from app.cli.talk.embed import cosine
 from app.main import create_app
 from app.settings import Settings
 from tests.support.encoders import add_modules, write_config

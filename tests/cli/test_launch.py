@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from app.cli.agents import agents
+from app.cli.clients.agents import agents
 from app.cli.exits import Exit
 from app.main import create_app
 from app.settings import Settings

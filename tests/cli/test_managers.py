@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cli import launched, managers, service, unit
 from app.cli.exits import Exit
 from app.cli.root import switchyard
+from app.cli.run import launched
+from app.cli.system import managers, service, unit
 
 LAUNCHCTL = """#!/bin/sh
 # Loaded agents are files below $STATE; one that was booted out stays for as many looks as $SLOW says.

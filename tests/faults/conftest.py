@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from msgspec import Struct, structs
 
-from app.cli.protocol import LimitedProtocol, Limits
+from app.cli.run.protocol import LimitedProtocol, Limits
 from app.main import create_app
 from app.settings import Settings
 from tests.support.house import scripted_memory, scripted_registry

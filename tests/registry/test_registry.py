@@ -8,7 +8,7 @@ import pytest
 from app.engine.facts import DeviceFacts
 from app.engine.options import LoadOptions
 from app.errors import Conflict, InvalidRequest, ModelNotFound, ModelUnusable
-from app.registry.budget import Budget, preflight
+from app.registry.budget import Budget, NoPrefixCaches, preflight
 from app.registry.catalog import Catalog
 from app.registry.footprint import footprint, kv_bytes_per_token
 from app.registry.hub import Hub
@@ -24,7 +24,7 @@ ALLOWANCE = 1024 * KV
 
 
 @asynccontextmanager
-async def opened(tmp_path, **more):
+async def opened(tmp_path, caches=None, **more):
     """A registry of real directories (tiny-a, tiny-b, the embedded one) and an empty hub cache, offline."""
     root = tmp_path / "root"
     for name in ("tiny-a", "tiny-b"):
@@ -42,7 +42,7 @@ async def opened(tmp_path, **more):
     loader = ScriptedLoader(memory, sizes=dict.fromkeys(("tiny-a", "tiny-b", SMOLLM2), 400))
     hub = Hub(cache_dir=tmp_path / "cache", offline=True)
     shelf = Shelf(hub, provide, offline=settings.offline, device=scripted_device)
-    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, memory)
+    registry = ModelRegistry(settings, Catalog(settings), shelf, loader, memory, caches=caches)
     registry.start()
     try:
         yield registry, loader
@@ -68,6 +68,25 @@ async def test_no_model_named_is_the_embedded_one(tmp_path):
         async with registry.lease("smollm2"):
             pass
         assert loader.diary == [("load", SMOLLM2), ("loaded", SMOLLM2)]
+
+
+async def test_prefix_caches_may_have_what_models_and_requests_leave_free(tmp_path):
+    class Caches(NoPrefixCaches):
+        allowed = None
+
+        def allow(self, nbytes):
+            self.allowed = nbytes
+
+    caches = Caches()
+    async with opened(tmp_path, caches) as (registry, _):
+        async with registry.lease("tiny-a") as lease:
+            idle = caches.allowed
+            await lease.admit(100)
+            assert caches.allowed < idle
+            booked = sum(it.nbytes for it in registry._dispatcher.residents())
+            limit = registry.memory().limit
+            assert caches.allowed + booked == limit - limit // 16
+        assert caches.allowed == idle
 
 
 async def test_a_lease_asks_for_nothing_until_it_is_entered(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
-from app.cli.server import Hooks, Service
+from app.cli.run.server import Hooks, Service
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.main import create_app
 from app.settings import Settings

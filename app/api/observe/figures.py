@@ -73,32 +73,9 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
     )
 
 
-def _prefixes(figures: Figures) -> Iterator[Metric]:
-    """What prefix caches knew of prompts, by where it was kept."""
-    labels = ("model", "tier")
-    hits = CounterMetricFamily(
-        "switchyard_prefix_hits", "Prompts of which a beginning was kept, since the load", labels=labels
-    )
-    spared = CounterMetricFamily(
-        "switchyard_prefix_tokens_spared", "Tokens of these, which were not computed", labels=labels
-    )
-    for model, work in figures.work.items():
-        disk = work.on_disk
-        for tier, found, tokens in (
-            ("memory", work.hits - disk.hits, work.spared - disk.spared),
-            ("disk", disk.hits, disk.spared),
-        ):
-            hits.add_metric([model, tier], max(0, found))
-            spared.add_metric([model, tier], max(0, tokens))
-    yield hits
-    yield spared
-
-
 def _on_disk(figures: Figures) -> Iterator[Metric]:
     """Of models that are in memory; counted since their load."""
     told = {
-        "hits": "Prompts that the disk spared tokens",
-        "spared": "Tokens that were read from disk and not computed",
         "writes": "Files of computed prompts written",
         "written": "Bytes of these",
         "read": "Bytes of such files read",
@@ -116,6 +93,24 @@ def _on_disk(figures: Figures) -> Iterator[Metric]:
             counter.add_metric([model], getattr(work.on_disk, name))
     yield held
     yield from counts.values()
+
+
+def _prefixes(figures: Figures) -> Iterator[Metric]:
+    """What prefix caches knew of prompts, by where it was kept."""
+    labels = ("model", "tier")
+    hits = CounterMetricFamily(
+        "switchyard_prefix_hits", "Prompts of which a beginning was kept, since the load", labels=labels
+    )
+    spared = CounterMetricFamily(
+        "switchyard_prefix_tokens_spared", "Tokens of these, which were not computed", labels=labels
+    )
+    for model, work in figures.work.items():
+        hits.add_metric([model, "memory"], work.hits)
+        spared.add_metric([model, "memory"], max(0, work.spared - work.on_disk.spared))
+        hits.add_metric([model, "disk"], work.on_disk.hits)
+        spared.add_metric([model, "disk"], work.on_disk.spared)
+    yield hits
+    yield spared
 
 
 def _error(figures: Figures) -> Metric:

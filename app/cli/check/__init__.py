@@ -1,1 +1,1 @@
-"""What looks at this machine and changes nothing."""
+"""What looks at this machine, its settings and its keys."""

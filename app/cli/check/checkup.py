@@ -17,11 +17,11 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from app.cli import listen
 from app.cli.check.client_settings import installed, leads_elsewhere, led
 from app.cli.check.models_here import directories, troubles
-from app.cli.exposure import is_loopback
-from app.cli.welcome import base_url
+from app.cli.run import listen
+from app.cli.run.exposure import is_loopback
+from app.cli.run.welcome import base_url
 from app.engine import native
 from app.errors import SwitchyardError
 from app.registry.budget import total_of

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from app.cli.agents import agents
+from app.cli.clients.agents import agents
 
 VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "ANTHROPIC_BASE_URL", "OLLAMA_HOST")
 FILES = {
@@ -22,6 +22,7 @@ FILES = {
 }
 """Where clients keep their settings, below the home directory."""
 MOST_BYTES = 1 << 20
+NO_ADDRESS = "what is no address"
 NEAR = re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0)(?::\d{1,5})?(?=[/\"'\s,}]|$)")
 
 
@@ -66,5 +67,7 @@ def _plain(url: str) -> str:
         parts = urlsplit(url)
         port = "" if parts.port is None else f":{parts.port}"
     except ValueError:
-        return "no address"
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+        return NO_ADDRESS
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return NO_ADDRESS
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"

@@ -3,6 +3,7 @@
 import json
 import secrets
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from app.engine.client.watchdog import cause
 from app.engine.facts import DeviceFacts
 from app.engine.host.setup import Setup
 from app.engine.ranks import FAILED, FROZEN, GONE, HERE, Backend, RankHost, Ranks, Seat
-from app.errors import ModelUnusable
+from app.errors import ModelUnusable, Unavailable
 
 RING_PORT, NCCL_PORT = 32323, 12345
 """The first port of a ring over hosts, one more for each address, and NCCL's: mlx.launch's own defaults."""
@@ -164,6 +165,8 @@ class Followers:
             *_command(replace(setup, parent=0)),
         ]
         script = f"cd {shlex.quote(str(Path.cwd()))} && exec env {shlex.join(words)}"
+        if shutil.which("ssh") is None:
+            raise Unavailable(f"{host} cannot be reached: there is no ssh on this machine. Install it.")
         ssh = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", host, script]
         return subprocess.Popen(ssh, stdin=subprocess.PIPE)  # noqa: S603  the host is the operator's, the words are quoted
 

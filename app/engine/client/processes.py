@@ -36,7 +36,7 @@ class Processes(Struct, frozen=True):
     """How processes are made. ``spare`` says whether one waits for the next load, ``prefixes`` bounds prefix caches."""
 
     watch: Watch
-    prefixes: int
+    prefixes: int | None
     wired: int = 0
     spare: bool = True
 
@@ -54,6 +54,7 @@ class ProcessLoader:
         self._spare: EngineProcess | None = None
         self._residents: dict[EngineProcess, int] = {}
         self._shares = Shares(self._residents, budget, prefixes=options.prefixes, wired=wired_share(options.wired))
+        self.allow = self._shares.allow
         self._device: DeviceFacts | None = None
         self._last_closed: Path | None = None
         self._paths: dict[EngineProcess, Path] = {}

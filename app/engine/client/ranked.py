@@ -35,7 +35,12 @@ class RankedProcess(EngineProcess):
                 pass_fds=(descriptor, plan.door.fileno()),
             )
         hand(process, plan.seats[0])
-        self._followers = Followers(plan, replace(setup, socket=-1), self._rank_ended, process.pid)
+        try:
+            self._followers = Followers(plan, replace(setup, socket=-1), self._rank_ended, process.pid)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         return process
 
     async def end(self) -> None:

@@ -13,21 +13,24 @@ DELAY = 0.05
 """Seconds for which changes of who computes are gathered."""
 POOL = 32
 """Processes keep at most this part of the budget in freed buffers, together."""
+STEPS = 64
+"""What prefix caches may hold is told in so many parts of the budget."""
 
 
 class Shares:
     """Tells the processes of ``residents``, which hold so many bytes each, what they may take; event loop only.
 
-    ``budget`` gives the bytes that models may have in all, ``prefixes`` are those that prefix caches share, and
-    ``wired`` those that may be kept from being paged out.
+    ``budget`` gives the bytes that models may have in all, ``prefixes`` are the most that prefix caches share, None:
+    whatever they are allowed, and ``wired`` those that may be kept from being paged out.
     """
 
     def __init__(
-        self, residents: Mapping[EngineProcess, int], budget: Callable[[], int], *, prefixes: int, wired: int
+        self, residents: Mapping[EngineProcess, int], budget: Callable[[], int], *, prefixes: int | None, wired: int
     ) -> None:
         self._residents = residents
         self._budget = budget
         self._prefixes = prefixes
+        self._allowed: int | None = None
         self._wired = wired
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -39,6 +42,20 @@ class Shares:
             self._tell(process)
         if self._timer is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(DELAY, self.tell)
+
+    def allow(self, nbytes: int) -> None:
+        """Prefix caches may hold so much from now on; what is less is told at once, and small differences never."""
+        step = max(1, self._budget() // STEPS)
+        allowed = max(0, nbytes) // step * step
+        before, self._allowed = self._allowed, allowed
+        if before is None or allowed < before:
+            self.tell()
+        elif allowed > before and self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(DELAY, self.tell)
+
+    def _for_prefixes(self) -> int:
+        bounds = [it for it in (self._prefixes, self._allowed) if it is not None]
+        return min(bounds, default=0) // len(self._residents)
 
     def tell(self) -> None:
         """Tell each process what is new to it."""
@@ -56,7 +73,7 @@ class Shares:
         limits = Limits(
             memory=max(nbytes, budget - (sum(self._residents.values()) - nbytes)),
             pool=budget // POOL // len(self._residents),
-            prefixes=self._prefixes // len(self._residents),
+            prefixes=self._for_prefixes(),
             busy=sum(other.busy for other in self._residents if other is not process)
             if process.busy or told is None
             else told.busy,

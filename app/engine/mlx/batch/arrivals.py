@@ -60,6 +60,11 @@ class Arrivals:
             self._ready(ready)
 
     @property
+    def tokens(self) -> int:
+        """Of prompts that wait here or in the queue. Any thread."""
+        return sum(len(it.request.prompt) for it in (*self._queue.sequences, *self.waiting))
+
+    @property
     def on_disk(self) -> OnDisk:
         """Any thread: plain numbers that may be a moment old."""
         if self.disk is None:

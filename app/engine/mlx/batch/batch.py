@@ -85,8 +85,7 @@ class ModelBatch:
 
     def work(self) -> Work:
         """What there is to do. Any thread: it reads, and may be a step late."""
-        sequences = (*self._queue.sequences, *self.arrivals.waiting)
-        waiting = sum(task.work.left for task in self._rounds.tasks) + sum(len(it.request.prompt) for it in sequences)
+        waiting = sum(task.work.left for task in self._rounds.tasks) + self.arrivals.tokens
         drafted = (0, 0) if self._drafter is None else (self._drafter.proposed, self._drafter.accepted)
         return Work(self._placed.rows, waiting, *drafted, self._keeper.hits, self._keeper.spared, self.arrivals.on_disk)
 
@@ -151,6 +150,7 @@ class ModelBatch:
         if not task.announced and task.is_long:
             self._delivery.found(task.group, task.cached)
         self._keeper.begun(task)
+        task.announced = True
         started = time.perf_counter()
         wanted = self._pace.slice(decoding=bool(self._placed.batches) or self._thread.busy_elsewhere)
         piece = task.work.step(self.ledger.slice(wanted, task.work.kv.positions))

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import rich_click as click
 
-from app.cli.agents import Launch, Service, agents
 from app.cli.client import Away, Refused
+from app.cli.clients.agents import Launch, Service, agents
 from app.cli.exits import Exit, leave
 from app.cli.reach import Reach, known_models, reach, reaching
 from app.schemas.models import ModelCard
@@ -71,7 +71,7 @@ def _spelt(launch: Launch, arguments: tuple[str, ...]) -> str:
 
 def _context(found: Reach, model: str) -> int | None:
     """The tokens that the model holds, as the service says, or else its files on this machine."""
-    from app.cli import disk  # noqa: PLC0415  it knows the hub, which takes long to import
+    from app.cli.look import disk  # noqa: PLC0415  it knows the hub, which takes long to import
     from app.errors import SwitchyardError  # noqa: PLC0415
 
     with suppress(Away, Refused):

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from app.cli import unit
 from app.cli.exits import Exit, leave
+from app.cli.system import unit
 
 PATIENCE = 30.0
 """Seconds beyond the grace period within which launchd must have let go of what it ran."""

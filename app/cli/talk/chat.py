@@ -12,7 +12,7 @@ import rich_click as click
 from app.cli.client import Client, Refused, told
 from app.cli.exits import Exit, leave
 from app.cli.reach import json_option, model_argument, reach, reaching
-from app.cli.speak import sampling, speak
+from app.cli.talk.speak import sampling, speak
 
 F = TypeVar("F", bound=Callable[..., object])
 

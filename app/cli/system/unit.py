@@ -11,7 +11,7 @@ LABEL = "io.github.switchyard"
 NEVER_AGAIN = (Exit.USAGE, Exit.PORT_TAKEN, Exit.NO_BACKEND)
 """Ends that starting again does not mend."""
 LAUNCHED = "_SWITCHYARD_LAUNCHED"
-"""Set where launchd runs the service, to the file that its words go to; see :mod:`app.cli.launched`."""
+"""Set where launchd runs the service, to the file that its words go to; see :mod:`app.cli.run.launched`."""
 KEPT = (
     *("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN_PATH"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),

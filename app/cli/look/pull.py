@@ -44,7 +44,7 @@ def resolve(model: str, settings: Settings) -> tuple[str, str | None]:
 
 
 def _through_service(found: Reach, model: str, *, quiet: bool) -> PullProgress:
-    from app.cli.progress import Bars  # noqa: PLC0415  rich's progress bars take long to import
+    from app.cli.look.progress import Bars  # noqa: PLC0415  rich's progress bars take long to import
 
     last: PullProgress | None = None
     with told():
@@ -69,7 +69,7 @@ def _alone(found: Reach, model: str, *, quiet: bool) -> PullProgress:
 
 
 async def _fetch(repo: str, revision: str | None, *, offline: bool, quiet: bool) -> PullProgress:
-    from app.cli.progress import show  # noqa: PLC0415
+    from app.cli.look.progress import show  # noqa: PLC0415
     from app.registry.hub import Hub  # noqa: PLC0415  so does the hub
 
     hub = Hub(offline=offline)

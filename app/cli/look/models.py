@@ -18,7 +18,7 @@ from app.settings import ModelEntry
 @json_option
 def list_(url: str | None, config: str | None, *, as_json: bool) -> None:
     """List the models of the service, or of this machine where none runs."""
-    from app.cli import disk  # noqa: PLC0415
+    from app.cli.look import disk  # noqa: PLC0415
 
     found = reach(url, config)
     with told():
@@ -40,7 +40,7 @@ def list_(url: str | None, config: str | None, *, as_json: bool) -> None:
 @json_option
 def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
     """Show where a model stands, and what its files say of it."""
-    from app.cli import disk  # noqa: PLC0415
+    from app.cli.look import disk  # noqa: PLC0415
     from app.errors import SwitchyardError  # noqa: PLC0415
 
     found = reach(url, config)
@@ -118,7 +118,10 @@ def _act(model: str, action: str, url: str | None, config: str | None, *, as_jso
 @json_option
 def load(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
     """Load a model into the memory of the service, downloading it first if need be."""
-    _act(model, "load", url, config, as_json=as_json)
+    from app.cli.look.loading import watched  # noqa: PLC0415  rich's progress bars take long to import
+
+    with watched(reach(url, config).client, model):
+        _act(model, "load", url, config, as_json=as_json)
 
 
 @click.command()
@@ -136,7 +139,7 @@ def unload(model: str, url: str | None, config: str | None, *, as_json: bool) ->
 @json_option
 def rm(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
     """Remove a hub model, all of its revisions, from disk."""
-    from app.cli import disk  # noqa: PLC0415
+    from app.cli.look import disk  # noqa: PLC0415
     from app.errors import SwitchyardError  # noqa: PLC0415
 
     found = reach(url, config)

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from app.cli.client import told
 from app.cli.reach import json_option, model_argument, reach, reaching
-from app.cli.trial import Answer, Trial, throughput
+from app.cli.talk.trial import Answer, Trial, throughput
 from app.cli.words import table
 
 F = TypeVar("F", bound=Callable[..., object])

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import rich_click as click
 
-from app.cli import unit
 from app.cli.exits import Exit, leave
-from app.cli.managers import manager
 from app.cli.options import effective_settings
+from app.cli.system import unit
+from app.cli.system.managers import manager
 
 
 @click.group()
@@ -62,7 +62,7 @@ def uninstall() -> None:
 def _warn(config: Path | None, environ: dict[str, str]) -> None:
     """Say what the service will not have although this shell has it."""
     folders = [Path(environ[name]) for name in ("HF_HOME", "HF_HUB_CACHE", "HF_TOKEN_PATH") if name in environ]
-    paths = [Path(__file__).parents[2], Path(sys.executable), *folders, *([] if config is None else [config])]
+    paths = [Path(__file__).parents[3], Path(sys.executable), *folders, *([] if config is None else [config])]
     for line in manager().warnings(paths):
         sys.stderr.write(f"switchyard: {line}\n")
     if os.environ.get("HF_TOKEN"):

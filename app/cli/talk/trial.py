@@ -8,7 +8,7 @@ from time import perf_counter
 from msgspec import Struct
 
 from app.cli.client import Client
-from app.cli.speak import Spoken, speak
+from app.cli.talk.speak import Spoken, speak
 
 WORDS = (
     "the of and to in is was for on that with as his they at be this had from have or one by word but not what all "

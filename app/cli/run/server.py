@@ -18,8 +18,8 @@ import uvicorn
 from msgspec import Struct
 
 from app.cli.exits import Exit, leave
-from app.cli.listen import BACKLOG
-from app.cli.protocol import LimitedProtocol, Limits
+from app.cli.run.listen import BACKLOG
+from app.cli.run.protocol import LimitedProtocol, Limits
 from app.settings import Settings
 
 LAST_WORDS = 2.0
@@ -101,7 +101,7 @@ def run(app: Any, socks: list[socket.socket], settings: Settings, hooks: Hooks) 
     protocol: Any = partial(LimitedProtocol, Limits.of(settings))  # called as the class would be
     config = uvicorn.Config(
         app,
-        loop="app.cli.awake_loop:AwakeLoop" if sys.platform == "darwin" else "uvloop",
+        loop="app.cli.run.awake_loop:AwakeLoop" if sys.platform == "darwin" else "uvloop",
         http=protocol,
         ws="none",
         lifespan="on",

@@ -40,9 +40,9 @@ def serve(config: str | None, **given: Given) -> None:
         sys.stderr.write(f"switchyard: {line}\n")
     raise_open_files()
 
-    from app.cli import launched, listen, server  # noqa: PLC0415  uvicorn takes long to import
-    from app.cli.exposure import check_exposure  # noqa: PLC0415
-    from app.cli.welcome import base_url, welcome  # noqa: PLC0415
+    from app.cli.run import launched, listen, server  # noqa: PLC0415  uvicorn takes long to import
+    from app.cli.run.exposure import check_exposure  # noqa: PLC0415
+    from app.cli.run.welcome import base_url, welcome  # noqa: PLC0415
 
     check_exposure(settings)
     launched.keep_logs_small()

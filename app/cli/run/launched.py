@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from app.cli.exits import Exit
-from app.cli.unit import LAUNCHED, NEVER_AGAIN
+from app.cli.system.unit import LAUNCHED, NEVER_AGAIN
 
 LOG_BYTES = 10_000_000
 LOGS = 3

@@ -1,0 +1,1 @@
+"""Commands about models: what there is, what is in memory, fetching and removing."""

@@ -1,0 +1,1 @@
+"""``switchyard serve``: the address, the server with its signals and limits, the words at the start."""

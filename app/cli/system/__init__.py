@@ -1,0 +1,1 @@
+"""The service as launchd and systemd run it."""
