@@ -31,6 +31,7 @@ CASES = (
     "switch",
     "memory",
     "idle",
+    "books",
     "embed",
 )
 ON_DEMAND = ("gpu", "gpu_beside", "ranks")

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -29,11 +29,13 @@ class Bench(msgspec.Struct):
         return {"switchyard": HERE} | ({} if self.against is None else {f"switchyard in {self.against}": self.against})
 
     @contextmanager
-    def services(self, *names: str, flags: tuple[str, ...] = ()) -> Iterator[list[Server]]:
-        """The service of every version, running and warmed up."""
+    def services(
+        self, *names: str, flags: Callable[[Path], tuple[str, ...]] = lambda _checkout: ()
+    ) -> Iterator[list[Server]]:
+        """The service of every version, running and warmed up, with the flags that are right for a checkout."""
         with ExitStack() as stack:
             yield [
-                stack.enter_context(servers.version(label, checkout, self.home, *names, flags=flags))
+                stack.enter_context(servers.version(label, checkout, self.home, *names, flags=flags(checkout)))
                 for label, checkout in self.versions.items()
             ]
 

@@ -35,7 +35,7 @@ def compare(
     flags: tuple[str, ...] = (),
 ) -> Iterator[Line]:
     """Each kind of work on both versions, which run beside each other and take turns; a round alone to warm up."""
-    with bench.services(*names, flags=flags) as sides:
+    with bench.services(*names, flags=lambda _checkout: flags) as sides:
         for side in sides:
             for work in kinds.values():
                 work(side, -1)
