@@ -26,8 +26,6 @@ from app.registry.sources import HubRepo, Source
 from app.registry.status import Figures, FoundModel, MemoryStatus, ModelCard, ModelStatus
 from app.settings import ModelEntry, Settings
 
-PART_LEFT = 16  # of the budget, one part in so many is left free where prefix caches may take everything else
-
 
 class ModelRegistry:
     """Leases of models by name, and what there is to lease.
@@ -69,13 +67,7 @@ class ModelRegistry:
             rows=settings.max_batch_rows,
             queue=Queue(settings.queue_limit, settings.queue_timeout, max(1.0, settings.min_residency)),
         )
-
-        self.changes.follow(self._share_out)
-
-    def _share_out(self) -> None:
-        """Let prefix caches have what is free but for a part that requests begin in before these give way to them."""
-        limit, booked = self._dispatcher.budget().limit, sum(it.booked for it in self._dispatcher.slots.values())
-        self._caches.allow(limit - limit // PART_LEFT - booked)
+        self.changes.follow(lambda: self._caches.allow(report.spare(self._dispatcher)))
 
     def start(self) -> None:
         """Begin to load the models that are marked ``preload``; a failure is logged and tried again on request."""

@@ -20,6 +20,9 @@ from app.registry.slot import Phase, Slot
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 from app.registry.status import Figures, FoundModel, MemoryStatus, ModelCard, ModelStatus, Origin, State, Transfer
 
+PART_LEFT = 16
+"""Of the budget, one part in so many is left free where prefix caches may take everything else."""
+
 _STATES: dict[Phase, State] = {
     "absent": "absent",
     "fetching": "downloading",
@@ -227,3 +230,9 @@ def health(dispatcher: Dispatcher) -> dict[str, Literal["ok", "failing"]]:
     well = [slot.model for slot in dispatcher.slots.values() if slot.phase == "resident" and not slot.broken]
     found: dict[str, Literal["ok", "failing"]] = dict.fromkeys(sorted(well), "ok")
     return found | dict.fromkeys(dispatcher.losses.failing(now), "failing")
+
+
+def spare(dispatcher: Dispatcher) -> int:
+    """Bytes that prefix caches may have: what is free, but for a part in which requests begin at once."""
+    limit = dispatcher.budget().limit
+    return limit - limit // PART_LEFT - sum(slot.booked for slot in dispatcher.slots.values())
