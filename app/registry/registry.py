@@ -125,7 +125,9 @@ class ModelRegistry:
         """Models of the hub that may be asked for, which of them are here and which fit; see :meth:`Hub.search`."""
         found = await self._shelf.search(words, limit, every=every)
         allowed = [it for it in found if self._catalog.allows(it.repo)]
-        return report.found(allowed, (await self._known())[1], budget_of(self._settings, self._gauge).limit)
+        return report.found(
+            allowed, (await report.known(self._catalog, self._shelf))[1], budget_of(self._settings, self._gauge).limit
+        )
 
     async def delete(self, model: str) -> int:
         """Remove a hub model, all revisions, from disk; bytes freed. :class:`app.errors.Conflict` while in use."""
@@ -145,7 +147,7 @@ class ModelRegistry:
 
         By id, each with its aliases after it.
         """
-        sources, on_disk = await self._known()
+        sources, on_disk = await report.known(self._catalog, self._shelf)
         slots, ids = self._dispatcher.slots, {source.id for source in sources}
         read = await self._read(sources, on_disk)
         return tuple(
@@ -169,7 +171,7 @@ class ModelRegistry:
 
     async def status(self) -> tuple[ModelStatus, ...]:
         """Where every known model stands, by id."""
-        sources, on_disk = await self._known()
+        sources, on_disk = await report.known(self._catalog, self._shelf)
         dispatcher, downloads = self._dispatcher, self._shelf.downloads()
         known = {source.id: source for source in sources}
         known |= {slot.model: slot.source for slot in dispatcher.slots.values()}
@@ -215,18 +217,6 @@ class ModelRegistry:
     def canonical(self, model: str | None) -> str:
         """The id that a name stands for, whether there is such a model or not; None: the default one."""
         return self._catalog.name(model)
-
-    async def _known(self) -> tuple[tuple[Source, ...], dict[str, Path]]:
-        """Every known model by id, and the directories of the hub's that are on disk."""
-        known = {source.id: source for source in await self._catalog.sources()}
-        on_disk: dict[str, Path] = {}
-        for installed in await self._shelf.installed():
-            source = report.hub_source(installed)
-            if self._catalog.allows(source.repo):
-                id_ = self._catalog.written(source.id)
-                known.setdefault(id_, source)
-                on_disk[id_] = installed.path
-        return tuple(known[id_] for id_ in sorted(known)), on_disk
 
     async def _read(self, sources: Iterable[Source], on_disk: Mapping[str, Path]) -> dict[str, Abilities]:
         """What the files of models on disk say that they can do."""

@@ -13,9 +13,11 @@ from app.engine.base import MemoryGauge
 from app.engine.facts import Books
 from app.registry.abilities import EMBEDDED, Abilities
 from app.registry.budget import PrefixCaches
+from app.registry.catalog import Catalog
 from app.registry.dispatcher import Dispatcher
 from app.registry.hub import Found, Installed, Progress
 from app.registry.patterns import is_pattern
+from app.registry.shelf import Shelf
 from app.registry.slot import Phase, Slot
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 from app.registry.status import Figures, FoundModel, MemoryStatus, ModelCard, ModelStatus, Origin, State, Transfer
@@ -39,6 +41,19 @@ def hub_source(installed: Installed) -> HubRepo:
         return HubRepo(id=installed.repo, repo=installed.repo)
     revision = installed.revisions[0] if installed.revisions else installed.commit
     return HubRepo(id=f"{installed.repo}@{revision}", repo=installed.repo, revision=revision)
+
+
+async def known(catalog: Catalog, shelf: Shelf) -> tuple[tuple[Source, ...], dict[str, Path]]:
+    """Every known model by id, and the directories of the hub's that are on disk."""
+    sources = {source.id: source for source in await catalog.sources()}
+    on_disk: dict[str, Path] = {}
+    for installed in await shelf.installed():
+        source = hub_source(installed)
+        if catalog.allows(source.repo):
+            id_ = catalog.written(source.id)
+            sources.setdefault(id_, source)
+            on_disk[id_] = installed.path
+    return tuple(sources[id_] for id_ in sorted(sources)), on_disk
 
 
 def origin(source: Source) -> Origin:

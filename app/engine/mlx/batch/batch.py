@@ -150,7 +150,6 @@ class ModelBatch:
         if not task.announced and task.is_long:
             self._delivery.found(task.group, task.cached)
         self._keeper.begun(task)
-        task.announced = True
         started = time.perf_counter()
         wanted = self._pace.slice(decoding=bool(self._placed.batches) or self._thread.busy_elsewhere)
         piece = task.work.step(self.ledger.slice(wanted, task.work.kv.positions))
