@@ -11,12 +11,12 @@ from mlx.utils import tree_flatten
 from app.engine.client.group import plan
 from app.engine.facts import DeviceFacts
 from app.engine.mlx.cache.kv import KV
-from app.engine.mlx.load.share import ShareRefused, divided, exhausted, made_real
+from app.engine.mlx.load.share import ShareRefused, divided, exhausted, made_real, pipelined
 from app.engine.mlx.ranks.operations import told, understood
 from app.engine.ranks import Ranks
 from app.errors import ModelUnusable
 from app.registry.footprint import footprint
-from tests.support.tiny import make_tiny, tiny
+from tests.support.tiny import make_tiny, make_uneven, tiny
 
 CUDA, CPU = DeviceFacts("cuda", 1 << 30, 2), DeviceFacts("cpu", 1 << 30, 4)
 
@@ -144,3 +144,12 @@ def test_no_rank_holds_more_than_its_part_and_what_all_need_not_even_while_it_lo
     assert nbytes < 1.02 * wanted
     assert mx.get_active_memory() - before < 1.02 * wanted
     assert mx.get_peak_memory() - before < 1.2 * wanted
+
+
+def test_layers_that_cannot_be_divided_are_shared_out_where_the_backend_can_send(tmp_path):
+    directory = make_uneven(tmp_path / "m")
+    parts = [divided(directory, "auto", Seats(2, rank), "ring") for rank in (0, 1)]
+    assert all(pipelined(part) for part in parts)
+    assert [[layer is None for layer in part.model.layers] for part in parts] == [[True, False], [False]]
+    with pytest.raises(ShareRefused, match="num_key_value_heads = 3 cannot be divided by 2 ranks"):
+        divided(directory, "auto", Seats(2), "nccl")

@@ -16,7 +16,7 @@ import pytest
 
 from app.schemas.admin import AdminModels
 from tests.support.process import service
-from tests.support.tiny import make_tiny
+from tests.support.tiny import make_tiny, make_uneven
 
 LONG = {"0": -100, "2": -100}
 """A bias against the tokens that end a text."""
@@ -53,8 +53,10 @@ LOADS: list[float] = []
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     place = tmp_path_factory.mktemp("ranks")
-    for name in ("one", "two", "far", "away", "nowhere"):
+    for name in ("one", "two", "away", "nowhere"):
         make_tiny(place / "models" / name, seed=0)
+    for name in ("near", "far"):
+        make_uneven(place / "models" / name)
     make_adapter(place / "models" / "lora")
     (place / "config.toml").write_text(f'default_model = "one"\nmodel_roots = ["{place}/models"]\n')
     (place / "models.toml").write_text(ENTRIES)
@@ -98,12 +100,16 @@ def told(running, name="two"):
     return next(it for it in data if it.id == name)
 
 
-async def answers(client, model):
+async def answers(client, model, *, chat=True):
     """What must not depend on how many ranks there are: greedy and seeded texts, several at once, held to a schema."""
     prompts = ["Hi", "The quick brown fox", "Numbers: 0 1 2", "A model reads a prompt " * 12]
     asked = [{"prompt": it, "max_tokens": 16, "logprobs": 2, "temperature": 0} for it in prompts]
     asked += [{"prompt": it, "max_tokens": 16, "logprobs": 0, "temperature": 0.8, "seed": 7} for it in prompts]
     completions = await asyncio.gather(*(client.completions.create(model=model, **it) for it in asked))
+    choices = [choice for it in completions for choice in it.choices]
+    texts, logprobs = [it.text for it in choices], [it.logprobs.token_logprobs for it in choices]
+    if not chat:
+        return texts, "", logprobs
     held = await client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": "Who?"}],
@@ -111,8 +117,7 @@ async def answers(client, model):
         max_tokens=60,
         response_format={"type": "json_schema", "json_schema": {"name": "who", "schema": SCHEMA}},
     )
-    choices = [choice for it in completions for choice in it.choices]
-    return [it.text for it in choices], held.choices[0].message.content, [it.logprobs.token_logprobs for it in choices]
+    return texts, held.choices[0].message.content, logprobs
 
 
 async def test_what_two_ranks_say_is_what_one_says_but_for_rounding(running, client):
@@ -161,7 +166,9 @@ async def ended(running, client, model, *, rank, how, words):
         began = time.monotonic()
         os.kill(told(running, model).ranks[rank].pid, how)
         ends = await asyncio.gather(*streams)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < (5 if os.getloadavg()[0] < 4 else 15), (
+            "on a machine that has nothing else to do"
+        )
     for _, error in ends:
         assert error.body["code"] == "engine_lost", error
         assert words in error.message
@@ -207,7 +214,8 @@ async def test_what_cannot_be_divided_or_reached_says_which(client, model, statu
     assert words in refusal.value.message
 
 
-async def test_a_rank_of_another_host_is_started_by_ssh_and_told_apart_and_notices_when_rank_0_freezes(running, client):
-    assert (await streamed(client, "far", tokens=3))[1] is None
+async def test_a_rank_of_another_host_is_started_by_ssh_handed_layers_and_notices_when_rank_0_freezes(running, client):
+    near, far = [await answers(client, model, chat=False) for model in ("near", "far")]
+    assert near[0] == far[0]
     assert [rank.host for rank in told(running, "far").ranks] == ["", "far-away"]
     await ended(running, client, "far", rank=0, how=signal.SIGSTOP, words="rank 0 was silent")

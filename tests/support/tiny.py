@@ -62,6 +62,18 @@ def make_tiny(
     return directory
 
 
+def make_uneven(directory: Path) -> Path:
+    """Write a Qwen2 whose three heads of keys and values two ranks cannot share, but whose layers can be handed on."""
+    make_tiny(directory, seed=0, width=96, layers=2, config={"model_type": "qwen2"})
+    file = str(directory / "model.safetensors")
+    weights: Any = mx.load(file)
+    mx.random.seed(1)
+    for name in [name for name in weights if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight"))]:
+        weights[name.replace("weight", "bias")] = 0.1 * mx.random.normal((weights[name].shape[0],))
+    mx.save_safetensors(file, weights, metadata={"format": "mlx"})
+    return directory
+
+
 @cache
 def tiny(seed: int = 0, *, width: int = 64, layers: int = 2, vocabulary: Vocabulary = "words") -> Path:
     """The same, made once in this process and removed at its end. Read only: others use it too."""

@@ -35,6 +35,8 @@ class RankedProcess(EngineProcess):
                 pass_fds=(descriptor, plan.door.fileno()),
             )
         hand(process, plan.seats[0])
+        if process.stdin is not None:
+            process.stdin.close()
         try:
             self._followers = Followers(plan, replace(setup, socket=-1), self._rank_ended, process.pid)
         except BaseException:

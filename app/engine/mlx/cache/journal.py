@@ -61,10 +61,14 @@ def recorded(operation: Callable[Concatenate[K, P], T]) -> Callable[Concatenate[
 
 
 class SharedModel:
-    """This rank's part of a model that lies on several; whatever is asked of it but to compute is its own part's."""
+    """This rank's part of a model that lies on several; whatever is asked of it but to compute is its own part's.
 
-    def __init__(self, own: Any, journal: Journal, number: int) -> None:
+    With ``whole_layers`` it has some of the layers, else a part of each.
+    """
+
+    def __init__(self, own: Any, journal: Journal, number: int, *, whole_layers: bool = False) -> None:
         self.own = own
+        self.whole_layers = whole_layers
         self.journal = journal
         self.number = number
 

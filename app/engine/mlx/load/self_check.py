@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from app.engine.mlx.cache.classes import attend_by_class
+from app.engine.mlx.cache.journal import SharedModel
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.draw.step import HostStep, step_type
 from app.engine.mlx.load.findings import Findings
@@ -82,8 +83,9 @@ def _find(model: Any, ids: int, kv_bits: int | None, longest: int, budget: float
         able = yield from _together(tries, msgspec.structs.replace(able, mask_axes=axes))
         if able.batch:
             rows = list(range(len(LENGTHS))) if able.empty else [0, 1]
-            classes = yield from _right(tries, lambda it, rows=rows, axes=axes: it.classed(rows, axes))  # type: ignore[misc]
-            able = msgspec.structs.replace(able, classes=classes)
+            if not (isinstance(model, SharedModel) and model.whole_layers):  # these look into their caches themselves
+                classes = yield from _right(tries, lambda it, rows=rows, axes=axes: it.classed(rows, axes))  # type: ignore[misc]
+                able = msgspec.structs.replace(able, classes=classes)
             break
     else:
         return msgspec.structs.replace(able, mask_axes=ABLE.mask_axes)

@@ -38,27 +38,25 @@ class ShareRefused(ValueError):
 def divided(path: Path, dtype: DType, group: Any, backend: Backend) -> Any:
     """This rank's part, nothing of it real yet. MLX thread. Raises :class:`ShareRefused`, and what building it raises.
 
-    Layers are divided where the model knows how to, else each rank has some of them (where the backend can send).
+    Layers are divided where the model knows how to and its heads allow it, else each rank has some of them, where the
+    backend can send.
     """
     model, config = load_model(path, lazy=True)
     widen_or_convert(model, dtype)
     ranks, whole = group.size(), {name: array.shape for name, array in tree_flatten(model.parameters())}
-    if callable(getattr(model, "shard", None)):
-        _check_heads(config, ranks)
-        try:
-            model.shard(group)
-        except (ValueError, IndexError, KeyError, AttributeError, TypeError) as failure:
-            raise ShareRefused(f"it cannot be divided over {ranks} ranks: {failure}") from failure
-    elif callable(getattr(getattr(model, "model", None), "pipeline", None)):
-        if backend == "nccl":
-            raise ShareRefused("its layers can only be handed from rank to rank, which NCCL does not")
-        try:
-            model.model.pipeline(group)
-        except ValueError as failure:
-            raise ShareRefused(f"it cannot be divided over {ranks} ranks: {failure}") from failure
+    uneven = _uneven(config, ranks)
+    if callable(getattr(model, "shard", None)) and uneven is None:
+        way = model.shard
+    elif callable(getattr(getattr(model, "model", None), "pipeline", None)) and backend != "nccl":
+        way = model.model.pipeline
     else:
-        kind = config.get("model_type", "its kind")
-        raise ShareRefused(f"mlx-lm knows no way to divide models of type {kind}")
+        kind, handed = config.get("model_type", "its kind"), hasattr(getattr(model, "model", None), "pipeline")
+        nccl = "its layers can only be handed from rank to rank, which NCCL does not"
+        raise ShareRefused(uneven or (nccl if handed else f"mlx-lm knows no way to divide models of type {kind}"))
+    try:
+        way(group)
+    except (ValueError, IndexError, KeyError, AttributeError, TypeError) as failure:
+        raise ShareRefused(f"it cannot be divided over {ranks} ranks: {failure}") from failure
     attend_by_class(model)
     parts = [(name, it) for name, it in tree_flatten(model.parameters()) if it.shape != whole.get(name)]
     model.update(tree_unflatten([(name, _alone(part)) for name, part in parts]))
@@ -70,12 +68,19 @@ def _alone(part: mx.array) -> mx.array:
     return mx.concatenate([part, part[:0]])
 
 
-def _check_heads(config: dict[str, Any], ranks: int) -> None:
+def _uneven(config: dict[str, Any], ranks: int) -> str | None:
+    """Which heads cannot be shared out evenly, if any."""
     for source in (config, config.get("text_config") or {}):
         for name in HEADS:
             heads = source.get(name)
             if isinstance(heads, int) and heads % ranks:
-                raise ShareRefused(f"{name} = {heads} cannot be divided by {ranks} ranks")
+                return f"{name} = {heads} cannot be divided by {ranks} ranks"
+    return None
+
+
+def pipelined(own: Any) -> bool:
+    """Whether each rank has some of the layers, instead of a part of each."""
+    return bool(getattr(getattr(own, "model", None), "pipeline_size", 1) > 1)
 
 
 def made_real(model: Any) -> Generator[None, None, int]:
@@ -113,7 +118,7 @@ def load_parts(leader: Leader, path: Path, options: LoadOptions) -> Generator[No
     asked = leader.tell(lambda number: LoadPart(number, leader.path, options.dtype))
     nbytes = yield from made_real(own)
     yield from leader.wait(asked)
-    shared = SharedModel(own, leader, 0)
+    shared = SharedModel(own, leader, 0, whole_layers=pipelined(own))
     made = yield from measured(shared, nbytes, options.kv_bits, ScratchLaw())
     leader.tell(lambda number: Measure(number, 0, options.kv_bits))
     scratch = yield from scratch_of_part(own, options.kv_bits)

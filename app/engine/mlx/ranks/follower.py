@@ -137,7 +137,7 @@ class Follower:
                 self._models.pop(model, None)
 
     def _forward(self, model: Any, kv: KV, held: int, shape: tuple[int, int], *, logits: bool) -> None:
-        if (kv.positions, kv.rows) != (held, shape[0]):
+        if kv.rows != shape[0] or held not in {-1, kv.positions}:
             raise OutOfStep(f"{kv.rows} rows hold {kv.positions} positions here, {shape[0]} hold {held} on rank 0")
         computed = forward(model, kv.layers, mx.zeros(shape, dtype=mx.uint32), self._group, logits=logits)
         if logits:

@@ -29,9 +29,12 @@ def connect(seat: Seat) -> Any:
 def forward(own: Any, layers: list[Any], tokens: mx.array, group: Any, *, logits: bool) -> mx.array:
     """One rank's part of a pass; rank 0 has the ``tokens``, ``[rows, positions]`` uint32, the others as many zeros.
 
-    Every rank evaluates the same arrays at the same place, so that collectives come in the same order everywhere.
+    Every rank evaluates the same arrays at the same place, so that collectives come in the same order everywhere: the
+    tokens first, which a rank that is handed its input by another does not look at.
     """
-    computed: mx.array = own(mx.distributed.all_sum(tokens, group=group), cache=layers)
+    agreed = mx.distributed.all_sum(tokens, group=group)
+    mx.async_eval(agreed)
+    computed: mx.array = own(agreed, cache=layers)
     if logits:
         mx.async_eval(computed)
     return computed

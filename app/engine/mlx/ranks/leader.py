@@ -118,7 +118,8 @@ class Leader:
 
     def forward(self, model: SharedModel, layers: list[Any], tokens: mx.array, *, logits: bool) -> mx.array:
         """A pass over every part of the model."""
-        kv, held, (rows, positions) = self._numbers[id(layers)], _held(layers), tokens.shape
+        held = -1 if model.whole_layers else _held(layers)
+        kv, (rows, positions) = self._numbers[id(layers)], tokens.shape
         number = self.tell(lambda number: Forward(number, model.number, kv, held, rows, positions, logits))
         with self._everywhere(number):
             return forward(model.own, layers, tokens, self.group, logits=logits)

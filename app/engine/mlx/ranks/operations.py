@@ -66,7 +66,8 @@ class Fresh(Operation, frozen=True, array_like=True, tag="fresh"):
 class Forward(Operation, frozen=True, array_like=True, tag="forward"):
     """A pass over ``rows`` times ``positions`` tokens, which rank 0 sends through the backend.
 
-    With ``logits`` these are computed, else keys and values alone. ``held`` are the positions that ``kv`` holds before.
+    With ``logits`` these are computed, else keys and values alone. ``held`` are the positions that ``kv`` holds before,
+    -1 where each rank has layers of its own, which may count differently.
     """
 
     model: int
