@@ -33,7 +33,7 @@ export function Hub({ pull }) {
     else if (words) search();
   };
   return html`<form class="row hub" role="search" onSubmit=${go}>
-      <input aria-label="Model of the hub" placeholder="Words to search the hub for, or org/name" value=${text} spellcheck=${false}
+      <input aria-label="Model of the hub" placeholder="Search the hub, or org/name" value=${text} spellcheck=${false}
         autocapitalize="off" onInput=${(event) => setText(event.target.value)} />
       <button class="primary" disabled=${!words}>${isName(words) ? "Pull" : "Search"}</button>
     </form>
