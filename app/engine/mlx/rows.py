@@ -81,6 +81,11 @@ class Row:
         return self.queued >= self.granted and not self.over
 
     @property
+    def room(self) -> int:
+        """Tokens that may be drafted for it: it is granted and wants that many, and one more that it draws itself."""
+        return max(0, min(self.request.max_tokens, self.granted) - self.queued - 1)
+
+    @property
     def length(self) -> int:
         """Tokens of its prompt and of its answer so far."""
         return len(self.request.prompt) + len(self.said)

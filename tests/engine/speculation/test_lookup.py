@@ -15,7 +15,7 @@ from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.draw.step import DeviceStep
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.rows import Row
-from app.engine.mlx.speculate.drafter import MOST
+from app.engine.mlx.speculate.drafter import FIRST, MOST
 from app.engine.mlx.speculate.lookup import LEAST_ALIKE, LONGEST_ALIKE, MOST_ROWS, Lookup, Text
 from app.engine.options import Batching, LoadOptions
 from app.errors import ModelUnusable
@@ -240,3 +240,15 @@ def test_a_lookup_is_for_few_rows():
     assert not lookup.suits(rows[:2])
     assert lookup.suits(rows[::2])
     assert not Lookup(most_rows=1).suits(rows[::2])
+
+
+def test_no_more_is_proposed_than_a_row_is_granted_and_wants():
+    request = Sequence((1, 2, 3, 4, 5) * 4, GREEDY, max_tokens=6)
+    for granted, most in ((100, 4), (5, 3), (4, 2), (2, 0)):
+        row = Row(MLXTokenStream(), 0, 0, request, None)
+        row.granted, row.queued, row.said = granted, 1, [1]
+        lookup = Lookup()
+        lookup.stepped([row], 1.0)
+        lookup.ready([row])
+        proposed = lookup.propose([row])
+        assert (0 if proposed is None else len(proposed.known()[0])) == min(most, FIRST)

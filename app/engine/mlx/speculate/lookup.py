@@ -167,7 +167,7 @@ class Lookup:
         for row in rows:
             text = self._texts[row]
             text.follow()
-            drafts.append(text.continuation(min(text.size, row.request.max_tokens - len(row.said) - 1)))
+            drafts.append(text.continuation(min(text.size, row.room)))
         lengths = [len(draft) for draft in drafts]
         for width in range(max(lengths), 0, -1):
             if sum(min(length, width) for length in lengths) >= REAL * width * len(rows):

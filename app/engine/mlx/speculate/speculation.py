@@ -191,4 +191,4 @@ class Speculation:
     def _room(self, row: Row) -> int:
         """How many tokens may be proposed: the target adds one more, and the draft has a context of its own."""
         length = len(row.request.prompt) + row.queued
-        return max(0, min(row.request.max_tokens - row.queued - 1, self._draft.context_length - length))
+        return max(0, min(row.room, self._draft.context_length - length))
