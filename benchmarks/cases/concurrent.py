@@ -64,9 +64,9 @@ def _rows(
     )
     figure, unit = "tokens_per_second", "tokens/s"
     if greedy:
-        yield runs.line(f"{name}: {rows} streams, greedy", "greedy", "floor", figure, unit=unit, bar=0.90)
+        yield runs.line(f"{name}: {rows} streams, greedy", "greedy", "floor", figure, unit=unit, bar=0.95)
     work = f"{name}: {rows} streams, {SAMPLED}"
-    yield runs.line(work, "sampled", "greedy", figure, unit=unit, bar=0.85)
+    yield runs.line(work, "sampled", "greedy", figure, unit=unit, bar=0.9)
 
 
 def _streams(server: Server, salt: object, *, name: str, rows: int, tokens: int, sampled: bool) -> Figures:
