@@ -197,7 +197,7 @@ class MLXLoader:
     ) -> MLXEngine:
         slice_tokens = self._batching.slice_tokens or (CUDA_SLICE if mx.cuda.is_available() else SLICE)
         drafter = drafter_for(loaded, draft, self._prefixes, slice_tokens, lookup=lookup)
-        room = self._batching.disk
+        room = self._batching.disk if self._leader is None else None  # each rank would have to file its own part
         if loaded.kv_bits is not None:
             kv = KV.fresh(loaded.model, loaded.kv_bits)
             told = "%s holds the KV cache of %d of its %d layers in %d bits per value; any others stay as they are"
