@@ -44,7 +44,7 @@ function Row({ it }) {
       ${it.calls.length > 0 && html`<div class="small called">calls ${it.calls.map((name) => html`<code>${name}</code> `)}</div>`}
       ${it.message && html`<div class="muted small message">${it.message}</div>`}</td>
     <td class="number" data-label="tokens">${it.prompt_tokens || it.completion_tokens ? `${it.prompt_tokens} + ${it.completion_tokens}` : ""}</td>
-    <td class="number" data-label="cached">${it.cached_tokens ? `${Math.round((100 * it.cached_tokens) / it.prompt_tokens)} %` : ""}</td>
+    <td class="number" data-label="cached">${it.cached_tokens ? `${Math.floor((100 * it.cached_tokens) / it.prompt_tokens)} %` : ""}</td>
     <td class="number" data-label="first">${it.first_token_seconds === null ? "" : span(it.first_token_seconds)}</td>
     <td class="number" data-label="tokens/s">${rate === null ? "" : rate.toFixed(rate < 10 ? 1 : 0)}</td>
     <td data-label="took">${ended && html`<${Waterfall} it=${it} />`}</td>
