@@ -22,9 +22,6 @@ from app.registry.slot import Phase, Slot
 from app.registry.sources import Adapted, Embedded, HubRepo, LocalDirectory, Source
 from app.registry.status import Figures, FoundModel, MemoryStatus, ModelCard, ModelStatus, Origin, State, Transfer
 
-PART_LEFT = 16
-"""Of the budget, one part in so many is left free where prefix caches may take everything else."""
-
 _STATES: dict[Phase, State] = {
     "absent": "absent",
     "fetching": "downloading",
@@ -248,6 +245,6 @@ def health(dispatcher: Dispatcher) -> dict[str, Literal["ok", "failing"]]:
 
 
 def spare(dispatcher: Dispatcher) -> int:
-    """Bytes that prefix caches may have: what is free, but for a part in which requests begin at once."""
-    limit = dispatcher.budget().limit
-    return limit - limit // PART_LEFT - sum(slot.booked for slot in dispatcher.slots.values())
+    """Bytes that prefix caches may have: what is free, but for 1/16 of the budget in which requests begin at once."""
+    limit, slots = dispatcher.budget().limit, dispatcher.slots.values()
+    return limit - limit // 16 - sum(slot.booked for slot in slots)
