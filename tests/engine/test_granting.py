@@ -47,7 +47,7 @@ async def test_rows_of_a_process_wait_are_put_back_and_go_on():
     held: list[int] = []
     stream = engine.generate((Sequence(asked.prompt, GREEDY, max_tokens=60, granted=10),))
     await read(stream, held, 10)
-    await asyncio.sleep(TIMEOUT + 2.0)
+    await asyncio.sleep(TIMEOUT + 1.3)
     assert engine.books().kv > 0
     stream.grant(0, 0, 20)
     await read(stream, held, 20)

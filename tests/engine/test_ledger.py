@@ -67,7 +67,7 @@ deeds = st.lists(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(deeds)
 def test_whoever_comes_and_goes_no_more_is_held_than_is_booked(family, todo):
     made = loaded(family)

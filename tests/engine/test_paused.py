@@ -90,7 +90,7 @@ def test_who_leaves_while_it_waits_leaves_nothing(granted):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(st.integers(0, 25), st.booleans(), st.integers(1, 30)), min_size=1, max_size=4),
     st.sampled_from([0, 64 << 20]),

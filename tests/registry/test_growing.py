@@ -79,7 +79,7 @@ def test_what_was_put_back_is_not_overtaken_for_ever_by_those_who_come_later():
     run(stream_of_small_ones())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -38,6 +38,11 @@ class Aside:
         return bool(self._rows) or any(waiting.held for waiting in self._queue.sequences)
 
     @property
+    def ready(self) -> bool:
+        """Whether some have been granted more since they were set aside, or have ended."""
+        return any(not row.held and (row.over or len(row.said) == row.queued) for row in self._rows)
+
+    @property
     def rows(self) -> list[Row]:
         """Those that have not ended."""
         return [row for row in self._rows if not row.over]

@@ -81,7 +81,7 @@ class ModelBatch:
 
     def busy(self) -> bool:
         """Whether there is anything to step."""
-        return bool(self._placed.batches or self._rounds.tasks or self._queue.waits)
+        return bool(self._placed.batches or self._rounds.tasks or self._queue.waits or self._aside.ready)
 
     def work(self) -> Work:
         """What there is to do. Any thread: it reads, and may be a step late."""
