@@ -67,8 +67,8 @@ def main(directory: str, ranks: int) -> None:
         chats = [[{"role": "user", "content": text}] for text in texts]
         prompts = [tokenizer.apply_chat_template(it, add_generation_prompt=True) for it in chats]
         begun = time.perf_counter()
-        made = raw(model, prompts[0], tokens) if kind == "raw" else batch(model, prompts, tokens)
-        return {"tokens": made, "seconds": time.perf_counter() - begun}
+        made, decoding = raw(model, prompts[0], tokens) if kind == "raw" else batch(model, prompts, tokens)
+        return {"tokens": made, "seconds": time.perf_counter() - begun, "decoding": decoding}
 
     try:
         answer_lines(measure)
