@@ -17,7 +17,15 @@ from app.api.endpoints.actions import ACTIONS
 from app.api.examples import examples
 from app.api.read import anthropic_fields, embedding_fields, fields
 from app.schemas import anthropic, anthropic_answer
-from app.schemas.admin import AdminEvent, AdminMemory, AdminModel, AdminModels, Deleted, PullProgress
+from app.schemas.admin import (
+    AdminEvent,
+    AdminFoundModels,
+    AdminMemory,
+    AdminModel,
+    AdminModels,
+    Deleted,
+    PullProgress,
+)
 from app.schemas.chat import ChatChunk, ChatCompletion, ChatRequest
 from app.schemas.completions import Completion, CompletionRequest
 from app.schemas.embeddings import EmbeddingList, EmbeddingRequest, RerankList, RerankRequest
@@ -34,6 +42,7 @@ ITEMS = (*get_args(InputItem), ItemReference)
 WIRE = (
     AdminEvent,
     AdminMemory,
+    AdminFoundModels,
     AdminModel,
     AdminModels,
     anthropic_answer.AnthropicError,

@@ -63,7 +63,7 @@ def test_one_long_row_beside_short_ones_costs_them_nothing(classes):
     while batch.batch._queue.sequences or batch.batch._rounds.tasks:
         batch.step()
     batch.step(4)
-    running = batch.batch._batches
+    running = batch.batch._placed.batches
     assert sum(it.rows for it in running) == 16
     assert sum(it.kv_bytes for it in running) / POSITION <= allowed([n for it in running for n in it.lengths])
 
@@ -120,7 +120,7 @@ class Company:
         more = True
         for _ in range(times):
             more = self.batch.batch.step()
-            for it in self.batch.batch._batches:
+            for it in self.batch.batch._placed.batches:
                 assert it.kv_bytes / POSITION <= allowed(it.lengths)
         return more
 

@@ -241,8 +241,9 @@ class ModelBatch:
         return DecodeBatch(self._loaded, *told, leaves=self._keeper.answered, aside=self._aside.take)
 
     def _deliver(self) -> None:
-        """Nothing is held back while a prompt is computed or waits: a slice would come between."""
-        self._delivery.deliver(stalling=bool(self._rounds.tasks or self._queue.waits))
+        """Nothing is held back while a prompt is computed or waits, or where no step follows that would bring it."""
+        follows = self._placed.batches and not (self._rounds.tasks or self._queue.waits)
+        self._delivery.deliver(stalling=not follows)
 
     def _fail_row(self, row: Row, failure: SwitchyardError) -> None:
         """End what this row belongs to; the rows of others go on."""
