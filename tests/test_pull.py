@@ -53,7 +53,7 @@ def test_pull_of_an_unknown_model_says_so(hub, tmp_path):
 
 
 def test_an_interrupted_pull_says_how_to_go_on(hub, tmp_path):
-    hub.faults["model.safetensors"] = Faults(bytes_per_second=50_000)
+    hub.faults["model.safetensors"] = Faults(bytes_per_second=200)
     process = start(hub, tmp_path, "org/model")
     while not hub.count("model.safetensors"):
         assert process.poll() is None

@@ -1,7 +1,6 @@
 """``switchyard embed``: vectors of texts, or how alike the texts are."""
 
 import math
-import operator
 import sys
 
 import msgspec
@@ -62,8 +61,8 @@ def embed(
 
 def cosine(one: list[float], other: list[float]) -> float:
     """1: the same direction. A vector without a length has none."""
-    length = math.hypot(*one) * math.hypot(*other)
-    return sum(map(operator.mul, one, other)) / length if length else 0.0
+    lengths = math.hypot(*one), math.hypot(*other)
+    return sum(a / lengths[0] * (b / lengths[1]) for a, b in zip(one, other, strict=True)) if all(lengths) else 0.0
 
 
 def _short(text: str) -> str:
