@@ -21,8 +21,8 @@ from benchmarks.traffic import chat
 from benchmarks.versions import Row, lines
 
 MODELS = ("w64", "w64-other")
-ONE, ONE_IN_WEIGHTS = "280MiB", "24MiB"
-"""Each takes 13 MB, and with its process and room for computing some 190; version 0.1 counts the former alone."""
+ONE, ONE_IN_WEIGHTS = "400MiB", "24MiB"
+"""Each takes 13 MB, and with its process and room for computing some 290; version 0.1 counts the former alone."""
 SWITCHES = 200
 PAUSE_SECONDS = 5.0
 IN_A_ROW = 6
