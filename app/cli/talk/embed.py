@@ -61,8 +61,14 @@ def embed(
 
 def cosine(one: list[float], other: list[float]) -> float:
     """1: the same direction. A vector without a length has none."""
-    lengths = math.hypot(*one), math.hypot(*other)
-    return sum(a / lengths[0] * (b / lengths[1]) for a, b in zip(one, other, strict=True)) if all(lengths) else 0.0
+    return sum((a * b for a, b in zip(_direction(one), _direction(other), strict=True)), 0.0)
+
+
+def _direction(vector: list[float]) -> list[float]:
+    """The vector in the length 1, or as it is if it has none. Divided twice: the square of a tiny number is 0."""
+    top = max(map(abs, vector))
+    length = math.hypot(*(it / top for it in vector)) if top else 1.0
+    return [it / top / length for it in vector] if top else vector
 
 
 def _short(text: str) -> str:
