@@ -40,8 +40,7 @@ class Shares:
         """``process`` has something to do, or has no more: what it begins with cannot wait, the others' part can."""
         if process.busy and process in self._residents:
             self._tell(process)
-        if self._timer is None and not self._closed:
-            self._timer = asyncio.get_running_loop().call_later(DELAY, self.tell)
+        self._tell_soon()
 
     def allow(self, nbytes: int) -> None:
         """Prefix caches may hold so much from now on; what is less is told at once, and small differences never."""
@@ -50,8 +49,8 @@ class Shares:
         before, self._allowed = self._allowed, allowed
         if before is None or allowed < before:
             self.tell()
-        elif allowed > before and self._timer is None and not self._closed:
-            self._timer = asyncio.get_running_loop().call_later(DELAY, self.tell)
+        elif allowed > before:
+            self._tell_soon()
 
     def _for_prefixes(self) -> int:
         bounds = [it for it in (self._prefixes, self._allowed) if it is not None]
@@ -65,6 +64,10 @@ class Shares:
         self.told = {process: limits for process, limits in self.told.items() if process in self._residents}
         for process in self._residents:
             self._tell(process)
+
+    def _tell_soon(self) -> None:
+        if self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(DELAY, self.tell)
 
     def _tell(self, process: EngineProcess) -> None:
         """Tell it, if there is anything new; who computes beside it concerns it only while it computes itself."""

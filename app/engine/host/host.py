@@ -131,13 +131,12 @@ class Host(Watcher):
         self._sending = False
         parts, self._parts = self._parts, {}
         models = self._models
-        of_models = (
-            (0, {}, {}, []) if models is None else (models.prefix_bytes, models.work(), models.books(), models.ranks)
-        )
-        beside = [] if models is None else [it for it in models.ranks if not it.host]
+        ranks = [] if models is None else models.ranks
+        told = (0, {}, {}) if models is None else (models.prefix_bytes, models.work(), models.books())
+        beside = [it for it in ranks if not it.host]
         active = int(mx.get_active_memory()) + sum(it.active for it in beside)
         pool = int(mx.get_cache_memory()) + sum(it.pool for it in beside)
-        state = State(active, pool, *of_models)
+        state = State(active, pool, *told, ranks)
         self.channel.send(Step(list(parts.values()), state))
 
     # --- what is asked -----------------------------------------------------------------------------------------------
