@@ -1,10 +1,13 @@
 """A row beyond what it was granted waits, also without its KV cache, and goes on as if it never had."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.engine.base import Sequence
+from app.engine.mlx.batch import delivery
 from app.schemas.sampling import Sampling
 from tests.engine.families.bench import prompt
 from tests.engine.test_ledger import FAMILIES, loaded
@@ -62,6 +65,23 @@ def test_a_row_waits_where_its_grant_ends_while_others_go_on():
     assert not batch.batch.waits
     alone = HandBatch(loaded("llama")).run(prompt(1, 20), max_tokens=MOST)
     assert held.ids() == alone.ids()
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=3), min_size=1, max_size=4))
+def test_all_that_was_made_is_told_before_a_batch_rests_however_fast_it_is(parts):
+    with pytest.MonkeyPatch.context() as instant:
+        instant.setattr(delivery, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+        batch = HandBatch(loaded("llama"))
+        streams = [
+            batch.submit(Sequence(prompt(i, 20), GREEDY, max_tokens=MOST, granted=own[0]))
+            for i, own in enumerate(parts)
+        ]
+        for turn in range(3):
+            for stream, own in zip(streams, parts, strict=True):
+                stream.rows[0].granted = sum(own[: turn + 1])
+            rest(batch)
+            assert [len(it.ids()) for it in streams] == [sum(own[: turn + 1]) for own in parts]
 
 
 def test_a_prompt_without_a_grant_is_not_begun_and_keeps_nobody_waiting():

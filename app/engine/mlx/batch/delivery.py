@@ -138,8 +138,8 @@ class Delivery:
 
         At once: what is queued next may keep this thread for the rest of the step.
         """
-        longest = 0.0 if stalling else min(STREAM_SECONDS * len(self._parcels), LONGEST_WAIT)
-        if self._urgent or time.perf_counter() - self._delivered_at > longest:
+        longest = min(STREAM_SECONDS * len(self._parcels), LONGEST_WAIT)
+        if stalling or self._urgent or time.perf_counter() - self._delivered_at > longest:
             self.flush()
             self._thread.flush()
 
