@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -24,7 +25,7 @@ class Ask(msgspec.Struct):
     """
 
     path: str
-    body: dict
+    body: dict[str, Any]
     after: float = 0.0
     beside: float | None = None
 
@@ -57,12 +58,13 @@ class Answer(msgspec.Struct):
 
 
 class _Exchange(asyncio.Protocol):
-    def __init__(self, request: bytes, done: asyncio.Future) -> None:
+    def __init__(self, request: bytes, done: asyncio.Future[None]) -> None:
         self._request = request
         self._done = done
         self.parts: list[tuple[float, bytes]] = []
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
@@ -106,7 +108,7 @@ async def play(load: Load) -> list[Answer]:
     start = time.perf_counter()
     beside: list[tuple[float, asyncio.BaseTransport]] = []
 
-    async def one(ask: Ask):
+    async def one(ask: Ask) -> Answer | tuple[float, float, list[tuple[float, bytes]]]:
         request = _request(ask)
         if ask.after:
             await asyncio.sleep(ask.after - (time.perf_counter() - start))
@@ -204,14 +206,18 @@ def _unchunked(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
     return bytes(body), ends
 
 
+def _run(load: Load) -> list[Answer]:
+    try:
+        import uvloop  # noqa: PLC0415  where it is installed, it leaves the server more of the cores
+    except ImportError:
+        return asyncio.run(play(load))
+    return uvloop.run(play(load))
+
+
 def main() -> None:
     """Standard input to standard output."""
     load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
-    try:
-        import uvloop as runner  # noqa: PLC0415  where it is installed, it leaves the server more of the cores
-    except ImportError:
-        runner = asyncio
-    answers = memoryview(msgspec.json.encode(runner.run(play(load))))
+    answers = memoryview(msgspec.json.encode(_run(load)))
     os.set_blocking(1, True)  # event loops leave a pipe as they like it
     while answers:
         answers = answers[os.write(1, answers) :]

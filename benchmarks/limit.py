@@ -7,6 +7,7 @@ of MLX is imported. ``python -m benchmarks.limit SHAPE`` answers lines of JSON (
 import math
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 from benchmarks.lines import answer_lines
 from benchmarks.models import SHAPES, Shape
@@ -28,7 +29,7 @@ def steps_per_second(shape: Shape, rows: int) -> float:
     head = shape.width // shape.heads
     kv = shape.kv_heads * head
 
-    def weight(out: int, into: int):
+    def weight(out: int, into: int) -> Any:
         return torch.randn(out, into, device="cuda", dtype=torch.bfloat16) / math.sqrt(into)
 
     layers = [
@@ -47,11 +48,11 @@ def steps_per_second(shape: Shape, rows: int) -> float:
     cos, sin = torch.cos(angles).bfloat16(), torch.sin(angles).bfloat16()
     tokens = torch.zeros(rows, dtype=torch.long, device="cuda")
 
-    def rotated(x):
+    def rotated(x: Any) -> Any:
         a, b = x.chunk(2, -1)
         return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
 
-    def step():
+    def step() -> None:
         x = embedding[tokens]
         for qkv, o, gate_up, down, keys, values in layers:
             q, k, v = F.linear(F.rms_norm(x, (shape.width,), norm), qkv).split((shape.width, kv, kv), -1)
@@ -81,7 +82,7 @@ def steps_per_second(shape: Shape, rows: int) -> float:
             graph.replay()
         ended.record()
         torch.cuda.synchronize()
-    return REPLAYS / (begun.elapsed_time(ended) / 1e3)
+    return REPLAYS / (float(begun.elapsed_time(ended)) / 1e3)
 
 
 def main(name: str) -> None:

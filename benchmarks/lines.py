@@ -20,10 +20,13 @@ class Child:
         self._process = subprocess.Popen(  # noqa: S603  our own program
             self._command, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._questions, self._answers = self._process.stdin, self._process.stdout
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
+        self._questions.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
@@ -32,12 +35,12 @@ class Child:
 
     def ask(self, **question: Any) -> dict[str, Any]:
         """The answer to ``question``; raises RuntimeError when the child has ended."""
-        self._process.stdin.write(msgspec.json.encode(question) + b"\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        self._questions.write(msgspec.json.encode(question) + b"\n")
+        self._questions.flush()
+        line = self._answers.readline()
         if not line:
             raise RuntimeError(f"{' '.join(self._command)} ended with {self._process.wait()}")
-        return msgspec.json.decode(line)
+        return msgspec.json.decode(line, type=dict[str, Any])
 
 
 def answer_lines(answer: Callable[..., dict[str, Any]]) -> None:

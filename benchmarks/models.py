@@ -7,6 +7,7 @@ logits have the standard deviation ``spread`` makes distributions as peaked as a
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -82,7 +83,7 @@ def make(home: Path, name: str) -> Path:
     return directory
 
 
-def _config(shape: Shape):
+def _config(shape: Shape) -> dict[str, object]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -108,7 +109,9 @@ def _write_weights(directory: Path, shape: Shape) -> None:
 
     mx.random.seed(shape.seed)
     dtype = getattr(mx, shape.dtype)
-    files, tensors, size, where = 0, {}, 0, {}
+    files, size = 0, 0
+    tensors: dict[str, mx.array] = {}
+    where: dict[str, str] = {}
 
     def flush() -> None:
         nonlocal files, tensors, size
@@ -138,7 +141,7 @@ def _write_weights(directory: Path, shape: Shape) -> None:
     (directory / "model.safetensors.index.json").write_bytes(msgspec.json.encode(index))
 
 
-def _tensors(shape: Shape):
+def _tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and sizes of a llama's weights, as mlx-lm's model of that name wants them."""
     head = shape.width // shape.heads
     yield "model.embed_tokens.weight", (shape.vocabulary, shape.width)

@@ -3,7 +3,7 @@
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -42,7 +42,7 @@ class Line(msgspec.Struct, kw_only=True):
 class Runs:
     """Every round of every contender, in the order in which they took turns; standard error tells each as it ends."""
 
-    def __init__(self, rounds: int, contenders: dict[str, Callable[[int], Figures]]) -> None:
+    def __init__(self, rounds: int, contenders: Mapping[str, Callable[[int], Figures]]) -> None:
         self.figures: dict[str, list[Figures]] = {name: [] for name in contenders}
         for number in range(rounds):
             order = list(contenders)
@@ -121,7 +121,7 @@ class Report:
         if self._path is not None:
             self._path.write_bytes(msgspec.json.format(msgspec.json.encode(self._whole())))
 
-    def _whole(self):
+    def _whole(self) -> dict[str, object]:
         versions = {name: version(name) for name in ("mlx", "mlx-lm", "litestar", "uvicorn", "msgspec")}
         return {
             "machine": f"{platform.machine()} {platform.system()}, Python {sys.version.split()[0]}",

@@ -204,4 +204,4 @@ def free_port() -> int:
     """A port that nothing listens on now."""
     with socket.socket() as sock:
         sock.bind((HOST, 0))
-        return sock.getsockname()[1]
+        return int(sock.getsockname()[1])

@@ -8,6 +8,7 @@ import importlib
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -57,7 +58,7 @@ def make(home: Path, kind: str) -> Path:
     return directory
 
 
-def _write_weights(directory: Path, family: str, described: dict) -> None:
+def _write_weights(directory: Path, family: str, described: dict[str, Any]) -> None:
     import mlx.core as mx  # noqa: PLC0415  the harness itself holds no device
     import numpy as np  # noqa: PLC0415
     from mlx.utils import tree_flatten  # noqa: PLC0415

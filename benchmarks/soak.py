@@ -4,7 +4,7 @@ Mixed requests, clients that leave, bad bodies, switches between models, slow re
 the service in a process of its own. Told are its resident memory, open files and threads before and after, and every
 answer that should not have been. ``SOAK_SECONDS`` (60, at most 600) says for how long.
 """
-# ruff: noqa: D102, S101
+# ruff: noqa: D102
 
 import json
 import os
@@ -103,7 +103,7 @@ class Soak:
         answer = self._ask(f"/admin/models/{chance.choice(MODELS)}/unload", {})
         assert answer[9:12] in {b"200", b"409"}, answer[:300]
 
-    def _ask(self, path: str, body: dict) -> bytes:
+    def _ask(self, path: str, body: dict[str, object]) -> bytes:
         with socket.create_connection(("127.0.0.1", self._port), timeout=120) as line:
             line.sendall(post(path, json.dumps(body).encode()))
             return _rest(line)

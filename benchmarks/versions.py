@@ -5,6 +5,7 @@ over this one's.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 
@@ -39,11 +40,7 @@ def compare(
         for side in sides:
             for work in kinds.values():
                 work(side, -1)
-        contenders = {
-            f"{side.label}, {kind}": lambda n, side=side, work=work: work(side, n)
-            for kind, work in kinds.items()
-            for side in sides
-        }
+        contenders = {f"{side.label}, {kind}": partial(work, side) for kind, work in kinds.items() for side in sides}
         yield from lines(bench, Runs(bench.rounds, contenders), rows)
 
 

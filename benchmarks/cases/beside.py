@@ -1,6 +1,7 @@
 """Streams over mlx_lm.server, which runs beside the service and takes turns with it."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from benchmarks import servers
 from benchmarks.bench import Bench
@@ -30,7 +31,7 @@ def compare(
         load = streams(server.model(name), rows, tokens, f"{kind} {rows} {number}", sampled=kind != "greedy")
         return summary(server.drive(load))
 
-    contenders = {it.label: lambda n, it=it: run_on(it, n) for it in (us, them)}
+    contenders = {it.label: partial(run_on, it) for it in (us, them)}
     runs = Runs(bench.rounds, contenders)
     return runs.line(
         f"{name}: {rows} streams, {kind}", us.label, them.label, "tokens_per_second", unit="tokens/s", bar=bar

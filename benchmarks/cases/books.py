@@ -10,12 +10,13 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 
 from benchmarks import servers
 from benchmarks.bench import Bench
-from benchmarks.client import Ask, Load
+from benchmarks.client import Answer, Ask, Load
 from benchmarks.report import Line
 from benchmarks.servers import HERE, Server
 
@@ -90,9 +91,9 @@ def _many(bench: Bench) -> Line:
 
 
 @contextmanager
-def _watched(server: Server) -> Iterator[dict]:
+def _watched(server: Server) -> Iterator[dict[str, Any]]:
     """What is held and booked at every look."""
-    seen: dict = {"ratios": [], "kv_ratios": [], "held": 0, "booked": 0, "kv_held": 0, "kv": 0, "process": []}
+    seen: dict[str, Any] = {"ratios": [], "kv_ratios": [], "held": 0, "booked": 0, "kv_held": 0, "kv": 0, "process": []}
     over = threading.Event()
 
     def look() -> None:
@@ -118,7 +119,7 @@ def _watched(server: Server) -> Iterator[dict]:
         thread.join()
 
 
-def _check(answers: list) -> list:
+def _check(answers: list[Answer]) -> list[Answer]:
     for answer in answers:
         if answer.status != 200 or answer.error:
             raise RuntimeError(f"{answer.status}: {answer.error}")

@@ -68,6 +68,8 @@ def _bare(directory: Path) -> tuple[int, int]:
     with subprocess.Popen(  # noqa: S603  our own program
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=servers.environment()
     ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         for _ in range(2):
             process.stdout.readline()
             held.append(psutil.Process(process.pid).memory_full_info().uss)

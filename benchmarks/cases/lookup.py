@@ -6,6 +6,7 @@ one token that a bias forces, which is the most that lookups can gain.
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,8 +38,8 @@ def run(bench: Bench, shape: str = "smollm2") -> Iterator[Line]:
             runs = Runs(
                 bench.rounds,
                 {
-                    "lookup": lambda n, kind=kind: _answer(looking, name, kind, n, real=shape == "smollm2"),
-                    "none": lambda n, kind=kind: _answer(plain, name, kind, n, real=shape == "smollm2"),
+                    "lookup": partial(_answer, looking, name, kind, real=shape == "smollm2"),
+                    "none": partial(_answer, plain, name, kind, real=shape == "smollm2"),
                 },
             )
             yield runs.line(f"{name}: {kind}", "lookup", "none", "tokens_per_second", unit="tokens/s", bar=bar)

@@ -7,6 +7,7 @@ so small that it is full after the first 200: filling it is no leak.
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks import servers
@@ -33,14 +34,17 @@ def run(bench: Bench) -> Iterator[Line]:
 def against(bench: Bench) -> Iterator[Line]:
     bench.make("w64")
     contenders = {
-        f"{label}, held": lambda _n, label=label, checkout=checkout: _measure(bench, label, checkout)
-        for label, checkout in bench.versions.items()
+        f"{label}, held": partial(_round, bench, label, checkout) for label, checkout in bench.versions.items()
     }
     rows = (
         Row("held", "at_work", f"all processes straight after {LATE} requests", "MiB", time=True, bar=None),
         Row("held", "at_rest", f"all processes {PAUSE_SECONDS} s after {LATE} requests", "MiB", time=True, bar=None),
     )
     yield from lines(bench, Runs(bench.rounds, contenders), rows)
+
+
+def _round(bench: Bench, label: str, checkout: Path, _number: int) -> Figures:
+    return _measure(bench, label, checkout)
 
 
 def _measure(bench: Bench, label: str, checkout: Path) -> Figures:

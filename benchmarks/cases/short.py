@@ -29,7 +29,7 @@ def against(bench: Bench) -> Iterator[Line]:
 def measure(bench: Bench, name: str, *, bar: float) -> Iterator[Line]:
     """Whole answers, not streams; what counts is how many are answered in a second."""
     with servers.ours(bench.home, name) as us, servers.theirs(bench.home, name) as them:
-        runs = Runs(bench.rounds, {it.label: lambda n, it=it: _run_on(it, n, name=name) for it in (us, them)})
+        runs = Runs(bench.rounds, {it.label: partial(_run_on, it, name=name) for it in (us, them)})
     yield runs.line(_work(name), us.label, them.label, "requests_per_second", unit="req/s", bar=bar)
 
 

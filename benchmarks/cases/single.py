@@ -35,7 +35,7 @@ def _stream(server: Server, number: int, *, name: str, tokens: int) -> Figures:
 def _measure(bench: Bench, name: str, tokens: int) -> Iterator[Line]:
     with servers.ours(bench.home, name) as server, bench.floor(name) as floor:
 
-        def in_process(kind: str, number: int):
+        def in_process(kind: str, number: int) -> Figures:
             answer = floor.ask(kind=kind, texts=texts(1, f"{name} {number}"), tokens=tokens)
             return {"tokens_per_second": answer["tokens"] / answer["seconds"]}
 

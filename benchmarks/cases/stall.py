@@ -1,6 +1,7 @@
 """How long four running streams stand still while a prompt of 3,000 tokens arrives."""
 
 from collections.abc import Iterator
+from functools import partial
 from statistics import median
 
 from benchmarks import servers
@@ -51,10 +52,7 @@ def _measure(bench: Bench, name: str, *, tokens: int, after: float) -> Iterator[
         length = prompt_of(us, name, PROMPT)
         runs = Runs(
             bench.rounds,
-            {
-                it.label: lambda n, it=it: _run_on(it, name, n, length=length, tokens=tokens, after=after)
-                for it in (us, them)
-            },
+            {it.label: partial(_run_on, it, name, length=length, tokens=tokens, after=after) for it in (us, them)},
         )
     work = _work(name)
     allowed = max(MILLISECONDS, STEPS * runs.median(us.label, "step_ms"))

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from benchmarks import servers
 from benchmarks.bench import Bench
-from benchmarks.report import Line, Runs
+from benchmarks.report import Figures, Line, Runs
 from benchmarks.versions import Row, lines
 
 HELP, HEALTH = "--help", "the first answer of /health"
@@ -26,14 +27,18 @@ def run(bench: Bench) -> Iterator[Line]:
 def against(bench: Bench) -> Iterator[Line]:
     kinds = {HELP: _help, HEALTH: _health}
     contenders = {
-        f"{label}, {kind}": lambda _n, start=start, checkout=checkout: {"seconds": start(checkout)}
+        f"{label}, {kind}": partial(_seconds, start, checkout)
         for kind, start in kinds.items()
         for label, checkout in bench.versions.items()
     }
-    for start in contenders.values():
-        start(-1)
+    for contender in contenders.values():
+        contender(-1)
     rows = tuple(Row(kind, "seconds", f"start-up: {kind}", "s", time=True, bar=None) for kind in kinds)
     yield from lines(bench, Runs(max(5, bench.rounds), contenders), rows)
+
+
+def _seconds(start: Callable[[Path], float], checkout: Path, _number: int) -> Figures:
+    return {"seconds": start(checkout)}
 
 
 def _line(what: str, seconds: list[float], allowed: float) -> Line:

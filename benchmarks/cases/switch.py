@@ -7,7 +7,7 @@ enough ago. An import is therefore measured apart. ``switch:memory`` and ``switc
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -86,7 +86,7 @@ _WORK = {
 }
 
 
-def _kinds(server: Server):
+def _kinds(server: Server) -> dict[str, Callable[[int], Figures]]:
     return {"paused": partial(_paused, server), "in a row": partial(_in_a_row, server)}
 
 

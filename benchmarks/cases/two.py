@@ -53,7 +53,8 @@ def _at_once(bench: Bench, first: str, second: str, rows: int, tokens: int) -> I
         runs = Runs(
             bench.rounds,
             {
-                **{name: lambda n, name=name: _rates(asked(server, (name,), n)) for name in (first, second)},
+                first: lambda n: _rates(asked(server, (first,), n)),
+                second: lambda n: _rates(asked(server, (second,), n)),
                 "both": lambda n: _rates(asked(server, (first, second), n)),
             },
         )

@@ -20,7 +20,7 @@ def score(model: Any, prompt: list[int], continuation: list[int]) -> float:
     """The log probability of ``continuation`` after ``prompt``."""
     logits = model(mx.array([prompt + continuation]))[0, len(prompt) - 1 : -1].astype(mx.float32)
     chosen = mx.take_along_axis(logits, mx.array(continuation)[:, None], axis=-1)[:, 0]
-    return (chosen - mx.logsumexp(logits, axis=-1)).sum().item()
+    return float((chosen - mx.logsumexp(logits, axis=-1)).sum().item())
 
 
 def main(directory: str, questions: str) -> None:

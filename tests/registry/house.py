@@ -8,7 +8,7 @@ from app.errors import QueueFull, Unavailable
 from app.registry.budget import Budget, NoPrefixCaches, PrefixCaches
 from app.registry.dispatcher import Dispatcher
 from app.registry.footprint import Footprint
-from app.registry.lease import AskedLease
+from app.registry.lease import AskedLease, ModelLease
 from app.registry.queue import Queue
 from app.registry.residency import Turns
 from app.registry.sources import HubRepo, Source
@@ -83,6 +83,7 @@ class House:
         loop = asyncio.get_running_loop()
         asked = loop.time()
         async with self.lease(model) as lease:
+            assert isinstance(lease, ModelLease)
 
             async def put_back() -> None:
                 self.put_backs += 1

@@ -66,7 +66,7 @@ class Exchange:
             return None
         message = await self._next()
         self._ended = not message.get("more_body", False)
-        return message["body"]
+        return bytes(message["body"])
 
     async def chunks(self) -> list[bytes]:
         """Every piece to the end."""

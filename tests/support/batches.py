@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
 from app.engine.base import Item, Prefilled, Sequence, Token
 from app.engine.mlx.batch.batch import ModelBatch
+from app.engine.mlx.batch.delivery import RowStream
+from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.rows import Row, Waiting
+from app.engine.mlx.text.spelling import SequenceSpelling
 from app.errors import SwitchyardError
 from app.schemas.sampling import Sampling
 
@@ -92,15 +95,20 @@ class HandBatch:
     """A batch of ``model``; :meth:`submit` what is wanted, then :meth:`step` or :meth:`finish`."""
 
     def __init__(self, loaded: Loaded, *, slice_tokens: int = 64, max_rows: int = 64, prefix_bytes: int = 64 << 20):
-        self.thread: Any = HandThread()
+        self.thread = HandThread()
         self.batch = ModelBatch(
-            self.thread, loaded, PrefixPool(prefix_bytes), max_rows=max_rows, slice_tokens=slice_tokens
+            cast("MLXThread", self.thread),
+            loaded,
+            PrefixPool(prefix_bytes),
+            max_rows=max_rows,
+            slice_tokens=slice_tokens,
         )
 
     def submit(self, *sequences: Sequence) -> Stream:
-        stream: Any = Stream()
-        spelling: Any = Unspelt()
-        self.batch.submit([Waiting(stream, i, sequence, spelling) for i, sequence in enumerate(sequences)])
+        stream, spelling = Stream(), cast("SequenceSpelling", Unspelt())
+        self.batch.submit(
+            [Waiting(cast("RowStream", stream), i, sequence, spelling) for i, sequence in enumerate(sequences)]
+        )
         return stream
 
     def step(self, times: int = 1) -> None:

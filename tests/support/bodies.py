@@ -86,8 +86,8 @@ class Bodies:
         low = schema.get("minimum", schema.get("exclusiveMinimum", -4))
         high = schema.get("maximum", low + 12)
         if self._rng.random() < 0.3:
-            edges = (low, high) if whole else (low, high, nextafter(low, high), nextafter(high, low))
-            return self._rng.choice(edges)
+            edges: tuple[float, ...] = (low, high)
+            return self._rng.choice(edges if whole else (*edges, nextafter(low, high), nextafter(high, low)))
         return self._rng.randint(low, min(high, low + 400)) if whole else self._rng.uniform(low, high)
 
     def _object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from shutil import which
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
-from app.engine.mlx.draw.kernel import SOURCE, constants
+from app.engine.mlx.draw.kernel import SOURCE, Draws, constants
 
 PROGRAM = """
 #include <barrier>
@@ -49,7 +50,7 @@ extern "C" void draw(const float *logits, const int *shape, const float *asked, 
 """
 
 
-def compiled(folder: Path, *, threads: int = 1):
+def compiled(folder: Path, *, threads: int = 1) -> Draws | None:
     """The kernel with so many threads, as :data:`app.engine.mlx.draw.kernel.Draws`; None where nothing compiles C++."""
     compiler = which(os.environ.get("CXX", "g++"))
     if compiler is None:
@@ -61,7 +62,7 @@ def compiled(folder: Path, *, threads: int = 1):
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     run = ctypes.CDLL(str(library)).draw
 
-    def draws(logits, wishes):
+    def draws(logits: mx.array, wishes: NDArray[np.float32]) -> tuple[mx.array, mx.array]:
         values = np.ascontiguousarray(np.asarray(logits), dtype=np.float32)
         shape = np.array(values.shape, dtype=np.int32)
         tokens, failed = np.full(len(values), 1 << 30, dtype=np.uint32), np.zeros(len(values), dtype=np.bool_)

@@ -1,8 +1,9 @@
 """A live server: uvicorn on a free port of the loopback interface, in a thread of its own."""
 
 import asyncio
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def live_saying(text: str, root: Path, **settings: Any) -> Iterator[str]:
     """The base URL of a service with models below ``root`` that all say ``text``."""
 
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Litestar]:
         async with scripted_registry(ScriptedLoader(scripted_memory(), script=says(text)), root) as registry:
             yield create_app(Settings(**settings), registry=registry)
 
@@ -78,7 +79,7 @@ class _Server(uvicorn.Server):
         self._urls = urls
         self._ready = ready
 
-    async def startup(self, sockets=None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._urls.append(f"http://127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}")

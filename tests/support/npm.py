@@ -19,7 +19,16 @@ def npm_package(name: str, version: str) -> Path:
     if npm is None or shutil.which("node") is None:
         pytest.skip(f"{name} needs node and npm")
     home.mkdir(parents=True, exist_ok=True)
-    command = [npm, "install", "--prefix", home, "--ignore-scripts", "--no-audit", "--no-fund", f"{name}@{version}"]
+    command = [
+        npm,
+        "install",
+        "--prefix",
+        str(home),
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        f"{name}@{version}",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     except subprocess.TimeoutExpired:

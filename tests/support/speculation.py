@@ -1,5 +1,9 @@
 """What the tests of speculative decoding ask for, and what they compare."""
 
+from collections.abc import Iterable
+
+from app.engine.base import Sequence, Token
+from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.speculate.drafter import MOST
 from app.schemas.sampling import Sampling
 from tests.engine.test_engine import GREEDY, ids, run
@@ -9,17 +13,23 @@ SAMPLINGS = {"greedy": GREEDY, "seeded": SEEDED, "whole": Sampling(seed=6), "cut
 SIZE = {"width": 128, "config": {"num_attention_heads": 4, "num_key_value_heads": 2}}
 
 
-def verified(passes):
+def verified(passes: Iterable[tuple[int, int]]) -> int:
     """How often the target computed several positions at once after a prompt of fewer than ``MOST`` tokens."""
     return sum(layers == 4 and 1 < width <= MOST + 1 for layers, width in passes)
 
 
-async def held(engine):
+async def held(engine: MLXEngine) -> int:
     """Bytes of the draft's KV cache once the step that told the last token is over."""
-    return await engine._thread.call(lambda: engine._batch._drafter.kv_bytes)
+
+    def told() -> int:
+        assert engine._batch is not None
+        assert engine._batch._drafter is not None
+        return engine._batch._drafter.kv_bytes
+
+    return await engine._thread.call(told)
 
 
-async def same(drafted, plain, *sequences):
+async def same(drafted: MLXEngine, plain: MLXEngine, *sequences: Sequence) -> dict[tuple[int, int], list[Token]]:
     made, _ = await run(drafted, *sequences)
     expected, _ = await run(plain, *sequences)
     assert {key: ids(it) for key, it in made.items()} == {key: ids(it) for key, it in expected.items()}

@@ -1,15 +1,16 @@
 import time
+from pathlib import Path
 
 import mlx.core as mx
 import mlx_lm
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
 
-from tests.support.tiny import make_tiny
+from tests.support.tiny import Vocabulary, make_tiny
 
 
 @pytest.mark.parametrize("vocabulary", ["words", "smollm2"])
-def test_a_tiny_model_is_quick_to_make_loads_and_repeats_itself(tmp_path, vocabulary):
+def test_a_tiny_model_is_quick_to_make_loads_and_repeats_itself(tmp_path: Path, vocabulary: Vocabulary) -> None:
     make_tiny(tmp_path / "warm", seed=1, vocabulary=vocabulary)
     begun = time.perf_counter()
     first = make_tiny(tmp_path / "a", seed=1, vocabulary=vocabulary)
