@@ -23,6 +23,7 @@ from app.schemas.admin import (
     AdminMemory,
     AdminModel,
     AdminModels,
+    AdminModelSettings,
     Deleted,
     PullProgress,
 )
@@ -45,6 +46,7 @@ WIRE = (
     AdminFoundModels,
     AdminModel,
     AdminModels,
+    AdminModelSettings,
     anthropic_answer.AnthropicError,
     anthropic_answer.AnthropicMessage,
     anthropic_answer.BlockDelta,

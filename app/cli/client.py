@@ -98,6 +98,11 @@ def model_path(model: str, action: str = "") -> str:
     return f"/admin/models/{quote(model, safe='/@')}{action and f'/{action}'}"
 
 
+def settings_path(model: str) -> str:
+    """Where a model's settings in force are told."""
+    return f"/admin/settings/{quote(model, safe='/@')}"
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """End the process with one line if the service is away, refuses, or the person interrupts."""

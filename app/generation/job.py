@@ -2,12 +2,12 @@
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.engine.grammar import Grammar
 from app.generation.tools.toolbox import Tool
 from app.schemas.messages import Message
-from app.schemas.sampling import Sampling
+from app.schemas.sampling import Sampling, SamplingDefaults
 
 ToolPrompt = Literal["generic", "refuse"]
 
@@ -83,3 +83,13 @@ class ChatJob(Struct, frozen=True, kw_only=True):
 
 
 Job = CompletionJob | ChatJob
+
+
+def sampling_in_force(job: Job, theirs: SamplingDefaults) -> Sampling:
+    """How its tokens are drawn: in a chat, what nobody has said anything of is as the model's authors have it."""
+    if isinstance(job, CompletionJob):
+        return job.decoding.sampling
+    told = {
+        name: it for name, it in structs.asdict(theirs).items() if it is not None and name in job.decoding.left_open
+    }
+    return structs.replace(job.decoding.sampling, **told)

@@ -10,7 +10,7 @@ from app.engine.base import Engine, Found, Prefilled, Sequence, Token, TokenStre
 from app.engine.leases import PendingLease
 from app.generation import chat, completion, limits
 from app.generation.events import Cached, Completed, Delta, Event, Events, Finished, Started, Timings
-from app.generation.job import ChatJob, CompletionJob, Job
+from app.generation.job import ChatJob, CompletionJob, Job, sampling_in_force
 from app.generation.limits import check_length
 from app.generation.meter import Meter
 from app.generation.plan import Plan
@@ -18,7 +18,6 @@ from app.generation.ranking import best
 from app.generation.reservation import Reservation
 from app.generation.tally import Tally
 from app.generation.truncation import fitting
-from app.schemas.sampling import Sampling
 
 
 class GenerationStrategy:
@@ -103,7 +102,7 @@ def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], p
     return tuple(
         Sequence(
             prompt=prompt,
-            sampling=_sampling(engine, job),
+            sampling=sampling_in_force(job, engine.tokenizer.facts.sampling),
             max_tokens=limits.max_tokens(engine, decoding, prompt, field=field),
             stop_ids=(frozenset() if decoding.ignore_eos else ends) | frozenset(decoding.stop_token_ids),
             min_tokens=decoding.min_tokens,
@@ -116,15 +115,6 @@ def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], p
         )
         for prompt in prompts
     )
-
-
-def _sampling(engine: Engine, job: Job) -> Sampling:
-    """In a chat, what nobody has said anything of is as the model's authors have it."""
-    if isinstance(job, CompletionJob):
-        return job.decoding.sampling
-    theirs = structs.asdict(engine.tokenizer.facts.sampling)
-    told = {name: value for name, value in theirs.items() if value is not None and name in job.decoding.left_open}
-    return structs.replace(job.decoding.sampling, **told)
 
 
 async def _events(

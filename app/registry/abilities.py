@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from app.engine.kind import Kind, kind_of
+from app.engine.sampling_defaults import sampling_defaults
+from app.schemas.sampling import SamplingDefaults
 
 LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 """Names of the context's length in config.json, as the engine looks for them."""
@@ -19,7 +21,7 @@ THOUGHTS = re.compile(r"<[|/\w:-]*think[\w|]*>|enable_thinking|reasoning_content
 class Abilities(Struct, frozen=True):
     """``context_length`` is in tokens, None where no file says; ``tools`` and ``thinking`` are what templates show.
 
-    A model of another ``kind`` than ``text`` has nothing to chat with.
+    A model of another ``kind`` than ``text`` has nothing to chat with. ``sampling`` is how its authors draw.
     """
 
     context_length: int | None = None
@@ -27,6 +29,7 @@ class Abilities(Struct, frozen=True):
     tools: bool = False
     thinking: bool = False
     kind: Kind = "text"
+    sampling: SamplingDefaults = SamplingDefaults()
 
 
 EMBEDDED = Abilities(context_length=8192, chat=True)
@@ -45,6 +48,7 @@ def read(path: Path, name: str) -> Abilities:
         chat=bool(template),
         tools=TOOLS.search(template) is not None,
         thinking=THOUGHTS.search(template) is not None,
+        sampling=sampling_defaults(path),
     )
 
 

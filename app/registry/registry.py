@@ -158,6 +158,7 @@ class ModelRegistry:
                 tuple(alias for alias in self._catalog.aliases(source.id) if alias not in ids),
                 report.abilities_of(source, read, slots),
                 self._started,
+                slots.get(source.id),
             )
         )
 

@@ -75,7 +75,9 @@ def being_pulled(known: Iterable[Source], downloads: Iterable[Progress]) -> dict
     }
 
 
-def cards(source: Source, aliases: tuple[str, ...], abilities: Abilities, started: int) -> list[ModelCard]:
+def cards(
+    source: Source, aliases: tuple[str, ...], abilities: Abilities, started: int, slot: Slot | None = None
+) -> list[ModelCard]:
     """What a listing says of a model and its aliases but patterns; ``started`` stands in where no file tells an age."""
     parent = source.base.id if isinstance(source, Adapted) else None
     if source.entry.tool_prompt == "generic":
@@ -87,15 +89,9 @@ def cards(source: Source, aliases: tuple[str, ...], abilities: Abilities, starte
             created, owner = int(source.path.stat().st_mtime), "local"
         case Embedded() | HubRepo():
             created, owner = started, source.id.partition("/")[0]
-    own = ModelCard(
-        id=source.id,
-        created=created,
-        owned_by=owner,
-        root=source.id,
-        parent=parent,
-        aliases=aliases,
-        abilities=abilities,
-    )
+    own = ModelCard(id=source.id, created=created, owned_by=owner, root=source.id, parent=parent, aliases=aliases)
+    loaded = None if slot is None or slot.engine is None else slot.source.entry
+    own = replace(own, abilities=abilities, entry=source.entry, loaded=loaded)
     return [own, *(replace(own, id=alias, aliases=()) for alias in aliases if not is_pattern(alias))]
 
 

@@ -9,6 +9,7 @@ from app.engine.kind import Kind
 from app.engine.ranks import RankState
 from app.engine.work import Work
 from app.registry.abilities import Abilities
+from app.settings import ModelEntry
 
 State = Literal["absent", "downloading", "on_disk", "queued", "loading", "resident", "unloading"]
 Origin = Literal["embedded", "local", "hub"]
@@ -18,6 +19,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     """A name that may be asked for. ``created`` is in seconds since 1970.
 
     ``root`` is the id that an alias stands for, else ``id`` itself; ``parent`` the model that an adapter adapts.
+    ``entry`` is what the settings say of it, ``loaded`` what they said when it was brought into memory (None: it is
+    not there).
     """
 
     id: str
@@ -27,6 +30,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     parent: str | None = None
     aliases: tuple[str, ...] = ()
     abilities: Abilities = Abilities()
+    entry: ModelEntry = ModelEntry()
+    loaded: ModelEntry | None = None
 
 
 class Transfer(Struct, frozen=True):

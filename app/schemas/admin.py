@@ -78,6 +78,29 @@ class AdminModel(Struct, frozen=True, kw_only=True):
     ranks: Annotated[tuple[AdminRank, ...], Meta(description="Its processes, where it lies on several.")] = ()
 
 
+SettingOrigin = Literal[
+    "models.toml", "generation_config.json", "config.json", "chat template", "service settings", "default"
+]
+
+
+class AdminSetting(Struct, frozen=True, kw_only=True):
+    """One setting of a model that is in force, unless a request says otherwise where it can."""
+
+    name: Annotated[str, Meta(description="As requests, `models.toml` or the service's settings call it.")]
+    value: bool | int | float | str | None
+    words: Annotated[str, Meta(description="The value in words, where it says little by itself; else empty.")] = ""
+    origin: Annotated[SettingOrigin, Meta(description="Where it is written; default: nowhere.")]
+
+
+class AdminModelSettings(Struct, frozen=True, kw_only=True):
+    """What is in force for a model where a request says nothing. A model that does not generate has no first two."""
+
+    id: str
+    chat: Annotated[tuple[AdminSetting, ...], Meta(description="For chats, messages and responses.")]
+    completion: Annotated[tuple[AdminSetting, ...], Meta(description="For completions, which are raw.")]
+    model: Annotated[tuple[AdminSetting, ...], Meta(description="As it is loaded, or will be.")]
+
+
 class AdminModels(Struct, frozen=True):
     """Every known model, by id."""
 

@@ -70,7 +70,12 @@ def test_models_are_listed_loaded_shown_and_unloaded(run):
     shown = run("show", "org/tiny")
     assert "state         in memory" in shown
     assert "together      prompts and answers\n" in shown
-    assert msgspec.json.decode(run("show", "org/tiny", "--json"))["together"]["lengths"] is True
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["temperature", "1", "default"] in lines
+    assert ["kv_bits", "not", "quantised", "default"] in lines
+    told = msgspec.json.decode(run("show", "org/tiny", "--json"))
+    assert told["together"]["lengths"] is True
+    assert {"name": "top_k", "value": 0, "words": "off", "origin": "default"} in told["settings"]["chat"]
     running = run("ps")
     assert running.splitlines()[1].startswith("org/tiny  in memory  100 B")
     assert "memory: 100 B of " in running
@@ -153,6 +158,7 @@ def test_without_a_service_the_disk_is_looked_at(tmp_path):
     shown = msgspec.json.decode(run("show", "org/pulled", "--json"))
     assert (shown["state"], shown["architecture"], shown["context_length"]) == ("on_disk", "llama", 2048)
     assert shown["weight_bytes"] > 10_000
+    assert {"name": "context_length", "value": 2048, "words": "", "origin": "config.json"} in shown["settings"]["model"]
     assert "org/pulled is removed" in run("rm", "org/pulled")
     assert "org/pulled" not in run("list")
     assert "no model org/pulled" in run("show", "org/pulled", code=Exit.REFUSED)

@@ -12,11 +12,22 @@ from app.api.endpoints.actions import act
 from app.api.errors import body_of
 from app.api.observe import feed
 from app.api.observe.feed import Feed
+from app.api.read.in_force import in_force
 from app.api.write.sse import EventStream, Source
 from app.errors import InvalidRequest, ModelNotFound
 from app.observability import request_id
 from app.registry.registry import ModelRegistry
-from app.schemas.admin import AdminEvent, AdminFound, AdminFoundModels, AdminMemory, AdminModel, AdminModels, Deleted
+from app.schemas.admin import (
+    AdminEvent,
+    AdminFound,
+    AdminFoundModels,
+    AdminMemory,
+    AdminModel,
+    AdminModels,
+    AdminModelSettings,
+    Deleted,
+)
+from app.settings import Settings
 
 TAGS: Sequence[str] = ("Admin",)
 LONGEST = 200
@@ -69,6 +80,16 @@ class AdminController(Controller):
     async def memory(self, registry: NamedDependency[ModelRegistry]) -> AdminMemory:
         """Budget, weights, KV caches, prefix caches, pool and process, in bytes."""
         return feed.memory(registry)
+
+    @get("/settings/{model:path}", responses=admin_failures(400, 401, 404), summary="The settings of a model in force")
+    async def settings(
+        self,
+        model: FromPath[str],
+        registry: NamedDependency[ModelRegistry],
+        settings: NamedDependency[Settings],
+    ) -> AdminModelSettings:
+        """What holds for a model where a request says nothing, and where each setting is written."""
+        return in_force(await registry.get(model.strip("/")), settings)
 
     @get("/search", responses=admin_failures(400, 401, 503), summary="Search the hub")
     async def search(

@@ -2,25 +2,26 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from app.engine.sampling_defaults import sampling_defaults
-from app.schemas.admin import AdminModel, Source
-from app.schemas.sampling import SamplingDefaults
+from app.schemas.admin import AdminModel, AdminModelSettings
+from app.schemas.admin import Source as Origin
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.registry.sources import Source
 
 
 class Facts(Struct, frozen=True, omit_defaults=True):
-    """What a model's own files say of it, how it is sampled among it, and the bytes of its weights."""
+    """What a model's own files say of it, and the bytes of its weights."""
 
     architecture: str | None = None
     context_length: int | None = None
     quantization: str | None = None
     weight_bytes: int = 0
-    sampling: SamplingDefaults = SamplingDefaults()
 
 
 class _Config(Struct):
@@ -37,8 +38,18 @@ def models(settings: Settings) -> tuple[AdminModel, ...]:
 
 def facts(settings: Settings, model: str) -> Facts | None:
     """What its files say; None if they are not here. Raises :class:`app.errors.ModelNotFound` for what cannot be."""
-    path = asyncio.run(_path(settings, model))
+    _, path = asyncio.run(_found(settings, model))
     return None if path is None else read_facts(path)
+
+
+def in_force(settings: Settings, model: str) -> AdminModelSettings:
+    """The settings that would hold for it. Raises :class:`app.errors.ModelNotFound` for what cannot be."""
+    from app.api.read import in_force as resolved  # noqa: PLC0415
+    from app.registry import abilities, report  # noqa: PLC0415
+
+    source, path = asyncio.run(_found(settings, model))
+    able = report.abilities_of(source, {} if path is None else {source.id: abilities.read(path, source.id)}, {})
+    return resolved.in_force(report.cards(source, (), able, 0)[0], settings)
 
 
 def remove(settings: Settings, model: str) -> int:
@@ -58,7 +69,7 @@ def read_facts(path: Path) -> Facts:
         return Facts()
     quantization = config.quantization or {}
     bits = f"{quantization['bits']} bits" if "bits" in quantization else config.torch_dtype
-    return Facts(config.model_type, config.max_position_embeddings, bits, weights, sampling_defaults(path))
+    return Facts(config.model_type, config.max_position_embeddings, bits, weights)
 
 
 async def _models(settings: Settings) -> tuple[AdminModel, ...]:
@@ -76,21 +87,22 @@ async def _models(settings: Settings) -> tuple[AdminModel, ...]:
     return tuple(_row(id_, it, catalog.aliases(id_), here=here) for id_, (it, here) in sorted(known.items()))
 
 
-async def _path(settings: Settings, model: str) -> Path | None:
+async def _found(settings: Settings, model: str) -> "tuple[Source, Path | None]":
+    """Where it comes from, and the directory of its files if there is one here."""
     from app.registry.catalog import Catalog  # noqa: PLC0415
     from app.registry.hub import Hub  # noqa: PLC0415
-    from app.registry.sources import HubRepo, LocalDirectory  # noqa: PLC0415
+    from app.registry.sources import Adapted, HubRepo, LocalDirectory  # noqa: PLC0415
 
     hub = Hub(offline=True)
     try:
         source = await Catalog(settings, spelled=hub.spelled).find(model)
-        match source:
-            case LocalDirectory():
-                return source.path
-            case HubRepo():
-                return await hub.local(source.repo, source.revision)
+        match source.base if isinstance(source, Adapted) else source:
+            case LocalDirectory() as directory:
+                return source, directory.path
+            case HubRepo() as repo:
+                return source, await hub.local(repo.repo, repo.revision)
             case _:
-                return None
+                return source, None
     finally:
         await hub.close()
 
@@ -111,7 +123,7 @@ async def _remove(settings: Settings, model: str) -> int:
         await hub.close()
 
 
-def _row(id_: str, source: Source, aliases: tuple[str, ...], *, here: bool) -> AdminModel:
+def _row(id_: str, source: Origin, aliases: tuple[str, ...], *, here: bool) -> AdminModel:
     return AdminModel(
         id=id_,
         source=source,

@@ -4,13 +4,19 @@ import msgspec
 import rich_click as click
 from msgspec import structs
 
-from app.cli.client import model_path, told
+from app.cli.client import model_path, settings_path, told
 from app.cli.exits import Exit, leave
 from app.cli.reach import json_option, model_argument, reach, reaching
 from app.cli.words import STATES, size, span, table
-from app.schemas.admin import AdminModel, AdminModels, AdminRank, AdminTogether, Deleted
-from app.schemas.sampling import SamplingDefaults
-from app.settings import ModelEntry
+from app.schemas.admin import (
+    AdminModel,
+    AdminModels,
+    AdminModelSettings,
+    AdminRank,
+    AdminSetting,
+    AdminTogether,
+    Deleted,
+)
 
 
 @click.command(name="list")
@@ -39,7 +45,7 @@ def list_(url: str | None, config: str | None, *, as_json: bool) -> None:
 @reaching
 @json_option
 def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
-    """Show where a model stands, and what its files say of it."""
+    """Show where a model stands, what its files say of it, and its settings in force."""
     from app.cli.look import disk  # noqa: PLC0415
     from app.errors import SwitchyardError  # noqa: PLC0415
 
@@ -50,14 +56,19 @@ def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> N
         else:
             known = disk.models(found.settings)
             state = next((it for it in known if model in {it.id, *it.aliases}), None)
-    if state is None:
-        leave(Exit.REFUSED, f"there is no model {model} on this machine; 'switchyard list' shows those that there are")
+        if state is None:
+            leave(Exit.REFUSED, f"there is no model {model} on this machine; 'switchyard list' shows what there is")
+        settings = (
+            found.client.ask("GET", settings_path(model), AdminModelSettings)
+            if found.served()
+            else disk.in_force(found.settings, model)
+        )
     try:
         facts = disk.facts(found.settings, model) or disk.Facts()
     except SwitchyardError:
         facts = disk.Facts()  # known to the service alone
     if as_json:
-        click.echo(msgspec.json.encode({**structs.asdict(state), **structs.asdict(facts)}))
+        click.echo(msgspec.json.encode({**structs.asdict(state), **structs.asdict(facts), "settings": settings}))
         return
     rows = [
         ("model", state.id),
@@ -68,12 +79,21 @@ def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> N
         ("unloaded in", span(state.expires_in)),
         ("architecture", facts.architecture or "-"),
         ("context", f"{facts.context_length} tokens" if facts.context_length else "-"),
-        ("sampling", _sampling(facts.sampling, found.settings.models.get(state.id, ModelEntry()))),
         ("together", _together(state.together)),
         ("ranks", "; ".join(_rank(it) for it in state.ranks) or "-"),
         ("weights", " of ".join(it for it in (size(facts.weight_bytes), facts.quantization) if it)),
     ]
     click.echo("\n".join(f"{name:<14}{value}" for name, value in rows))
+    for title, group in (("CHATS", settings.chat), ("COMPLETIONS", settings.completion), ("MODEL", settings.model)):
+        if group:
+            click.echo("\n" + table((title, "IN FORCE", "FROM"), [(it.name, _value(it), it.origin) for it in group]))
+
+
+def _value(setting: AdminSetting) -> str:
+    """A setting as people read it."""
+    value = setting.value
+    told = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return setting.words or told
 
 
 def _rank(rank: AdminRank) -> str:
@@ -89,14 +109,6 @@ def _together(found: AdminTogether | None) -> str:
     able = [*(["prompts"] if found.prompts else []), "answers" if found.short else "answers to more than a few tokens"]
     told = " and ".join(able) + ("" if found.lengths else ", a pass for each class of lengths")
     return told + ("" if found.ahead else ", no step built ahead")
-
-
-def _sampling(theirs: SamplingDefaults, entry: ModelEntry) -> str:
-    """What holds for chats that do not say otherwise: the settings', else the model's own."""
-    names = SamplingDefaults.__struct_fields__
-    said = {name: it for name in names for it in (getattr(entry, name), getattr(theirs, name)) if it is not None}
-    said |= {name: getattr(entry, name) for name in names if getattr(entry, name) is not None}
-    return ", ".join(f"{name} {value:g}" for name, value in said.items()) or "-"
 
 
 def _act(model: str, action: str, url: str | None, config: str | None, *, as_json: bool) -> None:
