@@ -112,6 +112,20 @@ def _first(stream):
     return stream
 
 
+@pytest.mark.parametrize("family", FEW)
+def test_an_edit_in_what_was_said_last_costs_little_beside_what_is_new(family):
+    batch = HandBatch(model_of(family), slice_tokens=1024)
+    session, message = Session(batch, said(1, HEAD)), said(2, 900)
+    session.ask(said(3, 600))
+    session.ask(message)
+    for kept in (700, 400):
+        del session.turns[-2:]
+        before = session.computed - session.new
+        prompt, stream = session.ask((*message[:kept], *said(kept, 60)))
+        assert session.computed - session.new - before <= (0 if family == "llama" else 256)
+        assert bench_of(family).wrong(_first(stream), prompt) is None
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3_next"])
 def test_what_was_cut_off_is_gone_on_with(family):
     batch = HandBatch(model_of(family), slice_tokens=64)

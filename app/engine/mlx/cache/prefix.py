@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from app.engine.mlx.cache.adoption import Adopting, any_appends
 from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.spacing import Spacing
 from app.engine.mlx.cache.tree import PIECE, WIDTH, Checkpoint, Node, Tree
 from app.engine.mlx.rows import pack
 
@@ -16,11 +17,6 @@ SHORTEST = 16
 """Tokens; copying a shorter beginning costs more than computing it."""
 SHORTEST_ON_CUDA = 128
 """There a slice takes as long for 16 tokens as for a thousand, and longer behind a beginning of a new length."""
-
-EVERY = 2048
-"""Tokens of a long prompt between two checkpoints, if these take no more memory than the tokens between them do."""
-FEW, MANY = 4, 32
-"""Checkpoints of one sequence: the latest that are kept whatever they take, and the most that are kept."""
 
 Entry = Node | Checkpoint
 
@@ -88,25 +84,11 @@ class PrefixCache(Adopting):
         """Whether all layers append, and whether any does."""
         self.noted: Callable[[bytes], None] = lambda _: None
         self.shortest, self.worth_keeping = shortest, 2 * shortest
-        self._every = EVERY
+        self._spacing = Spacing(self.worth_keeping)
 
     def stops(self, boundaries: Sequence[int], known: int, end: int) -> list[int]:
-        """Positions of a prompt, behind those ``known`` and up to its ``end``, at which its states are to be kept.
-
-        They are its ``boundaries``, places between those that lie far apart, and its end where none lies near.
-        """
-        if self.cuts:
-            return []
-        likely = sorted({at for at in boundaries if known + self.worth_keeping <= at <= end})
-        if not likely or end - likely[-1] >= self.worth_keeping:
-            likely.append(end)
-        found: list[int] = []
-        for at in likely:
-            before = found[-1] if found else known
-            between = (at - before) // self._every
-            found += [before + (at - before) * i // (between + 1) for i in range(1, between + 1)]
-            found.append(at)
-        return found
+        """Positions of a prompt, behind those ``known`` and up to its ``end``, at which its states are to be kept."""
+        return [] if self.cuts else self._spacing.places(boundaries, known, end)
 
     def known(self, packed: bytes) -> int:
         """How many tokens at the beginning of a prompt :meth:`find` would spare."""
@@ -223,17 +205,10 @@ class PrefixCache(Adopting):
         self._pool.book(self, made, states.nbytes)
         held = [it for each in node.path for _, it in sorted(each.states.items())]
         cuts = sum(each.held.nbytes for each in node.path if each.held is not None)
-        self._every = max(EVERY, min(position, states.nbytes * position // cuts)) if cuts else EVERY
-        most = max(FEW, min(MANY, cuts // max(1, states.nbytes))) if cuts else MANY
-        while len(held) > most:
-            self.let_go(held.pop(_least_missed(held, position)))
+        self._spacing.kept(position, states.nbytes, cuts)
+        for number in self._spacing.surplus([it.position for it in held], position, states.nbytes, cuts):
+            self.let_go(held[number])
         return [states]
-
-
-def _least_missed(held: Sequence[Checkpoint], end: int) -> int:
-    """Which one leaves the smallest gap, for how far back it lies; neither the first nor one of the latest."""
-    inner = range(1, len(held) - FEW + 1)
-    return min(inner, key=lambda i: (held[i + 1].position - held[i - 1].position) / (end - held[i].position + 1))
 
 
 def _nearest(nodes: Sequence[Node], tokens: int) -> tuple[int, Checkpoint | None]:
