@@ -216,6 +216,9 @@ class EngineLoader(Protocol):
         A checkpoint that is quantised already is not quantised again; the result of quantising one is kept on disk.
         """
 
+    def expect(self) -> None:
+        """Somebody waits for a load, which has to wait for its turn or for memory: what needs neither may begin."""
+
     async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> Engine:
         """A resident ``base`` with the LoRA adapter at ``path``; they share weights, and ``nbytes`` are its own.
 

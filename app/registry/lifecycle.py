@@ -101,6 +101,8 @@ class Lifecycle:
         else:
             self.counts.fetches += 1
             slot.phase = "stored"
+            if slot.base is None:
+                self._loader.expect()
             self._changed(slot)
 
     async def _run_load(self, slot: Slot) -> None:

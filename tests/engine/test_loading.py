@@ -8,7 +8,9 @@ from mlx.utils import tree_flatten
 
 from app.engine.base import Sequence, Token
 from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.load import weights
 from app.engine.mlx.load.loader import MLXLoader
+from app.engine.mlx.load.scratch import scratch_of
 from app.engine.mlx.memory import release
 from app.engine.options import Batching, LoadOptions
 from app.errors import ModelUnusable
@@ -114,3 +116,26 @@ async def test_a_quantisation_that_fails_leaves_nothing(making, tmp_path, monkey
     with pytest.raises(ModelUnusable, match="No space left"):
         await making.load(tiny(), name="tiny", options=LoadOptions(quantize=4))
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+async def test_what_computing_takes_is_measured_at_the_first_load_alone(making, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured = []
+
+    def counted(model, kv):
+        measured.append(model)
+        return scratch_of(model, kv)
+
+    monkeypatch.setattr(weights, "scratch_of", counted)
+    laws = []
+    for _ in range(2):
+        engine = await making.load(tiny(), name="tiny")
+        laws.append(engine.loaded.scratch)
+        await engine.close()
+    assert len(measured) == 1
+    assert laws[0] == laws[1]
+    assert laws[0].nbytes(64, 0) > 0
+    for file in (tmp_path / "switchyard" / "scratchlaw").iterdir():
+        file.write_bytes(b"not what was written")
+    await (await making.load(tiny(), name="tiny")).close()
+    assert len(measured) == 2

@@ -80,10 +80,46 @@ async def test_a_process_that_waits_has_started_what_renders_the_first_conversat
     await loader.close()
 
 
+async def test_a_load_that_is_expected_finds_its_process_started(root):
+    loader = processes(root)
+    loader.start()
+    await (await loader.load(root / "a", name="a")).close()
+    loader.expect()
+    waiting = loader._spare.pid
+    loader.expect()
+    assert loader._spare.pid == waiting
+    engine = await loader.load(root / "b", name="b")
+    assert engine.status().pid == waiting
+    await loader.close()
+
+
+async def test_what_is_made_ready_for_the_next_load_waits_until_a_load_is_over(root, monkeypatch):
+    monkeypatch.setattr("app.engine.client.processes.SPARE_DELAY", 0.0)
+    loader = processes(root)
+    loader.start()
+    await loader.device()
+    first = await loader.load(root / "a", name="a")
+    await first.close()
+    loading = asyncio.create_task(loader.load(root / "b", name="b"))
+    while not loader._residents:  # noqa: ASYNC110  a moment inside load
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
+    assert loader._respawn is None
+    assert loader._spare is None
+    await loading
+    for _ in range(200):
+        if loader._spare is not None:
+            break
+        await asyncio.sleep(0.02)
+    assert loader._spare is not None
+    await loader.close()
+
+
 async def test_without_a_spare_nothing_waits(root):
     loader = processes(root, spare=False)
     loader.start()
     await (await loader.load(root / "a", name="a")).close()
+    loader.expect()
     await asyncio.sleep(0.1)
     assert loader._spare is None
     await loader.close()

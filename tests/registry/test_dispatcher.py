@@ -113,6 +113,19 @@ async def test_a_busy_model_finishes_what_runs_and_then_makes_room():
 
 
 @scenario
+async def test_a_load_that_waits_for_a_busy_model_is_expected_before_its_turn():
+    house = House(100, sizes={"a": 100, "b": 100})
+    running = asyncio.create_task(house.use("a", 10.0))
+    await asyncio.sleep(5.0)
+    assert house.loader.expected == 1
+    other = asyncio.create_task(house.use("b"))
+    await asyncio.sleep(0.1)
+    assert house.loader.expected == 2
+    assert house.loads("b") == 0
+    await asyncio.gather(running, other)
+
+
+@scenario
 async def test_who_leaves_the_queue_reopens_what_was_drained_for_him():
     house = House(100, sizes={"a": 100, "b": 100})
     running = asyncio.create_task(house.use("a", 10.0))

@@ -429,6 +429,7 @@ class ScriptedLoader:
         self.diary: list[tuple[str, str]] = []
         self.engines: dict[str, ScriptedEngine] = {}
         self.options: dict[str, LoadOptions] = {}
+        self.expected = 0
         self.closed = False
 
     async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ScriptedEngine:
@@ -452,6 +453,10 @@ class ScriptedLoader:
         self.diary.append(("loaded", name))
         self.engines[name] = engine
         return engine
+
+    def expect(self) -> None:
+        """Counted."""
+        self.expected += 1
 
     async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ScriptedEngine:
         """An engine of its own."""

@@ -88,6 +88,7 @@ class ProcessLoader:
     async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ProcessEngine:
         """A process of its own for the model at ``path``, which ends if the load fails."""
         await self.device()
+        self._not_now()
         process = self._take(await asyncio.to_thread(_places, path, options), options.ranks)
         process.name = name
         self._residents[process] = 0
@@ -104,6 +105,12 @@ class ProcessLoader:
         self._shares.tell()
         self._spare_later()
         return ProcessEngine(process, facts, self._close_base)
+
+    def expect(self) -> None:
+        """Start what a load will want, if nothing waits for one: importing needs neither its turn nor its memory."""
+        if self._spare is None and not self._closed and self._room_for_spare():
+            self._not_now()
+            self._set_spare(self._start(urgent=True))
 
     async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ProcessEngine:
         """In the base's process."""
@@ -127,8 +134,7 @@ class ProcessLoader:
         """End every process."""
         self._closed = True
         self._shares.close()
-        if self._respawn is not None:
-            self._respawn.cancel()
+        self._not_now()
         for task in tuple(self._tasks):
             task.cancel()
         processes = {*self._residents, *([] if self._spare is None else [self._spare])}
@@ -201,19 +207,26 @@ class ProcessLoader:
         elif self._spare is not process:
             self._spawn(process.end())
 
+    def _room_for_spare(self) -> bool:
+        return self._options.spare and psutil.virtual_memory().available > SPARE_ROOM
+
+    def _not_now(self) -> None:
+        """A load comes first: what would be made ready meanwhile competes with it."""
+        if self._respawn is not None:
+            self._respawn.cancel()
+            self._respawn = None
+
     def _spare_later(self) -> None:
-        """Have a process wait for the next load, once this one has had its moment."""
-        if self._options.spare and not self._closed and self._respawn is None:
+        """Have a process be ready for the next load, once what happens now has had its moment."""
+        self._not_now()
+        if not self._closed:
             self._respawn = asyncio.get_running_loop().call_later(SPARE_DELAY, self._make_spare)
 
     def _make_spare(self) -> None:
+        """Start it if there is none; it reads the tokenizer of the model that went last, which may well be the next."""
         self._respawn = None
-        if self._spare is None and psutil.virtual_memory().available > SPARE_ROOM:
+        if self._spare is None and self._room_for_spare():
             self._set_spare(self._start())
-            self._read_ahead()
-
-    def _read_ahead(self) -> None:
-        """Have the process that waits read the tokenizer of the model that went last: it may well be the next."""
         if self._spare is not None and self._last_closed is not None:
             self._spawn(self._read(self._spare, self._last_closed))
 
@@ -230,7 +243,7 @@ class ProcessLoader:
         self._residents.pop(process, None)
         self._last_closed = self._paths.pop(process, None)
         self._shares.tell()
-        self._read_ahead()
+        self._spare_later()
 
     async def _close_adapter(self, engine: ProcessEngine) -> None:
         process = engine.process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 def import_models(*, urgent: bool) -> type[Models]:
     """Import what a load needs; raises ImportError. Unless it is ``urgent``, what streams here goes first."""
     with nullcontext() if urgent else giving_way(), _limits_kept():
-        import_module("transformers").AutoTokenizer  # noqa: B018  resolved when it is first named
-        made: type[Models] = import_module("app.engine.host.models").Models
+        gc.disable()  # next to nothing of what is made now can be collected
+        try:
+            import_module("transformers").AutoTokenizer  # noqa: B018  resolved when it is first named
+            made: type[Models] = import_module("app.engine.host.models").Models
+        finally:
+            gc.enable()
     return made
 
 

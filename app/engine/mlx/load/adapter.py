@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.tuner.utils import load_adapters
+from mlx_lm.utils import load_adapters
 from msgspec.structs import replace
 
 from app.engine.mlx.load.self_check import checked

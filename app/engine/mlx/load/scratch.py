@@ -17,6 +17,8 @@ from app.engine.mlx.loaded import ScratchLaw
 
 FEW, MORE, MOST = 8, 32, 96
 """Tokens of the slices that are computed for it."""
+REVISION = 1
+"""Changes when what is measured does: what was found before is found anew."""
 SPARE = 1.25
 """How many times what was seen is booked: peaks vary a little with the order in which things are computed."""
 BEFORE = STEP - FEW

@@ -58,7 +58,7 @@ def checked(
     With ``config``, what describes the model on disk, the result is kept below ``cache`` for the next load; what is
     spent on it grows with ``load_seconds``. Raises what the model raises for a prompt of its own.
     """
-    findings = None if config is None else Findings(model, config, kv_bits, REVISION, cache)
+    findings = None if config is None else Findings(Abilities, model, config, kv_bits, REVISION, cache)
     if findings is not None and (known := findings.read()) is not None:
         return known
     started = time.perf_counter()

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.law import law_of
-from app.engine.mlx.load.scratch import scratch_of
+from app.engine.mlx.load.findings import Findings
+from app.engine.mlx.load.scratch import REVISION, scratch_of
 from app.engine.mlx.load.self_check import checked
 from app.engine.mlx.loaded import Loaded, ScratchLaw
 from app.engine.mlx.memory import emulates_bfloat16, half_bytes
@@ -52,8 +53,13 @@ def load_in_steps(path: Path, kv_bits: int | None = None, dtype: DType = "auto")
     widen_or_convert(model, dtype)
     arrays = [array for _, array in tree_flatten(model.parameters())]
     yield from evaluated(arrays)
-    made = yield from measured(model, sum(array.nbytes for array in arrays), kv_bits)
-    config, seconds = (path / "config.json").read_bytes(), time.perf_counter() - started
+    config = (path / "config.json").read_bytes()
+    findings = Findings(ScratchLaw, model, config, kv_bits, REVISION)
+    known = findings.read()
+    made = yield from measured(model, sum(array.nbytes for array in arrays), kv_bits, known)
+    if known is None:
+        findings.write(made.scratch)
+    seconds = time.perf_counter() - started
     abilities = yield from checked(model, made.vocabulary, kv_bits, config=config, load_seconds=seconds)
     return replace(made, abilities=abilities)
 

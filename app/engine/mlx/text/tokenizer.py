@@ -37,7 +37,8 @@ class MLXTokenizer:
         self._wrapper = wrapper
         self.sampling = SamplingDefaults() if sampling is None else sampling
         self._hf = wrapper._tokenizer  # noqa: SLF001  mlx-lm's wrapper forwards only what it does not define
-        self.vocab_size = 1 + max(self._hf.get_vocab().values(), default=-1)
+        vocabulary = self._hf.get_vocab()
+        self.vocab_size = 1 + max(vocabulary.values(), default=-1)
         """One more than the highest id; between them there may be ids that no token has."""
         self.bos_id: int | None = self._hf.bos_token_id
         self.eos_ids: frozenset[int] = frozenset(token for token in wrapper.eos_token_ids if token >= 0)
@@ -45,7 +46,6 @@ class MLXTokenizer:
         self._special: frozenset[int] = frozenset(
             token for token, added in self._hf.added_tokens_decoder.items() if added.special
         ) | frozenset(self._hf.all_special_ids)
-        vocabulary = self._hf.get_vocab()
         self.call_format = call_format(wrapper, vocabulary)
         found = thoughts(wrapper, vocabulary)
         self.thinking = None if found is None else Marks(*found, *(self._mark(mark) for mark in found))
