@@ -37,7 +37,7 @@ def create_app(
     """The service. A ``registry`` that is given stays its giver's to close; else one with MLX is built at the start."""
     resident = registry
     journal = Journal()
-    live = Feed(journal, settings.default_model)
+    live = Feed(journal, settings.default_model, offline=settings.offline)
     store = response_store(settings)
 
     def provide_registry() -> ModelRegistry:

@@ -163,6 +163,7 @@ class Service(Struct, frozen=True, kw_only=True):
 
     version: str
     default_model: str
+    offline: Annotated[bool, Meta(description="The hub is never talked to.")] = False
 
 
 class AdminEvent(Struct, frozen=True, kw_only=True):

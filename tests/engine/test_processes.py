@@ -8,6 +8,7 @@ import pytest
 from app.engine.base import Sequence, Token
 from app.engine.client.process import Watch
 from app.engine.client.processes import Processes, ProcessLoader
+from app.engine.facts import Limits
 from app.engine.grammar import Grammar
 from app.engine.host.answers import AT_ONCE
 from app.engine.host.setup import Folders
@@ -60,6 +61,22 @@ async def test_a_load_takes_the_process_that_waits_and_another_waits_after_it(ro
     await engine.close()
     assert engine.status().pid == 0
     await loader.close()
+
+
+def test_a_process_that_was_told_to_end_is_told_nothing_more(root):
+    """On the loop of the service, which raises where asyncio's own is silent."""
+
+    async def run():
+        loader = processes(root, spare=False)
+        loader.start()
+        engine = await loader.load(root / "a", name="a")
+        await engine.process.end()
+        engine.process.send(SetLimits(Limits(memory=1, pool=1, prefixes=1)))
+        await engine.close()
+        await loader.close()
+
+    with asyncio.Runner(loop_factory=pytest.importorskip("uvloop").new_event_loop) as runner:
+        runner.run(run())
 
 
 async def test_a_process_that_waits_has_started_what_renders_the_first_conversation(root):

@@ -29,7 +29,7 @@ from app.engine.kind import Kind, kind_of
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.text import Edges, Marks, Rendered, TextFacts, Tokenizer
 from app.engine.vectors import Embedding, Input, Ranking, Scores, Vectors
-from app.engine.work import Work
+from app.engine.work import OnDisk, Work
 from app.errors import EngineFailed, EngineLost, InvalidRequest, SwitchyardError
 from app.schemas.sampling import SamplingDefaults
 
@@ -321,6 +321,7 @@ class ScriptedEngine:
         self.ranked: list[tuple[str, tuple[str, ...], Ranking]] = []
         self.streams: set[ScriptedStream] = set()
         self.closed = False
+        self.on_disk = OnDisk()
         self._memory = ScriptedMemory() if memory is None else memory
         self._memory.hold(nbytes)
         self._on_close = on_close
@@ -361,7 +362,7 @@ class ScriptedEngine:
             raise self.failure
 
     def work(self) -> Work:
-        return Work(sum(len(stream.rows) for stream in self.streams), 0)
+        return Work(sum(len(stream.rows) for stream in self.streams), 0, on_disk=self.on_disk)
 
     def books(self) -> Books:
         return Books(weights=self.nbytes)

@@ -22,9 +22,9 @@ N = TypeVar("N")
 class Feed:
     """What any number of watchers are told. :meth:`close` ends them all, so that the service can stop at once."""
 
-    def __init__(self, journal: Journal, default_model: str) -> None:
+    def __init__(self, journal: Journal, default_model: str, *, offline: bool = False) -> None:
         self._journal = journal
-        self._service = Service(version=__version__, default_model=default_model)
+        self._service = Service(version=__version__, default_model=default_model, offline=offline)
         self._closed = False
 
     def close(self) -> None:

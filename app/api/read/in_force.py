@@ -17,7 +17,7 @@ from app.settings.sizes import format_size
 OWN = ("pin", "revision", "adapter", "draft_model", "quantize", "kv_bits", "dtype", "pooling", "ranks")
 """Keys of ``models.toml`` that count from a load on."""
 ALWAYS = {"quantize": "as stored", "kv_bits": "not quantised", "draft_model": "none"}
-"""Those that are told even where nobody has set them, and what that means."""
+"""Those that are told of text models even where nobody has set them, and what that means."""
 OFF = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """Values with which a step of drawing changes nothing."""
 SERVICE = {
@@ -35,9 +35,9 @@ Value = bool | int | float | str | None
 
 def in_force(card: ModelCard, settings: Settings) -> AdminModelSettings:
     """What holds for the model of ``card``."""
-    own = card.entry if card.loaded is None else card.loaded
-    model = [_context(card), _keep_alive(own, settings), *_own(own)]
-    if card.abilities.kind != "text":
+    own, generates = card.entry if card.loaded is None else card.loaded, card.abilities.kind == "text"
+    model = [_context(card), _keep_alive(own, settings), *_own(own, ALWAYS if generates else {})]
+    if not generates:
         return AdminModelSettings(id=card.root, chat=(), completion=(), model=tuple(model))
     chat = translate.chat(ChatRequest(messages=[UserMessage(content="")]), card.entry, settings)
     raw = translate.completion(CompletionRequest(prompt=""), card.entry, settings)
@@ -98,14 +98,14 @@ def _keep_alive(entry: ModelEntry, settings: Settings) -> AdminSetting:
     return AdminSetting(name="keep_alive", value=value, words=words, origin=origin)
 
 
-def _own(entry: ModelEntry) -> list[AdminSetting]:
+def _own(entry: ModelEntry, always: dict[str, str]) -> list[AdminSetting]:
     told = []
     for name in OWN:
         value: Value = getattr(entry, name)
         if value != getattr(ModelEntry(), name):
             told.append(AdminSetting(name=name, value=value, origin="models.toml"))
-        elif name in ALWAYS:
-            told.append(AdminSetting(name=name, value=value, words=ALWAYS[name], origin="default"))
+        elif name in always:
+            told.append(AdminSetting(name=name, value=value, words=always[name], origin="default"))
     if entry.hosts is not None:
         told.append(AdminSetting(name="hosts", value=str(entry.hosts), origin="models.toml"))
     return told

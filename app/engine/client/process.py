@@ -130,8 +130,8 @@ class EngineProcess(asyncio.Protocol):
         return stream
 
     def send(self, message: ToEngine) -> None:
-        """Write a message, which is lost with the process."""
-        if self._transport is not None:
+        """Write a message, which is lost with the process, or once it has been told to end."""
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(framed(message))
 
     def mourn(self, lost: Callable[[EngineLost], None]) -> None:

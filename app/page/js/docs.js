@@ -9,6 +9,12 @@ const name = (schema) => schema.$ref?.split("/").at(-1);
 /** A description, with what stands in backticks as code. */
 const Text = ({ of }) => of?.split(/`{1,2}/).map((part, at) => (at % 2 ? html`<code>${part}</code>` : part));
 
+/** A bound; what is beyond a script's exact numbers is one of a whole number's 64 bits. */
+function bound(number) {
+  if (Number.isSafeInteger(number) || !Number.isInteger(number)) return number;
+  return number < 0 ? "-2\u2076\u00b3" : "2\u2076\u00b3 - 1";
+}
+
 /** A type in a few words, with a link to what has a name. */
 function Kind({ schema }) {
   if (!schema) return "anything";
@@ -19,9 +25,9 @@ function Kind({ schema }) {
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.type === "array") return html`list of <${Kind} schema=${schema.items} />`;
   const bounds = [
-    schema.minimum !== undefined && `from ${schema.minimum}`,
-    schema.exclusiveMinimum !== undefined && `above ${schema.exclusiveMinimum}`,
-    schema.maximum !== undefined && `up to ${schema.maximum}`,
+    schema.minimum !== undefined && `from ${bound(schema.minimum)}`,
+    schema.exclusiveMinimum !== undefined && `above ${bound(schema.exclusiveMinimum)}`,
+    schema.maximum !== undefined && `up to ${bound(schema.maximum)}`,
   ].filter(Boolean);
   return [schema.type ?? "anything", ...bounds].join(" ");
 }

@@ -3,6 +3,7 @@ import { bytes, clock, context, count } from "./format.js";
 import { Hub } from "./hub.js";
 import { html, useEffect, useState } from "./html.js";
 import { ask, modelPath, values } from "./net.js";
+import { ModelSettings } from "./settings.js";
 import { STATES, hue } from "./states.js";
 import { Store, useStore } from "./store.js";
 
@@ -28,17 +29,20 @@ const actions = new Actions();
 
 export function Models({ live }) {
   const { running, failure } = useStore(actions);
+  const offline = live.service?.offline ?? false;
   const busy = new Set(running.map((action) => action.id));
   const sorted = live.models.toSorted((a, b) => STATES[a.state].order - STATES[b.state].order || a.id.localeCompare(b.id));
   return html`<section class="card" aria-labelledby="models-title">
     <div class="row between">
       <h2 id="models-title">Models</h2>
-      <${Hub} pull=${(id) => actions.run(id, () => pull(id))} />
+      ${offline
+        ? html`<span class="muted">Offline: the hub is neither searched nor pulled from.</span>`
+        : html`<${Hub} pull=${(id) => actions.run(id, () => pull(id))} />`}
     </div>
     ${failure && html`<p class="failure" role="alert">${failure}
       <button type="button" class="quiet small" onClick=${() => actions.set({ failure: "" })}>Dismiss</button></p>`}
     <ul class="models">
-      ${sorted.map((model) => html`<${Model} key=${model.id} model=${model} color=${hue(model.id, live.models)} at=${live.at} speed=${live.speeds[model.id]} busy=${busy.has(model.id)} />`)}
+      ${sorted.map((model) => html`<${Model} key=${model.id} model=${model} color=${hue(model.id, live.models)} at=${live.at} speed=${live.speeds[model.id]} offline=${offline} busy=${busy.has(model.id)} />`)}
     </ul>
   </section>`;
 }
@@ -48,7 +52,8 @@ async function pull(id) {
   for await (const moment of values(response)) void moment; // the list shows how far it is; a failure is thrown
 }
 
-function Model({ model, color, at, speed, busy }) {
+function Model({ model, color, at, speed, busy, offline }) {
+  const [open, setOpen] = useState(false);
   const act = (action, method = "POST") => () =>
     actions.run(model.id, () => (action === "pull" ? pull(model.id) : ask(method, modelPath(model.id, action))));
   const button = (label, action, disabled = false) =>
@@ -70,9 +75,11 @@ function Model({ model, color, at, speed, busy }) {
       ${resident && button(model.pinned ? "Unpin" : "Pin", model.pinned ? "unpin" : "pin")}
       ${resident && button("Unload", "unload", model.leases > 0)}
       ${(model.state === "on_disk" || model.state === "absent") && button("Load", "load")}
-      ${model.state === "absent" && button("Pull", "pull")}
+      ${model.state === "absent" && !offline && button("Pull", "pull")}
       ${model.state === "on_disk" && model.source === "hub" && html`<${Remove} busy=${busy} remove=${act("", "DELETE")} />`}
+      <button type="button" class="quiet" aria-expanded=${open} onClick=${() => setOpen(!open)}>Settings</button>
     </div>
+    ${open && html`<${ModelSettings} model=${model} />`}
     ${model.download && html`<${Transfer} download=${model.download} rate=${speed?.rate ?? 0} />`}
   </li>`;
 }

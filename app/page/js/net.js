@@ -19,8 +19,9 @@ export const key = {
 export const url = (path) => new URL(path, BASE).href;
 
 /** A model's path under /admin/models; the slashes of its name stay slashes. */
-export const modelPath = (id, action = "") =>
-  `admin/models/${id.split("/").map(encodeURIComponent).join("/")}${action && `/${action}`}`;
+export const modelPath = (id, action = "") => `admin/models/${encoded(id)}${action && `/${action}`}`;
+export const settingsPath = (id) => `admin/settings/${encoded(id)}`;
+const encoded = (id) => id.split("/").map(encodeURIComponent).join("/");
 
 /** The response, or a Failure whose message is a sentence for people. */
 export async function ask(method, path, { body, signal } = {}) {

@@ -8,11 +8,20 @@ export const NUMBERS = [
   { name: "top_k", label: "Top k", min: 0, step: 1, more: true },
   { name: "min_p", label: "Min p", min: 0, max: 1, step: 0.01, more: true },
   { name: "repetition_penalty", label: "Repetition penalty", min: 0.1, step: 0.05, more: true },
-  { name: "presence_penalty", label: "Presence penalty", min: -2, max: 2, step: 0.1, more: true },
-  { name: "frequency_penalty", label: "Frequency penalty", min: -2, max: 2, step: 0.1, more: true },
-  { name: "seed", label: "Seed", step: 1, more: true },
+  { name: "presence_penalty", label: "Presence penalty", min: -2, max: 2, step: 0.1, more: true, left: "0" },
+  { name: "frequency_penalty", label: "Frequency penalty", min: -2, max: 2, step: 0.1, more: true, left: "0" },
+  { name: "seed", label: "Seed", step: 1, more: true, left: "random" },
 ];
 const EXTRA = new Set(["top_k", "min_p", "repetition_penalty"]); // not among the OpenAI client's own arguments
+
+/** What a request says of numbers, and the settings in force for all that it leaves open. */
+export function settled(form, settings) {
+  const asked = NUMBERS.filter(({ name }) => form[name] !== undefined && form[name] !== "");
+  const said = new Map(asked.map(({ name }) => [name, { name, value: form[name], words: "", origin: "this request" }]));
+  const rest = (form.mode === "chat" ? settings?.chat : settings?.completion) ?? [];
+  const names = new Set(rest.map((it) => it.name));
+  return [...rest.map((it) => said.get(it.name) ?? it), ...[...said.values()].filter((it) => !names.has(it.name))];
+}
 
 export const EMPTY = { model: "", mode: "chat", system: "", stop: "", format: "text", schema: "", tools: "" };
 
