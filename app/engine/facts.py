@@ -1,5 +1,6 @@
 """What a process tells of its device and its models, what it is told of its share, and how failures travel."""
 
+from bisect import bisect_right
 from math import ceil
 from typing import Literal
 
@@ -93,6 +94,10 @@ class Law(Struct, frozen=True, array_like=True):
         """The most that a row of ``tokens`` tokens holds."""
         positions = ceil(self.spare * tokens) + self.step
         return self.row + self.token * positions + sum(each * min(positions, most) for each, most in self.windows)
+
+    def most(self, room: int, tokens: int) -> int:
+        """Of ``tokens``, as many as a row holds within ``room`` bytes, perhaps none."""
+        return bisect_right(range(1, tokens + 1), room, key=self.nbytes)
 
     def times(self, ranks: int) -> "Law":
         """That of so many ranks together, each of which holds as much."""

@@ -22,6 +22,7 @@ class Abilities(Struct, frozen=True):
     """``context_length`` is in tokens, None where no file says; ``tools`` and ``thinking`` are what templates show.
 
     A model of another ``kind`` than ``text`` has nothing to chat with. ``sampling`` is how its authors draw.
+    ``fitted``: the length is what there is memory for, less than the model's own.
     """
 
     context_length: int | None = None
@@ -30,6 +31,7 @@ class Abilities(Struct, frozen=True):
     thinking: bool = False
     kind: Kind = "text"
     sampling: SamplingDefaults = SamplingDefaults()
+    fitted: bool = False
 
 
 EMBEDDED = Abilities(context_length=8192, chat=True)

@@ -13,7 +13,8 @@ from app.errors import ModelUnusable
 from app.registry.hub import Tensor, tensors_of, weights
 from app.settings import ModelEntry
 
-_ALLOWANCE_TOKENS = 1024
+ALLOWANCE_TOKENS = 1024
+"""Tokens whose KV cache is booked before the load."""
 _HALVES = {"F16", "BF16"}
 _FLOATS = {"F16": 2, "BF16": 2, "F32": 4}
 TOKENIZER = 12
@@ -97,7 +98,7 @@ def footprint(
     bits = None if any(name.endswith(".scales") for name in tensors) else quantize
     sizes = {name: _held(tensor, half_bytes, bits) for name, tensor in tensors.items()}
     held, shape = sum(sizes.values()), _shape(path)
-    allowance, processes = kv_bytes_per_token(path, half_bytes, kv_bits) * _ALLOWANCE_TOKENS, 1
+    allowance, processes = kv_bytes_per_token(path, half_bytes, kv_bits) * ALLOWANCE_TOKENS, 1
     if ranks is not None:
         whole = sum(size for name, size in sizes.items() if any(part in name for part in EVERYWHERE))
         count, processes = ranks

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from app.registry import drafts, report
 from app.registry.abilities import Abilities, AbilityReader
 from app.registry.budget import NoPrefixCaches, PrefixCaches, budget_of
 from app.registry.catalog import Catalog
+from app.registry.contexts import Contexts
 from app.registry.dispatcher import Dispatcher
 from app.registry.hub import Download
 from app.registry.lease import AskedLease, ModelLease
@@ -67,6 +68,7 @@ class ModelRegistry:
             rows=settings.max_batch_rows,
             queue=Queue(settings.queue_limit, settings.queue_timeout, max(1.0, settings.min_residency)),
         )
+        self._contexts = Contexts(shelf, self._dispatcher.slots, self._dispatcher.budget)
         self.changes.follow(lambda: self._caches.allow(report.spare(self._dispatcher)))
 
     def start(self) -> None:
@@ -149,14 +151,14 @@ class ModelRegistry:
         """
         sources, on_disk = await report.known(self._catalog, self._shelf)
         slots, ids = self._dispatcher.slots, {source.id for source in sources}
-        read = await self._read(sources, on_disk)
+        read, most = await self._read(sources, on_disk)
         return tuple(
             card
             for source in sources
             for card in report.cards(
                 source,
                 tuple(alias for alias in self._catalog.aliases(source.id) if alias not in ids),
-                report.abilities_of(source, read, slots),
+                report.abilities_of(source, read, slots, most),
                 self._started,
                 slots.get(source.id),
             )
@@ -177,7 +179,7 @@ class ModelRegistry:
         known = {source.id: source for source in sources}
         known |= {slot.model: slot.source for slot in dispatcher.slots.values()}
         known |= report.being_pulled(known.values(), downloads.values())
-        read = await self._read(known.values(), on_disk)
+        read, most = await self._read(known.values(), on_disk)
         queued = report.queued_by_model(dispatcher)
         return tuple(
             report.model_status(
@@ -188,7 +190,7 @@ class ModelRegistry:
                 aliases=self._catalog.aliases(id_),
                 downloads=downloads,
                 losses=dispatcher.losses.count(id_),
-                abilities=report.abilities_of(source, read, dispatcher.slots),
+                abilities=report.abilities_of(source, read, dispatcher.slots, most),
             )
             for id_, source in sorted(known.items())
         )
@@ -219,11 +221,13 @@ class ModelRegistry:
         """The id that a name stands for, whether there is such a model or not; None: the default one."""
         return self._catalog.name(model)
 
-    async def _read(self, sources: Iterable[Source], on_disk: Mapping[str, Path]) -> dict[str, Abilities]:
-        """What the files of models on disk say that they can do."""
+    async def _read(
+        self, sources: Collection[Source], on_disk: Mapping[str, Path]
+    ) -> tuple[dict[str, Abilities], dict[str, int]]:
+        """What the files of models on disk say that they can do, and how many tokens there is memory for."""
         paths = report.directories(sources, on_disk, self._dispatcher.slots)
         async with self._reading:
-            return await asyncio.to_thread(self._abilities.all, paths)
+            return await asyncio.to_thread(self._abilities.all, paths), await self._contexts.fit(sources, paths)
 
     async def _acquire(self, model: str | None, keep_alive: float | None) -> ModelLease:
         slot = self._dispatcher.slots.get(self._catalog.name(model))  # a hit looks at no disk

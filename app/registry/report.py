@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from app.engine.base import MemoryGauge
 from app.engine.facts import Books
+from app.registry import contexts
 from app.registry.abilities import EMBEDDED, Abilities
 from app.registry.budget import PrefixCaches
 from app.registry.catalog import Catalog
@@ -110,8 +111,10 @@ def directories(sources: Iterable[Source], installed: Mapping[str, Path], slots:
     return found
 
 
-def abilities_of(source: Source, read: Mapping[str, Abilities], slots: Mapping[str, Slot]) -> Abilities:
-    """What a model can do as far as its files say, or its engine where it is resident."""
+def abilities_of(
+    source: Source, read: Mapping[str, Abilities], slots: Mapping[str, Slot], most: Mapping[str, int] = {}
+) -> Abilities:
+    """What a model can do as far as its files say, or its engine where it is resident; ``most`` tokens fit."""
     model = source.base if isinstance(source, Adapted) else source
     known = read.get(source.id, EMBEDDED if isinstance(model, Embedded) else Abilities())
     if source.entry.pooling is not None:
@@ -119,7 +122,7 @@ def abilities_of(source: Source, read: Mapping[str, Abilities], slots: Mapping[s
     slot = slots.get(source.id)
     if slot is not None and slot.engine is not None:
         known = replace(known, kind=slot.engine.kind, context_length=slot.engine.context_length)
-    return known
+    return contexts.told(known, most.get(source.id))
 
 
 def model_status(

@@ -32,7 +32,7 @@ class Shelf:
         self._hub = hub
         self._embedded = embedded
         self._offline = offline
-        self._device = device
+        self.device = device
         self._followed: dict[Download, asyncio.Task[None]] = {}
         self._installed: tuple[Installed, ...] | None = None
         self._listed_at = 0.0
@@ -43,17 +43,22 @@ class Shelf:
         What is on disk never waits for the hub. Raises what :meth:`app.registry.hub.Download.wait` does, and
         :class:`app.errors.ModelNotFound` for what is not on disk when offline.
         """
-        device = await self._device()
-        half_bytes = device.half_bytes
         match source:
             case Adapted():
-                return await asyncio.to_thread(adapter_footprint, source.path, half_bytes=half_bytes)
+                path = source.path
             case Embedded():
                 path = await self._embedded()
             case LocalDirectory():
                 path = source.path
             case HubRepo():
                 path = await self._from_hub(source)
+        return await self.measured(source, path, await self.device())
+
+    async def measured(self, source: Source, path: Path, device: DeviceFacts) -> Footprint:
+        """What a model at ``path`` needs; raises :class:`app.errors.ModelUnusable` for missing or broken weights."""
+        half_bytes = device.half_bytes
+        if isinstance(source, Adapted):
+            return await asyncio.to_thread(adapter_footprint, path, half_bytes=half_bytes)
         entry, ranks = source.entry, ranks_of(source.entry)
         return await asyncio.to_thread(
             footprint,

@@ -117,6 +117,24 @@ def test_the_most_that_fits_fits_and_one_more_does_not(law, before, room):
     assert law.nbytes(most + 2, before) > room - 1
 
 
+@given(
+    st.builds(
+        Law,
+        st.integers(0, 500),
+        st.integers(0, 90),
+        st.lists(st.tuples(st.integers(1, 50), st.integers(1, 900)), max_size=2).map(tuple),
+        st.sampled_from([1.0, 1.25]),
+        st.integers(0, 384),
+    ),
+    st.integers(0, 100_000),
+    st.integers(1, 5000),
+)
+def test_the_longest_context_that_fits_fits_and_one_token_more_does_not(law, room, tokens):
+    most = law.most(room, tokens)
+    assert most == 0 or law.nbytes(most) <= room
+    assert most == tokens or law.nbytes(most + 1) > room
+
+
 def test_slices_shrink_as_the_context_grows_and_never_vanish():
     ledger = HandBatch(loaded("llama")).batch.ledger
     sizes = [ledger.slice(2048, before) for before in (0, 4_000, 40_000, 4_000_000)]

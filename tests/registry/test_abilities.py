@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.registry.abilities import EMBEDDED, Abilities, AbilityReader, read
 from app.settings import ModelEntry
 from tests.registry.models import CONFIG, write_adapter, write_model
-from tests.registry.test_registry import opened
+from tests.registry.test_registry import KV, opened
 
 QWEN = "{%- if tools %}<tools>{% endif %}{%- if enable_thinking is false %}<think>\n\n</think>{% endif %}"
 JSON = st.recursive(
@@ -85,18 +85,41 @@ def test_files_are_read_again_only_when_the_configuration_has_changed(tmp_path):
 
 
 async def test_the_registry_tells_it_of_models_adapters_and_aliases(tmp_path):
-    write_model(tmp_path / "root" / "qwen", config=CONFIG | {"max_position_embeddings": 32768})
+    write_model(tmp_path / "root" / "qwen", config=CONFIG | {"max_position_embeddings": 16384})
     (tmp_path / "root" / "qwen" / "chat_template.jinja").write_text(QWEN)
     write_adapter(tmp_path / "root" / "fine")
     models = {"mine": ModelEntry(), "qwen:fine": ModelEntry(), "qwen": ModelEntry(aliases=("q",))}
     async with opened(tmp_path, models=models) as (registry, _):
         cards = {card.id: card for card in await registry.list()}
-        knows = Abilities(32768, chat=True, tools=True, thinking=True)
+        knows = Abilities(16384, chat=True, tools=True, thinking=True)
         assert cards["qwen"].abilities == cards["q"].abilities == cards["qwen:fine"].abilities == knows
         assert (cards["qwen"].parent, cards["q"].root, cards["qwen:fine"].parent) == (None, "qwen", "qwen")
         assert cards["smollm2"].abilities == EMBEDDED
         await registry.load("tiny-a")
         assert (await registry.get("tiny-a")).abilities.context_length == 4096  # the engine's own
+
+
+async def test_no_longer_a_context_is_told_than_there_is_memory_for(tmp_path):
+    config = CONFIG | {"max_position_embeddings": 1 << 20}
+    write_model(tmp_path / "root" / "long", config=config)
+    write_model(tmp_path / "root" / "windowed", config=config | {"sliding_window": 512})
+    write_model(tmp_path / "root" / "huge", config=config, weights=12_000_000)
+    write_model(tmp_path / "root" / "short", config=CONFIG | {"max_position_embeddings": 512})
+    async with opened(tmp_path) as (registry, loader):
+        loader.sizes |= {"long": 400, "windowed": 400}
+        cards = {card.id: card.abilities for card in await registry.list()}
+        room = registry.memory().limit - 400
+        told = cards["long"].context_length
+        assert cards["long"].fitted
+        assert KV * (1.25 * told + 384) <= room < KV * (1.25 * (told + 2) + 384)
+        assert [cards[it].context_length for it in ("windowed", "huge", "short")] == [1 << 20, 1 << 20, 512]
+
+        loader.context_length, loader.kv_bytes_per_token = 1 << 20, 4096
+        await registry.load("windowed")
+        told = (await registry.get("windowed")).abilities.context_length
+        assert 4096 * told <= room < 4096 * (told + 1)
+        async with registry.lease("windowed") as lease:
+            await lease.admit(lease.engine.law.nbytes(told))
 
 
 async def test_a_generic_prompt_gives_tools_to_a_model_that_chats(tmp_path):

@@ -85,6 +85,9 @@ def _tools(card: ModelCard) -> AdminSetting:
 
 def _context(card: ModelCard) -> AdminSetting:
     length = card.abilities.context_length
+    if card.abilities.fitted:
+        words = "what memory_budget has room for"
+        return AdminSetting(name="context_length", value=length, words=words, origin="service settings")
     origin: SettingOrigin = "default" if length is None else "config.json"
     return AdminSetting(name="context_length", value=length, words="" if length else "not known", origin=origin)
 
