@@ -239,6 +239,9 @@ class MemoryGauge(Protocol):
     def default_budget(self) -> int:
         """The part of it that models have where the settings say nothing."""
 
+    def host_budget(self) -> int:
+        """Bytes of the system's memory for models' processes, where models have one of their own; 0: they have not."""
+
     async def known(self) -> None:
         """Return once a process has seen the device; raises :class:`app.errors.EngineLost` if none can."""
 

@@ -16,6 +16,12 @@ from app.errors import SwitchyardError
 PROCESS = 128 << 20
 """About what an interpreter with MLX, mlx-lm and transformers takes, with its helper for templates."""
 
+HOST_PROCESS = 1 << 30
+"""About what a process on CUDA takes of the system's memory: 1.7 to 2.1 GB, most of it libraries that all share."""
+
+HOST_SHARE = 0.75
+"""Of the system's memory, what models' processes may hold together."""
+
 _KINDS = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)}
 
 
@@ -42,11 +48,15 @@ class Failure(Struct, frozen=True, array_like=True):
 
 
 class DeviceFacts(Struct, frozen=True, array_like=True):
-    """What a process computes on: bytes for models in all, and bytes that a weight of 16 bits takes in memory."""
+    """What a process computes on: bytes for models in all, and bytes that a weight of 16 bits takes in memory.
+
+    ``host`` are those of the system's memory where models have one of their own, else 0: processes are in the former.
+    """
 
     kind: Literal["cpu", "metal", "cuda"]
     memory: int
     half_bytes: int
+    host: int = 0
 
     @property
     def process(self) -> int:
@@ -54,12 +64,22 @@ class DeviceFacts(Struct, frozen=True, array_like=True):
         return 0 if self.kind == "cuda" else PROCESS
 
     @property
+    def host_process(self) -> int:
+        """Bytes of the system's memory that a process without a model takes, where they are no part of the budget."""
+        return HOST_PROCESS if self.host else 0
+
+    @property
+    def host_budget(self) -> int:
+        """Bytes of the system's memory that processes may hold beside a device with its own; 0: it has none."""
+        return int(self.host * HOST_SHARE)
+
+    @property
     def default_budget(self) -> int:
         """Bytes that models have where the settings say nothing.
 
         Metal's working set already leaves a quarter of the memory or more to everything else.
         """
-        return int(self.memory * {"metal": 0.95, "cuda": 0.9, "cpu": 0.75}[self.kind])
+        return int(self.memory * {"metal": 0.95, "cuda": 0.9, "cpu": HOST_SHARE}[self.kind])
 
 
 class Together(Struct, frozen=True, array_like=True):
@@ -117,6 +137,7 @@ class Books(Struct, frozen=True, array_like=True):
     ``host`` is the rest of the process: interpreter, libraries, tokenizer, grammars, and the helper that renders
     templates. Held by its rows is ``kv``, as laid out, and for prompts to come ``prefixes``. ``error`` is what the
     process held beyond all that, or less, when it last was idle. An adapter has only what it does not share.
+    ``apart`` is what ``host`` would be, where models have a memory of their own: of the system's, and in no budget.
     """
 
     weights: int = 0
@@ -125,11 +146,12 @@ class Books(Struct, frozen=True, array_like=True):
     kv: int = 0
     prefixes: int = 0
     error: int = 0
+    apart: int = 0
 
     def times(self, ranks: int) -> "Books":
         """Those of so many ranks together; each has as much as this one, but what is the process's own."""
         weights, scratch, kv, prefixes = (ranks * it for it in (self.weights, self.scratch, self.kv, self.prefixes))
-        return Books(weights, scratch, self.host, kv, prefixes, self.error)
+        return Books(weights, scratch, self.host, kv, prefixes, self.error, self.apart)
 
     @property
     def beside(self) -> int:

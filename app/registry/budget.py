@@ -1,5 +1,6 @@
 """How many bytes models may have, and what the gauge says against what the books say."""
 
+from math import inf
 from typing import Protocol
 
 from msgspec import Struct
@@ -39,10 +40,14 @@ class NoPrefixCaches:
 
 
 class Budget(Struct, frozen=True):
-    """``total`` bytes, of which ``margin`` are for what no book has: activations, scratch space, fragments."""
+    """``total`` bytes, of which ``margin`` are for what no book has: activations, scratch space, fragments.
+
+    ``host`` bytes of the system's memory are for processes beside a device with its own; without one there is no end.
+    """
 
     total: int
     margin: int
+    host: float = inf
 
     @property
     def limit(self) -> int:
@@ -71,7 +76,7 @@ def preflight(budget: Budget, repo: str, weights: int, quantize: int | None) -> 
 def budget_of(settings: Settings, gauge: MemoryGauge) -> Budget:
     """The plain number in the settings, or a fraction of what the machine has for models."""
     total = total_of(settings, gauge.total(), gauge.default_budget())
-    return Budget(total, margin=total // _MARGIN_SHARE)
+    return Budget(total, total // _MARGIN_SHARE, gauge.host_budget() or inf)
 
 
 def total_of(settings: Settings, memory: int, default: int) -> int:

@@ -141,7 +141,8 @@ class Dispatcher:
         unaccounted = self._unbooked(booked)
         if self._trimmer.works_on(booked + unaccounted + sum(claim.nbytes for claim in asked) - self.budget().limit):
             return None
-        decided = schedule(residents, asked, self.budget().limit, now=now, turns=self._turns, unaccounted=unaccounted)
+        limit, host = self.budget().limit, self.budget().host
+        decided = schedule(residents, asked, limit, now=now, turns=self._turns, unaccounted=unaccounted, host=host)
         self._carry_out(decided)
         reclaim = now + RECLAIM_SECONDS if unaccounted and len(decided.start) < len(asked) else inf
         return self._set_alarm(min(reclaim, decided.until))

@@ -35,7 +35,8 @@ _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 class Footprint(Struct, frozen=True):
     """A model on disk: its directory, the bytes of its weights, and KV cache for a first short request.
 
-    Both numbers include those of its ``draft``. ``beside`` is about what its process holds beside them.
+    Both numbers include those of its ``draft``. ``beside`` is about what its process holds beside them, ``host`` the
+    same where that lies in a memory of its own, the system's.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Footprint(Struct, frozen=True):
     allowance: int = 0
     draft: DraftOptions | None = None
     beside: int = 0
+    host: int = 0
 
     @property
     def needed(self) -> int:
@@ -80,13 +82,15 @@ def footprint(
     quantize: int | None = None,
     kv_bits: int | None = None,
     process: int = 0,
+    host_process: int = 0,
     ranks: tuple[int, int] | None = None,
 ) -> Footprint:
     """Read a model directory. Raises :class:`app.errors.ModelUnusable` for missing or truncated weights.
 
     A value of 16 bits takes ``half_bytes`` in memory. ``quantize`` is in bits per weight; a checkpoint that is
     quantised already stays as it is. ``kv_bits`` is in bits per value of the KV cache. A process without a model takes
-    ``process`` bytes of the budget, 0 where what lies beside arrays is no part of it. Of a model over
+    ``process`` bytes of the budget, 0 where what lies beside arrays is no part of it and takes ``host_process`` of the
+    system's memory, for all ranks on this machine. Of a model over
     ``ranks``, so many of which the second share this memory, what lies in it is counted.
     """
     tensors = weights(path) | {
@@ -105,7 +109,8 @@ def footprint(
         held = processes * (whole + (held - whole) // count)
         allowance = processes * allowance // count
     if not process:
-        return Footprint(path, held, allowance)
+        host = host_process + TOKENIZER * _tokenizer_bytes(path) if host_process else 0
+        return Footprint(path, held, allowance, host=host)
     scores = 0 if shape is None or half_bytes <= 2 else shape.num_attention_heads * SCORES
     beside = processes * process + TOKENIZER * _tokenizer_bytes(path) + scores
     return Footprint(path, held, allowance, beside=beside)

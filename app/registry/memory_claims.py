@@ -24,7 +24,8 @@ def claims(waiters: Iterable[Waiter], slots: Mapping[str, Slot]) -> list[Claim]:
                 base=slot.needs,
             )
         elif slot.phase == "stored":
-            claim = Claim(ticket=ticket, model=slot.model, nbytes=slot.needed, base=slot.needs)
+            host = 0 if slot.footprint is None else slot.footprint.host
+            claim = Claim(ticket=ticket, model=slot.model, nbytes=slot.needed, base=slot.needs, host=host)
             found.setdefault(slot.model, claim)
     return list(found.values())
 
@@ -44,10 +45,12 @@ def overgrown(slots: Mapping[str, Slot], budget: Budget) -> list[Slot]:
     """Idle models that have to go, the longest unused first, where what processes hold has grown beyond the budget."""
     staying = [slot for slot in slots.values() if slot.phase in {"loading", "resident"}]
     over = sum(slot.booked for slot in staying) - budget.limit
+    over_host = sum(slot.host for slot in staying) - budget.host
     going: list[Slot] = []
     for slot in sorted(staying, key=lambda it: it.last_used):
-        if over > 0 and slot.phase == "resident" and not slot.leases and not slot.pinned:
-            over -= slot.booked
+        of_use = over > 0 or (over_host > 0 and slot.host)
+        if of_use and slot.phase == "resident" and not slot.leases and not slot.pinned:
+            over, over_host = over - slot.booked, over_host - slot.host
             going.append(slot)
     return going
 

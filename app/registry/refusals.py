@@ -8,6 +8,12 @@ from app.registry.slot import Slot
 
 def too_large(claim: Claim, refusal: Refuse, budget: Budget) -> ModelUnusable:
     """It can never fit."""
+    if refusal.host:
+        return ModelUnusable(
+            f"The process of {claim.model} needs {size(refusal.needed)} of this machine's own memory, beside the "
+            f"GPU's, and can have {size(max(0, refusal.attainable))}. Give the machine more, or run it elsewhere.",
+            code="memory_budget_exceeded",
+        )
     what = f"{claim.model} needs" if claim.holds is None else f"The KV cache of this request on {claim.model} needs"
     advice = "Name a smaller model" if claim.holds is None else "Send a shorter request"
     return ModelUnusable(

@@ -199,7 +199,6 @@ def memory_status(dispatcher: Dispatcher, gauge: MemoryGauge, caches: PrefixCach
     budget, active = dispatcher.budget(), gauge.active()
     slots = [slot for slot in dispatcher.slots.values() if slot.resident() is not None]
     books = [slot.engine.books() for slot in slots if slot.engine is not None]
-    scratch = sum(it.scratch for it in books)
     return MemoryStatus(
         machine=gauge.total(),
         budget=budget.total,
@@ -208,7 +207,7 @@ def memory_status(dispatcher: Dispatcher, gauge: MemoryGauge, caches: PrefixCach
         weights=sum(slot.weights for slot in slots),
         kv=sum(slot.kv for slot in slots),
         kv_held=sum(it.kv for it in books),
-        scratch=scratch,
+        scratch=(scratch := sum(it.scratch for it in books)),
         processes=sum(slot.beside for slot in slots) - scratch,
         prefix_caches=caches.nbytes(),
         disk_cache=sum(work.on_disk.nbytes for work in figures(dispatcher).work.values()),
@@ -218,6 +217,8 @@ def memory_status(dispatcher: Dispatcher, gauge: MemoryGauge, caches: PrefixCach
         pool=gauge.pool(),
         process=psutil.Process().memory_info().rss + sum(resident_memory(dispatcher).values()),
         books_error=max((it.error for it in books), key=abs, default=0),
+        host_budget=gauge.host_budget(),
+        host=sum(slot.host for slot in slots),
     )
 
 

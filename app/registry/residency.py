@@ -6,7 +6,7 @@
    for it queues behind the claim. A turn lasts at least ``Turns.min_residency``.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 from typing import Literal
 
@@ -16,11 +16,15 @@ Stage = Literal["loading", "resident", "leaving"]
 
 
 class Resident(Struct, frozen=True, kw_only=True):
-    """A model that has memory. ``kv`` bytes of it are reserved by its ``leases``; times are a monotonic clock's."""
+    """A model that has memory. ``kv`` bytes of it are reserved by its ``leases``; times are a monotonic clock's.
+
+    ``host`` is what it has of the system's memory, where models have one of their own.
+    """
 
     model: str
     weights: int
     kv: int = 0
+    host: int = 0
     stage: Stage = "resident"
     leases: int = 0
     pinned: bool = False
@@ -37,7 +41,8 @@ class Resident(Struct, frozen=True, kw_only=True):
 class Claim(Struct, frozen=True, kw_only=True):
     """``nbytes`` more for ``model``: to load it (``holds`` None), or for a request that has ``holds`` bytes of KV.
 
-    Rows that are ``running`` can be put back, which frees what they hold, and never fail for want of memory.
+    Rows that are ``running`` can be put back, which frees what they hold, and never fail for want of memory. A load
+    takes ``host`` bytes of the system's memory, where models have one of their own.
     """
 
     ticket: int
@@ -46,6 +51,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     holds: int | None = None
     running: bool = False
     base: str | None = None
+    host: int = 0
 
     @property
     def models(self) -> frozenset[str]:
@@ -94,25 +100,30 @@ class Wait(Struct, frozen=True):
 
 
 class Refuse(Struct, frozen=True):
-    """There is never room: at most ``attainable`` bytes can be free for this claim."""
+    """There is never room: at most ``attainable`` bytes, of models' memory or the ``host``'s, can be free."""
 
     needed: int
     attainable: int
+    host: bool = False
 
 
 Decision = Fits | Evict | Wait | Refuse
 
 
-def plan(claim: Claim, residents: Collection[Resident], room: int, *, now: float, turns: Turns) -> Decision:
-    """How ``claim`` gets its bytes out of ``room``, which ``residents`` share."""
-    attainable = room - sum(r.weights for r in residents if r.pinned or r.model in claim.models)
-    if claim.nbytes + (claim.holds or 0) > attainable:
-        return Refuse(claim.nbytes, attainable)
-    short = claim.nbytes + sum(r.nbytes for r in residents) - room
-    if short <= 0:
+def plan(
+    claim: Claim, residents: Collection[Resident], room: int, *, now: float, turns: Turns, host: float = inf
+) -> Decision:
+    """How ``claim`` gets its bytes out of ``room`` and of the ``host``'s memory, which ``residents`` share."""
+    if (never := _never(claim, residents, room, host)) is not None:
+        return never
+    short = _Short(
+        claim.nbytes + sum(r.nbytes for r in residents) - room,
+        claim.host + sum(r.host for r in residents) - host if claim.host else 0,
+    )
+    if short.nothing:
         return Fits()
-    short -= sum(r.nbytes for r in residents if r.stage == "leaving")
-    if short <= 0:
+    short = short.without([r for r in residents if r.stage == "leaving"])
+    if short.nothing:
         return Wait()
     movable = [r for r in residents if r.stage == "resident" and not r.pinned and r.model not in claim.models]
     ready = [r for r in movable if turns.end(r) <= now]
@@ -125,19 +136,43 @@ def plan(claim: Claim, residents: Collection[Resident], room: int, *, now: float
     return Wait(until=min((end for r in movable if (end := turns.end(r)) > now), default=inf))
 
 
-def _enough(candidates: Sequence[Resident], short: int) -> list[Resident] | None:
-    """The first candidates that free ``short`` bytes, less those that the rest can do without; None if all do not."""
+def _never(claim: Claim, residents: Iterable[Resident], room: int, host: float) -> Refuse | None:
+    staying = [r for r in residents if r.pinned or r.model in claim.models]
+    attainable = room - sum(r.weights for r in staying)
+    if claim.nbytes + (claim.holds or 0) > attainable:
+        return Refuse(claim.nbytes, attainable)
+    left = host - sum(r.host for r in staying)
+    return Refuse(claim.host, int(left), host=True) if claim.host > max(0, left) else None
+
+
+class _Short(Struct, frozen=True):
+    """How much is missing of models' memory, and of the host's."""
+
+    device: float
+    host: float
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is enough."""
+        return self.device <= 0 and self.host <= 0
+
+    def without(self, residents: Iterable[Resident]) -> "_Short":
+        """Once these are gone."""
+        gone = tuple(residents)
+        return _Short(self.device - sum(r.nbytes for r in gone), self.host - sum(r.host for r in gone))
+
+
+def _enough(candidates: Sequence[Resident], short: _Short) -> list[Resident] | None:
+    """The first candidates that free what is ``short``, less those that the rest can do without; None if all do not."""
     chosen: list[Resident] = []
-    spare = -short
     for resident in candidates:
-        if spare >= 0:
+        if short.without(chosen).nothing:
             break
         chosen.append(resident)
-        spare += resident.nbytes
-    if spare < 0:
+    if not short.without(chosen).nothing:
         return None
     for resident in reversed(chosen[:]):
-        if resident.nbytes <= spare:
-            chosen.remove(resident)
-            spare -= resident.nbytes
+        rest = [it for it in chosen if it is not resident]
+        if short.without(rest).nothing:
+            chosen = rest
     return chosen

@@ -34,13 +34,17 @@ def schedule(
     now: float,
     turns: Turns,
     unaccounted: int = 0,
+    host: float = inf,
 ) -> Schedule:
-    """Answer every claim. ``limit`` bytes are for models and KV; ``unaccounted`` of them cannot be used now."""
-    turn = _Planning(residents, limit - unaccounted, now, turns)
+    """Answer every claim. ``limit`` bytes are for models and KV; ``unaccounted`` of them cannot be used now.
+
+    ``host`` bytes of the system's memory are for their processes, where models have a memory of their own.
+    """
+    turn = _Planning(residents, limit - unaccounted, host, now, turns)
     refused = []
     answerable = []
     for claim in claims:
-        never = plan(claim, residents, limit, now=now, turns=turns)
+        never = plan(claim, residents, limit, now=now, turns=turns, host=host)
         if isinstance(never, Refuse):
             refused.append((claim, never))
         else:
@@ -65,12 +69,12 @@ def schedule(
 class _Planning:
     """The state of one pass over the claims: what earlier ones were given, and what is kept for them."""
 
-    def __init__(self, residents: Sequence[Resident], room: int, now: float, turns: Turns) -> None:
+    def __init__(self, residents: Sequence[Resident], room: int, host: float, now: float, turns: Turns) -> None:
         self.residents = residents
-        self.room = room
+        self.room, self.host = room, host
         self.now = now
         self.turns = turns
-        self.kept = 0
+        self.kept = self.kept_of_host = 0
         self.promised: set[str] = set()
         self.start: list[Claim] = []
         self.evict: list[str] = []
@@ -83,26 +87,31 @@ class _Planning:
             case Fits():
                 self.start.append(claim)
                 self.room -= claim.nbytes
+                self.host -= claim.host
+                return
             case Evict(models):
                 self.evict += models
                 self.promised.update(models)
-                self.kept += claim.nbytes
             case Wait(drain, until):
                 self.drain.update(drain)
                 self.promised.update(drain)
-                self.kept += claim.nbytes
                 self.until = min(self.until, until)
             case Refuse():  # for now only: what is unaccounted, or kept for others, will come free
-                self.kept += claim.nbytes
+                pass
+        self.kept += claim.nbytes
+        self.kept_of_host += claim.host
 
     def _decide(self, claim: Claim) -> Decision:
         if claim.models & self.drain:  # an earlier claim waits for this one, so nothing is kept from it
             here = [replace(r, stage="leaving") if r.model in self.evict else r for r in self.residents]
-            return plan(claim, here, self.room, now=self.now, turns=self.turns)
+            return plan(claim, here, self.room, now=self.now, turns=self.turns, host=self.host)
         others = [r for r in self.residents if r.model not in self.promised]
-        decision = plan(claim, others, self.room - self.kept, now=self.now, turns=self.turns)
-        if isinstance(decision, Fits) and claim.nbytes + sum(r.nbytes for r in self.residents) > self.room:
-            return Wait()
+        room, host = self.room - self.kept, self.host - self.kept_of_host
+        decision = plan(claim, others, room, now=self.now, turns=self.turns, host=host)
+        if isinstance(decision, Fits):
+            device = claim.nbytes + sum(r.nbytes for r in self.residents) <= self.room
+            beside = not claim.host or claim.host + sum(r.host for r in self.residents) <= self.host
+            return decision if device and beside else Wait()
         return decision
 
 

@@ -67,6 +67,7 @@ class Shelf:
             quantize=entry.quantize,
             kv_bits=entry.kv_bits,
             process=device.process,
+            host_process=device.host_process * (1 if ranks is None else ranks.spread(one_memory=True)[1]),
             ranks=None if ranks is None else ranks.spread(one_memory=device.kind != "cuda"),
         )
 

@@ -34,6 +34,7 @@ class Slot:
         self.base: ModelLease | None = None
         self.weights = 0
         self._beside = self._measured_beside = 0
+        self._host = 0
         self.leases: set[ModelLease] = set()
         self.since = 0.0
         self.last_used = 0.0
@@ -52,6 +53,13 @@ class Slot:
         if self.engine is not None:
             self._beside = max(self._beside, self.engine.books().beside)
         return self._beside
+
+    @property
+    def host(self) -> int:
+        """Bytes of the system's memory for its process, where models have one of their own; they may grow."""
+        if self.engine is not None:
+            self._host = max(self._host, self.engine.books().apart)
+        return self._host
 
     @property
     def booked(self) -> int:
@@ -80,6 +88,7 @@ class Slot:
             model=self.model,
             weights=self.weights + self.beside,
             kv=self.kv,
+            host=self.host,
             stage=stage,
             leases=len(self.leases),
             pinned=self.pinned,
@@ -91,6 +100,7 @@ class Slot:
     def begin_load(self, now: float) -> None:
         """Set the estimated bytes aside."""
         self._beside = self.needed - self._set_aside
+        self._host = 0 if self.footprint is None else self.footprint.host
         self.phase, self.weights, self.since = "loading", self._set_aside, now
 
     def arrive(self, engine: Engine, now: float) -> None:
@@ -113,7 +123,7 @@ class Slot:
     def gone(self) -> None:
         """No memory any more; what is on disk is looked at anew when somebody asks."""
         self.phase, self.footprint, self.weights = "absent", None, 0
-        self._beside = 0
+        self._beside = self._host = 0
         if self.base is not None:
             asyncio.get_running_loop().call_soon(self.base.end)
             self.base = None

@@ -95,7 +95,8 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     ``limit`` is the budget without its ``margin``; ``weights``, ``kv``, ``scratch`` (what computing takes) and
     ``processes`` (what models' processes hold beside arrays) are booked, ``kv_held`` and ``prefix_caches`` held,
     ``active`` is what the gauge measures, and ``unaccounted`` what of it nothing was booked for beyond the margin.
-    ``disk_cache`` is what resident models keep on disk of prompts, and no memory.
+    ``disk_cache`` is what resident models keep on disk of prompts, and no memory. Where models have a memory of their
+    own, processes may have ``host_budget`` bytes of the system's, and ``host`` of them are booked; else both are 0.
     ``machine`` is what there is for models in all, ``pool`` what engines keep of freed buffers, ``process`` the
     resident memory of the service and of all its models' processes. ``books_error`` is what some idle process held
     beyond its books, or less, where that is most.
@@ -118,6 +119,8 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     pool: int
     process: int
     books_error: int
+    host_budget: int = 0
+    host: int = 0
 
 
 class Counts(Struct):

@@ -127,6 +127,8 @@ class AdminMemory(Struct, frozen=True, kw_only=True):
     pool: Annotated[int, Meta(description="Freed buffers that are kept for reuse.")]
     process: Annotated[int, Meta(description="Resident memory of the service and of all models' processes.")]
     books_error: Annotated[int, Meta(description="What an idle process held beyond its books, or less, at most.")] = 0
+    host_budget: Annotated[int, Meta(description="Of the system's memory, beside a GPU with its own; else 0.")] = 0
+    host: Annotated[int, Meta(description="Of that, what is booked for models' processes.")] = 0
 
 
 class AdminTimings(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from functools import cache
 
 import mlx.core as mx
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -162,6 +163,18 @@ def test_what_is_held_and_booked_by_nobody_is_told(caplog):
     assert looked.books()[1] == Books(), "an adapter has only what is its own"
     assert len(caplog.messages) == 1
     assert "booked" in caplog.messages[0]
+
+
+def test_where_models_have_a_memory_of_their_own_the_process_is_booked_apart(monkeypatch):
+    monkeypatch.setattr(audit.mx.cuda, "is_available", lambda: True)
+    looked = Audit(lambda: {0: Books(), 1: Books()}, lambda: 0, list)
+    looked.look_beside()
+    own, other = looked.books()[0], looked.books()[1]
+    assert (own.host, own.beside, other) == (0, 0, Books())
+    assert 10 << 20 < own.apart < psutil.Process().memory_info().rss
+    more = bytearray(b"x" * (64 << 20))
+    looked.look_beside()
+    assert looked.books()[0].apart - own.apart > len(more) // 2
 
 
 def test_what_rounding_explains_is_not_told():

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 from app.errors import QueueFull, Unavailable
@@ -34,9 +35,12 @@ class House:
         margin: int = 0,
         caches: PrefixCaches | None = None,
         rows: int = 1 << 30,
+        host: float = inf,
+        apart: Mapping[str, int] | None = None,
     ) -> None:
         self.memory = ScriptedMemory(budget)
-        self.loader = ScriptedLoader(self.memory, sizes=sizes, seconds=load_seconds)
+        self.apart = {} if apart is None else dict(apart)
+        self.loader = ScriptedLoader(self.memory, sizes=sizes, seconds=load_seconds, apart=self.apart)
         self.sizes = dict(sizes)
         self.estimates = dict(sizes if estimates is None else estimates)
         self.pinned = pinned
@@ -50,7 +54,7 @@ class House:
             self.loader,
             self.memory,
             NoPrefixCaches() if caches is None else caches,
-            budget=lambda: Budget(budget, margin),
+            budget=lambda: Budget(budget, margin, host),
             turns=Turns() if turns is None else turns,
             queue=self.queue,
             rows=rows,
@@ -121,6 +125,8 @@ class House:
         )
         assert sum(resident.nbytes for resident in residents) <= self.dispatcher.budget().limit + excess
         assert self.memory.active() <= sum(resident.weights for resident in residents)
+        held = sum(self.apart.get(slot.model, 0) for slot in self.dispatcher.slots.values() if slot.resident())
+        assert held <= sum(resident.host for resident in residents) <= self.dispatcher.budget().host
         for slot in self.dispatcher.slots.values():
             assert not slot.leases or slot.engine is not None
 
@@ -136,4 +142,4 @@ class House:
         if self.fetch_failures.get(source.id):
             raise self.fetch_failures[source.id].pop(0)
         self.fetched.append(source.id)
-        return Footprint(Path(source.id), self.estimates[source.id])
+        return Footprint(Path(source.id), self.estimates[source.id], host=self.apart.get(source.id, 0))

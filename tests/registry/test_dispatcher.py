@@ -270,6 +270,14 @@ async def test_waiting_has_an_end():
 
 
 @scenario
+async def test_a_process_for_which_the_system_has_no_memory_is_refused_with_numbers_of_that():
+    house = House(100, sizes={"a": 10, "b": 10}, host=8, apart={"a": 9, "b": 8})
+    with pytest.raises(ModelUnusable, match=r"9 bytes of this machine's own memory, .* can have 8 bytes"):
+        await house.use("a")
+    await house.use("b")
+
+
+@scenario
 async def test_requests_wait_for_kv_memory_and_get_it_in_order():
     house = House(200, sizes={"a": 100})
     waits = await asyncio.gather(*(house.use("a", 1.0, tokens=40) for _ in range(6)))

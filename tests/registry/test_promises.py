@@ -5,6 +5,7 @@ and no leased model has lost its engine; at the end everybody has been served, a
 """
 
 import asyncio
+from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,6 +23,9 @@ models = st.sampled_from(tuple(SIZES))
 
 
 class Promises(RuleBasedStateMachine):
+    MORE: ClassVar[dict[str, Any]] = {}
+    """What else the house is built with."""
+
     def __init__(self):
         super().__init__()
         self.loop = VirtualTimeLoop()
@@ -31,7 +35,14 @@ class Promises(RuleBasedStateMachine):
 
     async def build(self):
         return House(
-            100, sizes=SIZES, estimates=ESTIMATES, pinned=("pinned",), load_seconds=1.0, fetch_seconds=0.5, timeout=1e6
+            100,
+            sizes=SIZES,
+            estimates=ESTIMATES,
+            pinned=("pinned",),
+            load_seconds=1.0,
+            fetch_seconds=0.5,
+            timeout=1e6,
+            **self.MORE,
         )
 
     def do(self, work):
@@ -130,3 +141,16 @@ Promises.TestCase.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestPromises = Promises.TestCase
+
+
+class PromisesOfTwoMemories(Promises):
+    """The same on a device with a memory of its own, beside one for processes in which two or three have room."""
+
+    MORE: ClassVar[dict[str, Any]] = {
+        "host": 30,
+        "apart": {"tiny": 9, "small": 9, "middle": 14, "large": 5, "pinned": 4, "liar": 12},
+    }
+
+
+PromisesOfTwoMemories.TestCase.settings = settings(Promises.TestCase.settings, max_examples=30)
+TestPromisesOfTwoMemories = PromisesOfTwoMemories.TestCase

@@ -8,7 +8,7 @@ import pytest
 from app.engine.facts import DeviceFacts
 from app.engine.options import LoadOptions
 from app.errors import Conflict, InvalidRequest, ModelNotFound, ModelUnusable
-from app.registry.budget import Budget, NoPrefixCaches, preflight
+from app.registry.budget import Budget, NoPrefixCaches, budget_of, preflight
 from app.registry.catalog import Catalog
 from app.registry.footprint import footprint, kv_bytes_per_token
 from app.registry.hub import Hub
@@ -50,6 +50,21 @@ async def opened(tmp_path, caches=None, **more):
         await registry.close()
         await hub.close()
     assert memory.active() == 0
+
+
+def test_a_process_beside_a_device_with_its_own_memory_takes_the_systems(tmp_path):
+    model = write_model(tmp_path / "m")
+    (model / "tokenizer.json").write_text(" " * 1000)
+    cuda, cpu = DeviceFacts("cuda", 1 << 40, 2, 16 << 30), DeviceFacts("cpu", 1 << 40, 4)
+    apart, together = (footprint(model, process=it.process, host_process=it.host_process) for it in (cuda, cpu))
+    assert (apart.host, apart.beside, apart.needed) == (cuda.host_process + 12_000, 0, 400 + ALLOWANCE)
+    assert (together.host, together.beside) == (0, cpu.process + 12_000)
+    assert (cuda.host_budget, cpu.host_budget, scripted_gauge(cuda).host) == (12 << 30, 0, 12 << 30)
+    assert scripted_gauge(cpu).host == math.inf
+
+
+def scripted_gauge(device):
+    return budget_of(Settings(), ScriptedMemory(host=device.host_budget))
 
 
 async def until(done):

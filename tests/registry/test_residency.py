@@ -1,3 +1,4 @@
+from functools import partial
 from math import inf
 
 import pytest
@@ -70,6 +71,20 @@ def test_what_is_leaving_already_is_waited_for():
 def test_what_can_never_fit_is_refused_with_numbers():
     assert ask(load(300), [resident("a")], 200) == Refuse(needed=300, attainable=200)
     assert ask(load(150), [resident("a", pinned=True)], 200) == Refuse(needed=150, attainable=100)
+
+
+def test_room_is_made_in_the_systems_memory_where_models_have_one_of_their_own():
+    claim = Claim(ticket=0, model="new", nbytes=10, host=10)
+    old, fat = resident("a", 10, host=5, last_used=1.0), resident("b", 10, host=20, last_used=2.0)
+    idle = resident("c", 10, host=2, last_used=3.0)
+    told = partial(plan, claim, now=NOW, turns=TURNS)
+    assert told([old, fat, idle], 1000, host=37) == Fits()
+    assert told([old, fat, idle], 1000, host=32) == Evict(("a",))
+    assert told([old, fat, idle], 1000, host=17) == Evict(("b",))
+    assert told([old, fat, idle], 20, host=12) == Evict(("a", "b"))
+    assert told([], 1000, host=9) == Refuse(10, 9, host=True)
+    kv = Claim(ticket=0, model="a", nbytes=10, holds=0)
+    assert plan(kv, [old, fat, idle], 1000, now=NOW, turns=TURNS, host=1) == Fits()
 
 
 def test_a_request_can_have_what_its_own_model_leaves():

@@ -145,8 +145,9 @@ class ByteTokenizer:
 class ScriptedMemory:
     """A gauge whose needle is moved by scripted engines (and by a test that wants unaccounted memory)."""
 
-    def __init__(self, total: int = 1000) -> None:
+    def __init__(self, total: int = 1000, host: int = 0) -> None:
         self._total = total
+        self._host = host
         self._active = 0
         self.peak = 0
 
@@ -155,6 +156,9 @@ class ScriptedMemory:
 
     def default_budget(self) -> int:
         return self._total * 3 // 4
+
+    def host_budget(self) -> int:
+        return self._host
 
     async def known(self) -> None:
         pass
@@ -303,8 +307,10 @@ class ScriptedEngine:
         memory: ScriptedMemory | None = None,
         on_close: Callable[[], None] = lambda: None,
         kind: Kind = "text",
+        apart: int = 0,
     ) -> None:
         self.kind: Kind = kind
+        self.apart = apart
         self.together = Together(True, True, True, True, True) if kind == "text" else None
         self.script: Script = says("Hello, world.") if script is None else script
         self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
@@ -363,6 +369,7 @@ class ScriptedEngine:
 
     def work(self) -> Work:
         return Work(sum(len(stream.rows) for stream in self.streams), 0, on_disk=self.on_disk)
+        return Books(weights=self.nbytes, apart=self.apart)
 
     def books(self) -> Books:
         return Books(weights=self.nbytes)
@@ -415,7 +422,9 @@ class ScriptedLoader:
         kv_bytes_per_token: int = 1,
         tokenizer: Tokenizer | None = None,
         context_length: int = 4096,
+        apart: Mapping[str, int] | None = None,
     ) -> None:
+        self.apart = {} if apart is None else dict(apart)
         self.memory = ScriptedMemory() if memory is None else memory
         self.context_length = context_length
         self.script = script
@@ -448,6 +457,7 @@ class ScriptedLoader:
             context_length=self.context_length,
             tokenizer=self.tokenizer,
             memory=self.memory,
+            apart=self.apart.get(name, 0),
             kind=kind_of(path, name=name, pooling=options.pooling),
             on_close=lambda: self.diary.append(("closed", name)),
         )

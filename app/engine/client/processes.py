@@ -154,6 +154,10 @@ class ProcessLoader:
         """Bytes that models have by default."""
         return (DeviceFacts("cpu", self.total(), 4) if self._device is None else self._device).default_budget
 
+    def host_budget(self) -> int:
+        """Bytes of the system's memory for processes beside a device with its own; 0 where there is none."""
+        return 0 if self._device is None else self._device.host_budget
+
     def active(self) -> int:
         """Bytes of live arrays, and of what processes hold beside them, in all processes."""
         states = [process.state for process in self._residents]

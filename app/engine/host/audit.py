@@ -42,7 +42,7 @@ class Audit:
         self._helpers = helpers
         self._process = psutil.Process()
         self._bare = int(self._process.memory_info().rss)
-        self._host = 0
+        self._host = self._apart = 0
         self._error = 0
         self._told = False
         self._books: dict[int, Books] = {}
@@ -52,7 +52,7 @@ class Audit:
         """Look at everything; MLX thread, with nothing to step."""
         mx.synchronize()
         books, prefixes, active = self._each(), self._prefixes(), int(mx.get_active_memory())
-        self._host = self._beside(active)
+        self._look(active)
         booked = prefixes + sum(it.weights + it.kv for it in books.values())
         self._error, self._until = active - booked if books else 0, 0.0
         off = is_off(self._error, booked)
@@ -63,7 +63,8 @@ class Audit:
 
     def look_beside(self) -> None:
         """Something was made that is no array, such as a tokenizer for grammars. Any thread."""
-        self._host, self._until = self._beside(int(mx.get_active_memory())), 0.0
+        self._look(int(mx.get_active_memory()))
+        self._until = 0.0
 
     def books(self) -> dict[int, Books]:
         """As they are now, or were a moment ago; the first model's have what belongs to all of the process."""
@@ -72,17 +73,24 @@ class Audit:
             self._until = now + REFRESH
             self._books = dict(self._each())
             if 0 in self._books:
-                shared = {"host": self._host, "prefixes": self._prefixes(), "error": self._error}
+                shared = {"host": self._host, "prefixes": self._prefixes(), "error": self._error, "apart": self._apart}
                 self._books[0] = replace(self._books[0], **shared)
         return self._books
 
-    def _beside(self, active: int) -> int:
-        """Bytes that the process and its helpers hold beside arrays; on CUDA these lie elsewhere."""
-        resident = int(self._process.memory_info().rss)
+    def _look(self, active: int) -> None:
+        """See what the process and its helpers hold beside arrays. On CUDA these lie elsewhere, and so do the books."""
+        helpers = sum(_resident(pid) for pid in self._helpers())
         if mx.cuda.is_available():
-            return 0  # the budget is the device's memory
-        own = max(self._bare, resident - active - int(mx.get_cache_memory()))
-        return own + sum(_resident(pid) for pid in self._helpers())
+            self._apart = _private(self._process) + helpers
+        else:
+            resident = int(self._process.memory_info().rss)
+            self._host = max(self._bare, resident - active - int(mx.get_cache_memory())) + helpers
+
+
+def _private(process: psutil.Process) -> int:
+    """Bytes of a process without those of files, most of them libraries that others have as well."""
+    memory = process.memory_info()
+    return int(memory.rss) - int(getattr(memory, "shared", 0))
 
 
 def _resident(pid: int) -> int:

@@ -29,11 +29,11 @@ def device() -> DeviceFacts:
 
     CPUs emulate types of 16 bits, so they are widened there.
     """
-    info = mx.device_info()
+    info, system = mx.device_info(), min([int(psutil.virtual_memory().total), *_cgroup_limits()])
     if mx.default_device() == mx.Device(mx.cpu):
-        return DeviceFacts("cpu", min([int(psutil.virtual_memory().total), *_cgroup_limits()]), 4)
+        return DeviceFacts("cpu", system, 4)
     if mx.cuda.is_available():
-        return DeviceFacts("cuda", int(info["total_memory"]), 2)
+        return DeviceFacts("cuda", int(info["total_memory"]), 2, system)
     return DeviceFacts("metal", int(info["max_recommended_working_set_size"]), 2)
 
 
