@@ -22,21 +22,24 @@ from app.engine.mlx.cache.journal import SharedModel
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.draw.step import HostStep, step_type
 from app.engine.mlx.load.findings import Findings
+from app.engine.mlx.load.sweep import Sweep
 from app.engine.mlx.load.trial import LENGTHS, STEPS, Steps, Trial
 from app.engine.mlx.loaded import ABLE, Abilities
+from app.engine.mlx.memory import compiles_kernels
 
 IDS = 1000
 """Prompts are made of token ids below it, which every vocabulary has."""
-TIMES = (4, 16, 64, 128)
-"""Then the first two are tried this many times as long: for what shows only where there is more to attend to."""
-SECONDS, PART_OF_LOAD = 0.25, 0.04
-"""What the longer ones may take together, whichever is more."""
+TIMES = (7, 31, 127, 255)
+"""Then the first two are tried this many times as long: for what shows only where there is more to attend to. They are
+odd, for attention that looks at blocks is right where padding fills whole ones."""
+SECONDS, PART_OF_LOAD = 0.5, 0.05
+"""What all of it may take where nothing is wrong, whichever is more; longer prompts are tried as far as it goes."""
 POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx", "block_size")
 """Where configurations say how long a prompt may be."""
 TRIES = 2
 """A way is wrong if it is with this many sets of prompts: a mixture of experts may send a token elsewhere by rounding.
 """
-REVISION = 2
+REVISION = 3
 """Changes when the check does: what was found before is found anew."""
 RAISED = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, NotImplementedError)
 """What models raise for shapes, types and caches that they do not take."""
@@ -63,7 +66,7 @@ def checked(
         return known
     started = time.perf_counter()
     budget = max(SECONDS, PART_OF_LOAD * load_seconds)
-    abilities = yield from _find(model, min(vocabulary, IDS), kv_bits, _longest(config), budget)
+    abilities = yield from _find(_Subject(model, min(vocabulary, IDS), kv_bits), _longest(config), budget)
     seconds = time.perf_counter() - started
     if findings is not None:
         findings.write(abilities)
@@ -72,38 +75,73 @@ def checked(
     return abilities
 
 
-def _find(model: Any, ids: int, kv_bits: int | None, longest: int, budget: float) -> Steps[Abilities]:
-    attend_by_class(model)
-    tries = [Trial(model, ids, kv_bits, seed) for seed in range(TRIES)]
-    ahead = step_type() is not HostStep or (yield from _right(tries, Trial.ahead))
+class _Subject(msgspec.Struct, frozen=True):
+    """What is tried, with token ids below ``ids``."""
+
+    model: Any
+    ids: int
+    kv_bits: int | None
+
+    def sweep(self, lengths: Sequence[int] = LENGTHS, limit: float | None = None) -> Sweep:
+        """Everything in a few passes."""
+        return Sweep(self.model, self.ids, self.kv_bits, lengths, limit)
+
+    def trials(self, lengths: Sequence[int] = LENGTHS) -> list[Trial]:
+        """One way at a time."""
+        return [Trial(self.model, self.ids, self.kv_bits, seed, lengths) for seed in range(TRIES)]
+
+    @property
+    def batchable(self) -> bool:
+        """Whether rows can lie in one cache at all."""
+        return KV.fresh(self.model, self.kv_bits).batchable
+
+
+def _find(it: _Subject, longest: int, budget: float) -> Steps[Abilities]:
+    attend_by_class(it.model)
+    started = time.perf_counter()
+    ahead = step_type() is HostStep
+    classes = not (
+        isinstance(it.model, SharedModel) and it.model.whole_layers
+    )  # these look into their caches themselves
+    sweep = it.sweep()
+    if it.batchable and (yield from _tried(sweep.right(ABLE.mask_axes, ahead=ahead, classes=classes))):
+        able = msgspec.structs.replace(ABLE, classes=classes)
+    else:
+        able = yield from _one_by_one(it, ahead=ahead, classes=classes)
+    took = time.perf_counter() - started
+    if compiles_kernels():  # which most of the time went to
+        started, took = started + took, 0.0
+    return (yield from _further(it, able, sweep.limit, longest, started + budget, took))
+
+
+def _one_by_one(it: _Subject, *, ahead: bool, classes: bool) -> Steps[Abilities]:
+    """What is right with a model with which something is wrong."""
+    tries = it.trials()
+    ahead = not ahead or (yield from _right(tries, Trial.ahead))
     able = Abilities(group=False, batch=False, empty=False, ahead=ahead, classes=False)
-    if not KV.fresh(model, kv_bits).batchable:
-        return able
-    for axes in (4, 5):
+    for axes in (4, 5) if it.batchable else ():
         able = yield from _together(tries, msgspec.structs.replace(able, mask_axes=axes))
         if able.batch:
             rows = list(range(len(LENGTHS))) if able.empty else [0, 1]
-            if not (isinstance(model, SharedModel) and model.whole_layers):  # these look into their caches themselves
-                classes = yield from _right(tries, lambda it, rows=rows, axes=axes: it.classed(rows, axes))  # type: ignore[misc]
-                able = msgspec.structs.replace(able, classes=classes)
-            break
-    else:
-        return msgspec.structs.replace(able, mask_axes=ABLE.mask_axes)
-    return (yield from _further(model, able, ids, kv_bits, longest, time.perf_counter() + budget))
+            classes = classes and (yield from _right(tries, lambda it, rows=rows, axes=axes: it.classed(rows, axes)))  # type: ignore[misc]
+            return msgspec.structs.replace(able, classes=classes)
+    return msgspec.structs.replace(able, mask_axes=ABLE.mask_axes)
 
 
 def _further(  # noqa: PLR0917
-    model: Any, able: Abilities, ids: int, kv_bits: int | None, longest: int, end: float
+    it: _Subject, able: Abilities, limit: float, longest: int, end: float, took: float
 ) -> Steps[Abilities]:
-    """``able``, without what is wrong for prompts that are longer, as far as the time goes."""
-    took, previous = 0.0, 1
+    """``able``, without what is wrong for longer prompts, as far as the time goes; short ones ``took`` so long."""
+    previous = 1
     for times in TIMES:
         started = time.perf_counter()
-        late = started + took * (times / previous) ** 1.5 > end
+        late = started + took * times / previous > end
         if late or not able.batch or LENGTHS[0] * times + STEPS > longest:
             break
-        tries = [Trial(model, ids, kv_bits, seed, [length * times for length in LENGTHS[:2]]) for seed in range(TRIES)]
-        able = yield from _together(tries, able)
+        lengths = [length * times for length in LENGTHS[:2]]
+        sweep = it.sweep(lengths, limit)
+        if not (able.group and (yield from _tried(sweep.right(able.mask_axes, ahead=False, classes=False)))):
+            able = yield from _together(it.trials(lengths), able)
         previous, took = times, time.perf_counter() - started
     return able
 
@@ -126,13 +164,18 @@ def _right(tries: Sequence[Trial], way: Callable[[Trial], Steps[bool]]) -> Steps
     """Whether it is right with any set of prompts."""
     for one in tries:
         yield from one.alone()
-        try:
-            if (yield from way(one)):
-                return True
-        except RAISED as failure:
-            log.debug("it does not run this way: %s", failure)
-            return False
+        if (yield from _tried(way(one))):
+            return True
     return False
+
+
+def _tried(way: Steps[bool]) -> Steps[bool]:
+    """Whether it is right; what raises is not."""
+    try:
+        return (yield from way)
+    except RAISED as failure:
+        log.debug("it does not run this way: %s", failure)
+        return False
 
 
 def _longest(config: bytes | None) -> int:

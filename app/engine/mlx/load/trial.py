@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from app.engine.mlx.cache.kv import KV, merge
 from app.engine.mlx.loaded import ABLE
+from app.engine.mlx.prefill.pacing import SHORTEST_SLICE
 from app.engine.mlx.prefill.prefill import Prefill
 
-LENGTHS = (22, 9, 1, 3)
+LENGTHS = (11, 5, 1, 3)
 """Tokens of the prompts: one goes on in a second slice, one ends within the first, of one nothing is computed before
 it decodes, of one next to nothing."""
-SLICE = 16
+SLICE = 8
 STEPS = 2
 """Tokens decoded behind each: the second sees what the first has written."""
 TIMES_ROUNDING = 5.0
@@ -56,17 +57,12 @@ class Trial:
             self._alone.append(said)
             if not i:
                 whole = yield from self._pass(self._fresh(ABLE.mask_axes), [self._prompts[0][:length]])
-                rounding = _distance(whole[0], self._alone[0][0])
-                self._limit = min(max(LEAST, TIMES_ROUNDING * rounding), MOST)
+                self._limit = limit_of(distance(whole[0], self._alone[0][0]))
 
     def ahead(self) -> Steps[bool]:
         """A graph built on a buffer that is filled before it is computed, as on a CPU."""
-        kv, (token,) = self._caches[0].copy(), self._tokens([0], 0)
-        buffer = mx.array([0], dtype=mx.uint32)
-        logits = self._model(buffer[:, None], cache=kv.layers)[:, -1]
-        np.asarray(buffer)[:] = token
-        yield
-        return self._same(np.array(logits.astype(mx.float32)), [0], 0)
+        logits = yield from self._ahead(self._caches[0].copy(), self._tokens([0], 0))
+        return self._same(logits, [0], 0)
 
     def grouped(self, rows: list[int], axes: int) -> Steps[bool]:
         """The first two computed together in slices, the others joining one by one."""
@@ -94,15 +90,16 @@ class Trial:
 
     def _same(self, logits: Logits, rows: list[int], step: int) -> bool:
         """Whether ``logits``, one line for each of ``rows``, are what those say alone."""
-        return all(_distance(it, self._alone[row][step]) <= self._limit for it, row in zip(logits, rows, strict=True))
+        return all(distance(it, self._alone[row][step]) <= self._limit for it, row in zip(logits, rows, strict=True))
 
     def _computed(self, rows: list[int], axes: int) -> Steps[KV]:
         """The prompts but for what is decoded behind them."""
         prompts = [self._prompts[row][: self.lengths[row] - 1] for row in rows]
         few_shapes = bool(mx.cuda.is_available())
         work = Prefill(self._model, prompts, [self._fresh(axes) for _ in rows], few_shapes=few_shapes)
+        size = max(SLICE, self.lengths[0] // 2)
         while work.left:
-            work.step(max(SLICE, self.lengths[0] // 2) * len(rows))
+            work.step(size if size < SHORTEST_SLICE else size * len(rows))
             yield
         return work.kv
 
@@ -115,6 +112,15 @@ class Trial:
         yield
         return np.array(logits)
 
+    def _ahead(self, kv: KV, tokens: list[list[int]]) -> Steps[Logits]:
+        """The same for a graph that is built before the tokens are there, one of each row."""
+        buffer = mx.array([0] * len(tokens), dtype=mx.uint32)
+        logits = self._model(buffer[:, None], cache=kv.layers)[:, -1].astype(mx.float32)
+        np.asarray(buffer)[:] = [token for (token,) in tokens]
+        mx.eval(logits, kv.arrays)
+        yield
+        return np.array(logits)
+
     def _fresh(self, axes: int) -> KV:
         return KV.fresh(self._model, self._kv_bits, axes)
 
@@ -122,7 +128,12 @@ class Trial:
         return self._caches[row].copy(axes)
 
 
-def _distance(a: Logits, b: Logits) -> float:
+def limit_of(rounding: float) -> float:
+    """The distance up to which two logits are the same, where ``rounding`` alone is that far."""
+    return min(max(LEAST, TIMES_ROUNDING * rounding), MOST)
+
+
+def distance(a: Logits, b: Logits) -> float:
     """How far ``a`` lies from ``b``, as a part of the latter's deviation from its mean.
 
     Tokens that a model bans have no number; infinite unless they are the same ones.

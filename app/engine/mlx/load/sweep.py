@@ -1,0 +1,100 @@
+"""All that saves time, tried in a few passes one behind another.
+
+Where every answer is right nothing else need be tried, and nearly every model gets there; what is wrong is found by
+:class:`app.engine.mlx.load.trial.Trial`, one way at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.load.trial import LEAST, LENGTHS, SLICE, Logits, Steps, Trial, distance, limit_of
+from app.engine.mlx.loaded import ABLE
+
+SOURCES = (0, 1, 1, 0)
+"""The sequence that each prompt is the beginning of: what a model that looks only backwards says of a sequence in one
+pass is what it says of all its beginnings. Neighbours are of different ones, for rows that hear each other."""
+DECODED = 3
+"""Steps: one in a rectangle, its graph built ahead, then two in classes, each where it is to be tried."""
+
+
+class Sweep(Trial):
+    """A trial whose prompts are beginnings of two sequences, each of which is computed alone once.
+
+    The first two prompts are the longest. ``limit`` is what counts as rounding, where it is known.
+    """
+
+    def __init__(
+        self, model: Any, ids: int, kv_bits: int | None, lengths: Sequence[int] = LENGTHS, limit: float | None = None
+    ) -> None:
+        super().__init__(model, ids, kv_bits, 0, lengths)
+        numbers = np.random.default_rng(len(lengths))
+        self._sequences = [numbers.integers(0, ids, length - 1 + DECODED).tolist() for length in lengths[:2]]
+        self._prompts = [self._sequences[SOURCES[row]] for row in range(len(lengths))]
+        self._known = limit is not None
+        self._limit = LEAST if limit is None else limit
+
+    @property
+    def limit(self) -> float:
+        """What counts as rounding."""
+        return self._limit
+
+    def right(self, axes: int, *, ahead: bool, classes: bool) -> Steps[bool]:
+        """Whether everything is; ``ahead`` and ``classes`` where they are to be tried. Raises what the model does."""
+        yield from self.alone()
+        rows = list(range(len(self.lengths)))
+        kv = yield from self._computed(rows[:2], axes)
+        for row in rows[2:]:
+            kv = kv.join(self._lone(row, axes))
+        for step in range(DECODED):
+            if classes and step == 1:
+                kv = kv.arranged([rows[:1], rows[1:]])
+            way = self._ahead if ahead and not step else self._pass
+            logits = yield from way(kv, self._tokens(rows, step))
+            if not self._same(logits, rows, step):
+                return False
+        return True
+
+    def alone(self) -> Steps[None]:
+        """Each sequence in one pass, and of the short prompts what joins: their beginnings, which say what is rounding.
+
+        Where numbers are exact enough to need no telling, a beginning is what is left of the sequence.
+        """
+        first, second = (yield from self._sequence(0)), (yield from self._sequence(1))
+        for row, length in enumerate(self.lengths):
+            whole, start, logits = (first, second)[SOURCES[row]]
+            self._alone.append(logits[length - 1 - start :][:DECODED])
+            kv = self._fresh(ABLE.mask_axes)
+            if row > 1 and length > 1 and whole.plain and mx.default_device() == mx.Device(mx.cpu):
+                kv = whole.copy()
+                kv.trim(len(logits) - length + 1)
+            elif row > 1 and length > 1:
+                begun = yield from self._read(kv, self._prompts[row][: length - 1])
+                if not self._known:
+                    self._limit = limit_of(max(map(distance, begun, logits)))
+            self._caches.append(kv)
+
+    def _sequence(self, source: int) -> Steps[tuple[KV, int, list[Logits]]]:
+        """What is held at its end, and what is said from some position on: before the first where a prompt ends."""
+        tokens = self._sequences[source]
+        first = min(length for row, length in enumerate(self.lengths) if SOURCES[row] == source) - 1
+        kv, start = self._fresh(ABLE.mask_axes), first if first > SLICE else 0
+        if start:  # logits of many positions would take much memory
+            kv.fill(self._model, mx.array([tokens[:start]], dtype=mx.uint32))
+            yield
+        return kv, start, (yield from self._read(kv, tokens[start:]))
+
+    def _read(self, kv: KV, tokens: list[int]) -> Steps[list[Logits]]:
+        """The logits of every position."""
+        logits = self._model(mx.array([tokens], dtype=mx.uint32), cache=kv.layers)
+        if logits.shape[1] != len(tokens):
+            raise ValueError("it says something of its last token only")
+        logits = logits[0].astype(mx.float32)
+        mx.eval(logits, kv.arrays)
+        yield
+        return list(np.array(logits))
