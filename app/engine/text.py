@@ -31,8 +31,17 @@ class Edges(Struct, frozen=True, array_like=True):
         return tuple(sorted({head, end} - {0}))
 
 
+COUNTED = 1 << 14
+"""Characters at once in which texts are counted."""
+
+
+def enough(context_length: int) -> int:
+    """So many tokens that what has more of them, counted in pieces, fits into the context by no means."""
+    return 2 * context_length + COUNTED
+
+
 class Rendered(Struct, frozen=True, array_like=True):
-    """A conversation as the template writes it, and its ids, which come with it where the text is short."""
+    """A conversation as the template writes it, and its ids; None where there are far more than the context holds."""
 
     text: str
     ids: tuple[int, ...] | None = None

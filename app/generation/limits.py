@@ -3,6 +3,7 @@
 from app.engine.base import Engine
 from app.engine.kind import Kind, unfit
 from app.engine.leases import Lease
+from app.engine.text import COUNTED, enough
 from app.errors import InvalidRequest
 from app.generation.job import Decoding
 
@@ -41,21 +42,17 @@ def check_vocabulary(engine: Engine, decoding: Decoding) -> None:
             raise InvalidRequest(f"Token id {token} is outside the vocabulary of {size} tokens.", param=param)
 
 
-PIECE = 1 << 14
-"""Characters tokenised at once; a shorter text is not looked at here."""
-
-
 async def check_length(engine: Engine, prompts: tuple[str | tuple[int, ...], ...], param: str) -> None:
     """Raises :class:`InvalidRequest` for a prompt that cannot fit into the model's context by any means."""
     limit = engine.context_length
     for prompt in prompts:
         if isinstance(prompt, tuple):
             tokens = len(prompt)
-        elif len(prompt) <= PIECE:
+        elif len(prompt) <= COUNTED:  # it is not looked at here
             continue
         else:
-            tokens = await engine.tokenizer.count(prompt, 2 * limit + PIECE)
-            tokens = tokens if tokens > 2 * limit + PIECE else 0
+            tokens = await engine.tokenizer.count(prompt, enough(limit))
+            tokens = tokens if tokens > enough(limit) else 0
         if tokens > limit:
             raise InvalidRequest(
                 f"This model's context holds {limit} tokens; the prompt has more than {min(tokens, 2 * limit)}. "

@@ -86,7 +86,8 @@ async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...
             job = await fitting(engine, job)
             conversation = await chat.rendered(tokenizer, job)
             plan = Plan(tokenizer.facts, job, conversation.text)
-            await check_length(engine, (conversation.text,), job.field)
+            if conversation.ids is None:
+                await check_length(engine, (conversation.text,), job.field)
             return (await chat.encoded(tokenizer, conversation),), plan, ()
         case _:
             assert_never(job)

@@ -55,10 +55,11 @@ async def _first(engine: Engine, job: ChatJob, head: int, begins: list[int]) -> 
 
 async def _fits(engine: Engine, job: ChatJob) -> bool:
     conversation = await chat.rendered(engine.tokenizer, job)
-    try:
-        await check_length(engine, (conversation.text,), job.field)
-    except InvalidRequest:
-        return False
+    if conversation.ids is None:
+        try:
+            await check_length(engine, (conversation.text,), job.field)
+        except InvalidRequest:
+            return False
     room = engine.context_length // ROOM
     asked = job.decoding.max_tokens
     size = len(await chat.encoded(engine.tokenizer, conversation))

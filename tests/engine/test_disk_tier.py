@@ -139,6 +139,45 @@ def test_nothing_is_written_while_the_model_works_and_the_newest_goes_first(memo
     assert one.store.counts.writes == 6
 
 
+def test_what_memory_is_about_to_let_go_of_is_written_while_the_model_works(memory, monkeypatch):
+    monkeypatch.setattr("app.engine.mlx.cache.ahead.BETWEEN", 1)
+    one, sequences = memory(limit=1 << 18), [list(range(5000 * i, 5000 * i + 600)) for i in range(1, 7)]
+    one.busy = True
+    for tokens in sequences:
+        one.keep(tokens)
+        writes = -1
+        while writes < one.store.counts.writes or one.tier._ahead._writing:
+            writes = one.store.counts.writes
+            one.tier.rest()
+            if one.tier._ahead._writing:
+                one.posted.get(timeout=20)()
+    assert one.cache.known(pack([*sequences[0], 1])) < 600, "memory has let go of it"
+    one.busy = False
+    one.write()
+    for tokens in sequences:
+        assert memory().fetch([*tokens, 1]) == 600
+
+
+def test_taking_what_is_written_leaves_a_working_model_most_of_its_time(memory, monkeypatch):
+    one, clock = memory(limit=1 << 18), [100.0]
+    monkeypatch.setattr("app.engine.mlx.cache.ahead.time.perf_counter", lambda: clock[0])
+    taken = one.tier._ahead._pieces.unwritten
+
+    def slow(*given):
+        clock[0] += 0.01
+        return taken(*given)
+
+    monkeypatch.setattr(one.tier._ahead._pieces, "unwritten", slow)
+    one.keep(*(list(range(9000 * i, 9000 * i + 3000)) for i in range(1, 4)))
+    one.busy = True
+    for _ in range(1000):
+        clock[0] += 0.001
+        one.tier.rest()
+        while one.tier._ahead._writing:
+            one.posted.get(timeout=20)()
+    assert 3 <= one.store.counts.writes <= 1000 * 0.001 / 0.01 / 20 * 2 + 1
+
+
 def test_a_read_that_takes_longer_than_computing_is_not_made(memory):
     tokens = list(range(1000))
     memory().keep(tokens).write()
@@ -190,7 +229,7 @@ def test_what_waits_to_be_written_is_bounded_and_the_oldest_goes(memory):
     one = memory()
     for number in range(100):
         one.keep(list(range(1000 * number, 1000 * number + 40)))
-    assert len(one.tier._pending) == 64
+    assert len(one.tier._ahead._pending) == 64
     one.write()
     assert one.store.find(next(iter(one.store._entries))) is not None
     assert memory().fetch([*range(99_000, 99_040), 1]) == 40

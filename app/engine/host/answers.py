@@ -66,10 +66,10 @@ def _text(models: Models, question: Question) -> object:  # noqa: PLR0911  one c
             tokenizer = models.engine(number).tokenizer
             return [tokenizer.token_bytes(token) for token in ids]
         case wire.RenderChat(_, number, conversation):
-            engine = models.engine(number)
+            engine = models.text_engine(number)
             rendered: str = engine.tokenizer.render_chat(**json.loads(conversation))
-            short = len(rendered) <= AT_ONCE
-            return Rendered(rendered, tuple(engine.encode(rendered, special_tokens=False)) if short else None)
+            known = engine.conversation(rendered)
+            return Rendered(rendered, None if known is None else tuple(known))
         case wire.FindEdges(_, number, head):
             return models.engine(number).edges(head)
     raise TypeError(question)

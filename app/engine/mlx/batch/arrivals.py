@@ -79,11 +79,10 @@ class Arrivals:
             self.disk.computed(tokens, seconds)
 
     def stepped(self) -> bool:
-        """A step is over: whether there is more to do. If not, what memory keeps is written."""
-        busy = self._worker.busy()
-        if self.disk is not None and not busy:
+        """A step is over: whether there is more to do. What memory keeps is written where there is time."""
+        if self.disk is not None:
             self.disk.rest()
-        return busy
+        return self._worker.busy()
 
     def clear(self) -> list[Waiting]:
         """Let all go; who they were."""

@@ -21,8 +21,10 @@ from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import release
 from app.engine.mlx.rows import Waiting
 from app.engine.mlx.text.edges import EdgeFinder
+from app.engine.mlx.text.sections import SectionEncoder
 from app.engine.mlx.text.spelling import SequenceSpelling
 from app.engine.mlx.text.tokenizer import MLXTokenizer
+from app.engine.text import enough
 from app.engine.work import Work
 from app.errors import InvalidRequest, SwitchyardError, Unavailable
 
@@ -54,6 +56,7 @@ class MLXEngine:
         self.width = min(loaded.vocabulary, loaded.rows)
         self.facts = replace(tokenizer.facts(self.width), keeps_states=batch.keeps_states)
         self.edges = EdgeFinder(tokenizer).edges
+        self._sections = SectionEncoder(tokenizer)
         self.context_length = context_length
         self.nbytes = batch.ledger.weights
         self.law = batch.ledger.law
@@ -65,6 +68,16 @@ class MLXEngine:
         """Text to ids. Raises :class:`app.errors.InvalidRequest` where the model has no row for one of them."""
         ids = self.tokenizer.encode(text, special_tokens=special_tokens)
         _check(ids, self.width)
+        return ids
+
+    def conversation(self, text: str) -> list[int] | None:
+        """The ids of a rendered conversation; None where they cannot fit into the context by any means.
+
+        Raises as :meth:`encode`.
+        """
+        ids = self._sections.ids(text, enough(self.context_length))
+        if ids is not None:
+            _check(ids, self.width)
         return ids
 
     async def prepare(self, grammar: Grammar) -> None:

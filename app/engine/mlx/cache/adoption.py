@@ -13,11 +13,15 @@ from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.segments import Cut, States
 from app.engine.mlx.cache.tree import PIECE, WIDTH, Match, Node, Tree
 
+CROWDED = 0.75
+"""Of what may be held."""
+
 
 class Pool(Protocol):
     """What bounds what is held."""
 
     limit: int
+    nbytes: int
 
     def trim(self, limit: int) -> None:
         """Let go of what is beyond that."""
@@ -42,6 +46,11 @@ class Adopting(Protocol):
     def limit(self) -> int:
         """Bytes that may be held, of all models."""
         return self._pool.limit
+
+    @property
+    def crowded(self) -> bool:
+        """Whether little more may be kept before something has to go."""
+        return self._pool.nbytes > CROWDED * self._pool.limit
 
     def match(self, packed: bytes) -> Match:
         """What is held of a sequence's beginning, whether or not it serves."""

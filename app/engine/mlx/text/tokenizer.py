@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
+from tokenizers import AddedToken
 
 from app.engine.mlx.text import call_turns as taken
 from app.engine.mlx.text.call_format import answer_marks, call_format, thoughts
@@ -22,12 +23,9 @@ from app.engine.mlx.text.template import confine_templates
 from app.engine.mlx.text.token_bytes import token_bytes_table
 from app.engine.mlx.text.turns import Turns, folded, turns_of
 from app.engine.sampling_defaults import sampling_defaults
-from app.engine.text import Marks, TextFacts
+from app.engine.text import COUNTED, Marks, TextFacts
 from app.errors import InvalidRequest
 from app.schemas.sampling import SamplingDefaults
-
-PIECE = 1 << 14
-"""Characters that are tokenised at once where tokens are only counted."""
 
 
 class MLXTokenizer:
@@ -43,9 +41,10 @@ class MLXTokenizer:
         self.bos_id: int | None = self._hf.bos_token_id
         self.eos_ids: frozenset[int] = frozenset(token for token in wrapper.eos_token_ids if token >= 0)
         self.has_chat_template: bool = wrapper.has_chat_template
-        self._special: frozenset[int] = frozenset(
-            token for token, added in self._hf.added_tokens_decoder.items() if added.special
-        ) | frozenset(self._hf.all_special_ids)
+        added: dict[int, AddedToken] = self._hf.added_tokens_decoder
+        self._special = frozenset(self._hf.all_special_ids) | {token for token, it in added.items() if it.special}
+        self.added = list(added.values()) if self._hf.is_fast else []
+        """The added tokens, and how they are looked for in a text; none where that is not known."""
         self.call_format = call_format(wrapper, vocabulary)
         found = thoughts(wrapper, vocabulary)
         self.thinking = None if found is None else Marks(*found, *(self._mark(mark) for mark in found))
@@ -86,8 +85,8 @@ class MLXTokenizer:
         Cutting a text changes only the tokens at the cut, never their number by half.
         """
         count = 0
-        for start in range(0, len(text), PIECE):
-            count += len(self.encode(text[start : start + PIECE], special_tokens=False))
+        for start in range(0, len(text), COUNTED):
+            count += len(self.encode(text[start : start + COUNTED], special_tokens=False))
             if count > enough:
                 break
         return count

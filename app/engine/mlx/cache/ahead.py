@@ -1,0 +1,151 @@
+"""What is kept in memory is written to disk ahead: when its model comes to rest, and before memory lets go of it.
+
+Bytes are taken on the MLX thread, files are written on a thread of their own. Nobody polls: one file is written after
+the other for as long as the model rests, the latest sequences first; where memory is about to let go of something, the
+oldest are written between steps, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from app.engine.disk.form import Facts, Tensor
+from app.engine.disk.store import DiskStore
+from app.engine.mlx.cache.pieces import Pieces
+from app.engine.mlx.cache.prefix import PrefixCache
+
+NEWEST = 64
+"""Sequences that wait to be written; of more the latest are."""
+BETWEEN = 20
+"""Of the time of a model that works, one part in so many may go into taking what is written meanwhile."""
+
+log = logging.getLogger(__name__)
+
+
+class WriteAhead:
+    """One model's. MLX thread only, but for what says otherwise.
+
+    ``post`` has something run on the MLX thread; ``busy`` says whether the model has anything to do.
+    """
+
+    def __init__(
+        self,
+        store: DiskStore,
+        prefixes: PrefixCache,
+        pieces: Pieces,
+        *,
+        post: Callable[[Callable[[], None]], None],
+        busy: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._prefixes = prefixes
+        self._pieces = pieces
+        self._post = post
+        self._busy = busy
+        self._pending: OrderedDict[bytes, None] = OrderedDict()
+        self._open = self._writing = False
+        self._due = 0.0
+        """When something may be taken although the model works."""
+        self._written: set[str] = set()
+        """Of the sequence that is being written: none is written twice, whatever makes room for what."""
+        self._settled: list[Callable[[], None]] = []
+        self._writer = ThreadPoolExecutor(1, "disk-writer")
+
+    def open(self) -> None:
+        """It is known what is on disk."""
+        self._open = True
+        self.rest()
+
+    def close(self) -> None:
+        """Begin nothing any more. Any thread."""
+        self._writer.shutdown(wait=False, cancel_futures=True)
+
+    def drop(self, names: Sequence[str]) -> None:
+        """Let files go, in time."""
+        self._writer.submit(self._store.drop, names)
+
+    def note(self, packed: bytes) -> None:
+        """This is kept in memory: write what of it is not on disk, when there is time."""
+        for beginning in [it for it in self._pending if packed.startswith(it)]:
+            del self._pending[beginning]
+        self._pending[packed] = None
+        self._pending.move_to_end(packed)
+        if len(self._pending) > NEWEST:
+            self._pending.popitem(last=False)
+
+    def rest(self) -> None:
+        """The model has nothing to do, or has done a step."""
+        if not self._writing:
+            self._writing = True
+            self._write_next()
+
+    def settle(self, done: Callable[[], None]) -> None:
+        """Call ``done`` once everything is written, or given up."""
+        self._settled.append(done)
+        self.rest()
+
+    def _write_next(self) -> None:
+        while self._open and self._pending and self._may_take():
+            begun, packed = time.perf_counter(), self._next_sequence()
+            try:
+                found = next(self._pieces.unwritten(packed, self._written), None)
+            except Exception as failure:  # noqa: BLE001  whatever it is, what is computed does not depend on it
+                log.warning("a sequence is not kept on disk: %r", failure)
+                found = None
+            self._due = BETWEEN * time.perf_counter() - (BETWEEN - 1) * begun
+            if found is not None:
+                self._written.add(found[0].name)
+                self._hand_over(partial(self._write, *found))
+                return
+            self._pending.pop(packed)
+            self._written.clear()
+            self._hand_over(partial(self._use, self._pieces.names(packed)), then=False)
+        self._writing = False
+        if not self._pending:
+            settled, self._settled = self._settled, []
+            for done in settled:
+                done()
+
+    def _may_take(self) -> bool:
+        return not self._busy() or (self._prefixes.crowded and time.perf_counter() >= self._due)
+
+    def _next_sequence(self) -> bytes:
+        """The latest, but the oldest where that is about to be let go of."""
+        return next(iter(self._pending)) if self._busy() else next(reversed(self._pending))
+
+    def _hand_over(self, work: Callable[[], bool], *, then: bool = True) -> None:
+        try:
+            self._writer.submit(self._run, work, then=then)
+        except RuntimeError:  # closed
+            self._writing = False
+
+    def _run(self, work: Callable[[], bool], *, then: bool) -> None:
+        """The writer's thread."""
+        written = work()
+        if then:
+            self._post(partial(self._wrote, written=written))
+
+    def _wrote(self, *, written: bool) -> None:
+        if not written:  # no room, or no disk: the next rest tries again with what is kept by then
+            self._pending.clear()
+            self._written.clear()
+        self._write_next()
+
+    def _write(self, facts: Facts, tensors: list[Tensor]) -> bool:
+        """The writer's thread."""
+        if not self._store.write(facts, tensors):
+            return False
+        shorter = [it.facts for it in self._store.behind(facts.parent) if it.facts.kind == facts.kind == "keys"]
+        needless = [it.name for it in shorter if len(it.ids) < len(facts.ids) and facts.ids.startswith(it.ids)]
+        self._store.drop(needless)
+        return True
+
+    def _use(self, names: Sequence[str]) -> bool:
+        """The writer's thread."""
+        self._store.use([name for name in names if self._store.find(name) is not None])
+        return True
