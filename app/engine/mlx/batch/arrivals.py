@@ -62,6 +62,8 @@ class Arrivals:
     @property
     def tokens(self) -> int:
         """Of prompts that wait here or in the queue. Any thread."""
+        if not self._queue.entries and not self.waiting:
+            return 0
         return sum(len(it.request.prompt) for it in (*self._queue.sequences, *self.waiting))
 
     @property

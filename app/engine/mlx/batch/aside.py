@@ -26,40 +26,41 @@ class Aside:
         self._queue = queue
         self._join = join
         self._leaves = leaves
-        self._rows: dict[Row, KV | None] = {}
+        self.kept: dict[Row, KV | None] = {}
+        """They and their caches."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of KV cache held; any thread."""
-        return sum(kv.nbytes for kv in tuple(self._rows.values()) if kv is not None)
+        return sum(kv.nbytes for kv in tuple(self.kept.values()) if kv is not None)
 
     def __bool__(self) -> bool:
         """Whether there are any; any thread."""
-        return bool(self._rows) or any(waiting.held for waiting in self._queue.sequences)
+        return bool(self.kept) or any(waiting.held for waiting in self._queue.sequences)
 
     @property
     def ready(self) -> bool:
         """Whether some have been granted more since they were set aside, or have ended."""
-        return any(not row.held and (row.over or len(row.said) == row.queued) for row in self._rows)
+        return any(not row.held and (row.over or len(row.said) == row.queued) for row in self.kept)
 
     @property
     def rows(self) -> list[Row]:
         """Those that have not ended."""
-        return [row for row in self._rows if not row.over]
+        return [row for row in self.kept if not row.over]
 
     def take(self, row: Row, kv: KV) -> None:
         """This one has reached what it was granted."""
-        self._rows[row] = kv
+        self.kept[row] = kv
 
     def step(self) -> None:
         """Let those go on that may, and forget those that have ended."""
-        for row, kv in tuple(self._rows.items()):
+        for row, kv in tuple(self.kept.items()):
             if row.over:
-                del self._rows[row]
+                del self.kept[row]
                 if kv is not None:
                     self._leaves(row, kv, 0)
             elif not row.held and len(row.said) == row.queued:
-                del self._rows[row]
+                del self.kept[row]
                 if kv is None:
                     self._queue.add([Waiting.again(row)])
                 else:
@@ -74,15 +75,15 @@ class Aside:
                 _hold(waiting.rows)
         for batch in batches:
             batch.set_aside(lambda row: row.stream is stream)
-        for row, kv in tuple(self._rows.items()):
+        for row, kv in tuple(self.kept.items()):
             if row.stream is stream and kv is not None:
-                self._rows[row] = None
+                self.kept[row] = None
                 self._leaves(row, kv, 0)
-        _hold([row for row in self._rows if row.stream is stream])
+        _hold([row for row in self.kept if row.stream is stream])
 
     def clear(self) -> None:
         """Forget everything."""
-        self._rows.clear()
+        self.kept.clear()
 
 
 def _hold(rows: Collection[Row]) -> None:

@@ -81,7 +81,12 @@ class ModelBatch:
 
     def busy(self) -> bool:
         """Whether there is anything to step."""
-        return bool(self._placed.batches or self._rounds.tasks or self._queue.waits or self._aside.ready)
+        return bool(self._placed.batches or self._prompts or self._aside.ready)
+
+    @property
+    def _prompts(self) -> bool:
+        """Whether any are computed or could be begun."""
+        return bool(self._rounds.tasks or (self._queue.entries and self._queue.waits))
 
     def work(self) -> Work:
         """What there is to do. Any thread: it reads, and may be a step late."""
@@ -114,9 +119,10 @@ class ModelBatch:
         """One prefill slice, one decode step; False when every row has ended."""
         sliced = False
         self._failures.begin_step()
-        self._aside.step()
+        if self._aside.kept:
+            self._aside.step()
         try:
-            sliced = self._step_prefill()
+            sliced = self._step_prefill() if self._rounds.tasks or self._queue.entries else False
         except BaseException as failure:  # whatever is raised ends those it was raised for, a library's panic included
             if not self._tries_again(failure):
                 log.exception("a prompt could not be computed")
@@ -180,16 +186,13 @@ class ModelBatch:
         """End those whose prompts were being computed; if nobody can say who they are, everybody of this model."""
         task = self._rounds.failed()
         if task is None or not task.group:
-            self.fail(failure)
-            return
-        for waiting in task.group:
-            self._end(waiting.rows, failure)
+            return self.fail(failure)
+        return self._end([row for waiting in task.group for row in waiting.rows], failure)
 
     def _step_decode(self, *, timed: bool) -> None:
         """One token for every row; a batch that fails ends its own rows."""
         started = time.perf_counter()
-        alone = len(self._placed.batches) == 1 and not self._rounds.tasks and not self._queue.waits
-        drafter, plain = self._drafter if alone else None, True
+        drafter, plain = None if self._prompts or len(self._placed.batches) != 1 else self._drafter, True
         for batch in self._placed.batches:
             try:
                 plain = batch.step(drafter) and plain
@@ -198,7 +201,8 @@ class ModelBatch:
                 self._end(batch.abandon(), self._failures.named(failure))
         if timed and self._placed.batches and plain:
             self._pace.decoded(time.perf_counter() - started)
-        self._placed.settle()
+        if not all(batch.busy for batch in self._placed.batches):
+            self._placed.settle()
         if self._drafter is not None:
             self._drafter.rest()
 
@@ -237,14 +241,9 @@ class ModelBatch:
         self._placed.place([row], kv, [0], [row.said[-1]], [row.length - 1])
 
     def _new_batch(self) -> DecodeBatch:
-        told = self._delivery.token, self._fail_row, self._deliver
+        told = self._delivery.token, lambda row, why: self._thread.notify(partial(row.stream.fail, why)), self._deliver
         return DecodeBatch(self._loaded, *told, leaves=self._keeper.answered, aside=self._aside.take)
 
     def _deliver(self) -> None:
         """Nothing is held back while a prompt is computed or waits, or where no step follows that would bring it."""
-        follows = self._placed.batches and not (self._rounds.tasks or self._queue.waits)
-        self._delivery.deliver(stalling=not follows)
-
-    def _fail_row(self, row: Row, failure: SwitchyardError) -> None:
-        """End what this row belongs to; the rows of others go on."""
-        self._thread.notify(partial(row.stream.fail, failure))
+        self._delivery.deliver(stalling=self._prompts or not self._placed.batches)

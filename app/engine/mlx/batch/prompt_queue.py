@@ -101,7 +101,8 @@ class PromptQueue:
         self._group_tokens = group_tokens
         self._groups = loaded.abilities.group and loaded.abilities.batch and fresh().batchable
         self._few_shapes = bool(mx.cuda.is_available())
-        self._waiting: list[_Entry] = []
+        self.entries: list[_Entry] = []
+        """Whatever waits, in order."""
         self._turn = 0
         self._turns: dict[object, int] = {}
         self._numbers = count()
@@ -110,28 +111,28 @@ class PromptQueue:
     @property
     def sequences(self) -> list[Waiting]:
         """What waits, in order."""
-        return [entry.waiting for entry in self._waiting]
+        return [entry.waiting for entry in self.entries]
 
     @property
     def waits(self) -> bool:
         """Whether something could be begun; what waits for memory cannot."""
-        return any(not entry.waiting.held for entry in self._waiting)
+        return any(not entry.waiting.held for entry in self.entries)
 
     def add(self, sequences: list[Waiting]) -> None:
         """Wait: the first of each request in the next round, the others in those that follow."""
         for waiting in sequences:
             turn = max(self._turn, self._turns.get(waiting.stream, 0)) + 1
             self._turns[waiting.stream] = turn
-            insort(self._waiting, _Entry(turn, len(waiting.request.prompt), next(self._numbers), waiting))
+            insort(self.entries, _Entry(turn, len(waiting.request.prompt), next(self._numbers), waiting))
 
     def return_(self, group: list[Waiting]) -> None:
         """Back to the head: what was computed of them is lost."""
         for waiting in group:
-            insort(self._waiting, _Entry(0, len(waiting.request.prompt), next(self._numbers), waiting))
+            insort(self.entries, _Entry(0, len(waiting.request.prompt), next(self._numbers), waiting))
 
     def clear(self) -> None:
         """Forget all that waits."""
-        self._waiting.clear()
+        self.entries.clear()
         self._turns.clear()
 
     def next(self, free_rows: int, *, idle: bool, begun: Sequence[PrefillTask] = ()) -> PrefillTask | None:
@@ -140,8 +141,8 @@ class PromptQueue:
         A request of which something is ``begun`` waits for it, and a prompt to which that is about to spare at least
         half of what it still takes.
         """
-        self._waiting = [entry for entry in self._waiting if not entry.waiting.cancelled]
-        if not self._waiting:
+        self.entries = [entry for entry in self.entries if not entry.waiting.cancelled]
+        if not self.entries:
             self._turns.clear()
         ready = self._ready(begun) if free_rows or idle else []
         if not ready or (len(ready[0].waiting.rows) > free_rows and not idle):
@@ -170,13 +171,13 @@ class PromptQueue:
 
     def _ready(self, begun: Sequence[PrefillTask]) -> list[_Entry]:
         busy = {waiting.stream for task in begun for waiting in task.group}
-        entries = [it for it in self._waiting if it.waiting.stream not in busy and not it.waiting.held]
+        entries = [it for it in self.entries if it.waiting.stream not in busy and not it.waiting.held]
         return [entry for entry in entries if not self._awaits(entry.waiting, begun)] if begun else entries
 
     def _taken(self, entries: list[_Entry]) -> list[Waiting]:
         """These leave the queue; their rounds have begun."""
         numbers = {entry.number for entry in entries}
-        self._waiting = [entry for entry in self._waiting if entry.number not in numbers]
+        self.entries = [entry for entry in self.entries if entry.number not in numbers]
         self._turn = max(self._turn, entries[0].turn)
         return [entry.waiting for entry in entries]
 
