@@ -111,6 +111,11 @@ def test_a_slice_takes_no_more_than_was_measured_at_the_load(family):
 laws = st.builds(ScratchLaw, st.floats(0, 1e6), st.floats(1, 1e4), st.floats(0, 300), st.floats(0, 300))
 
 
+@given(law=laws, tokens=st.integers(1, 4096), before=st.integers(0, 100_000))
+def test_what_a_slice_takes_is_room_for_all_of_it(law, tokens, before):
+    assert law.most(law.nbytes(tokens, before), before) >= tokens
+
+
 @given(laws, st.integers(0, 200_000), st.integers(0, 1 << 30))
 def test_the_most_that_fits_fits_and_one_more_does_not(law, before, room):
     most = law.most(room, before)

@@ -7,14 +7,14 @@ from importlib.metadata import version
 import mlx.core as mx
 import pytest
 
-from app.engine.base import Token
+from app.engine.base import Sequence, Token
 from app.engine.mlx.batch.delivery import MLXTokenStream
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load import loader as loading
 from app.engine.mlx.load import warm_up as warming
 from app.engine.mlx.load.loader import MLXLoader
-from app.engine.mlx.load.warm_up import DRAWS, PROMPTS, warm_up
+from app.engine.mlx.load.warm_up import DRAWS, PROMPTS, TRIES, Piece, warm_up, warm_up_further
 from app.engine.mlx.memory import keep_kernels
 from app.engine.options import Batching
 from tests.support.tiny import tiny
@@ -34,7 +34,6 @@ async def test_rows_of_every_kind_run_beside_each_other_and_nothing_is_left(engi
     await warm_up(engine)
     tokens = [item for item in items if isinstance(item, Token)]
     assert len(tokens) == len(DRAWS) * sum(size // 8 for size in PROMPTS)
-    assert {item.logprob is None for item in tokens} == {True, False}
     assert most > len(DRAWS), "they were in one batch"
     await asyncio.sleep(0.05)
     assert engine.work().rows == 0
@@ -60,7 +59,7 @@ async def test_a_model_that_fails_at_it_is_not_left_in_memory(monkeypatch):
     closed = []
     close = MLXEngine.close
 
-    async def failing(engine, sampling, size):
+    async def failing(engine, piece):
         raise asyncio.CancelledError
 
     async def noted(self):
@@ -74,6 +73,73 @@ async def test_a_model_that_fails_at_it_is_not_left_in_memory(monkeypatch):
     with pytest.raises(asyncio.CancelledError):
         await own.load(tiny(), name="warmed")
     assert len(closed) == 1
+    await own.close()
+
+
+SCRIPT = (Piece(DRAWS[:1], (30, 20)), Piece(DRAWS[1:], (24,), 4, logprobs=1), Piece(DRAWS[:1], (100_000,)))
+
+
+@pytest.fixture
+def pieces(monkeypatch):
+    """Whether each piece that was begun was done."""
+    done, run = [], warming._run
+
+    async def noted(engine, piece, **how):
+        done.append((piece, await run(engine, piece, **how)))
+        return done[-1][1]
+
+    monkeypatch.setattr(warming, "_run", noted)
+    return done
+
+
+async def test_the_rest_is_done_while_nobody_asks_and_nothing_of_it_is_left(engine, pieces):
+    await warm_up_further(engine, SCRIPT, quiet=0.01)
+    assert pieces == [(SCRIPT[0], True), (SCRIPT[1], True)], "the last one is longer than the context"
+    await asyncio.sleep(0.05)
+    assert (engine.work().rows, engine.on_asked) == (0, None)
+
+
+async def test_the_rest_gives_way_at_once_and_is_tried_again(engine, pieces):
+    long = Piece(DRAWS[:1], (60,) * 8, 1)
+    further = asyncio.create_task(warm_up_further(engine, [long], quiet=0.01))
+    while engine.work().rows < len(long.sizes):  # noqa: ASYNC110  nobody tells
+        await asyncio.sleep(0.001)
+    stream = engine.stream((Sequence((1, 2, 3), DRAWS[0], max_tokens=2),))
+    assert await anext(stream)
+    stream.close()
+    await asyncio.sleep(0)
+    assert pieces == [(long, False)]
+    await further
+    assert pieces == [(long, False), (long, True)]
+
+
+async def test_what_always_comes_in_between_is_not_tried_for_ever(engine, pieces, monkeypatch):
+    async def interrupted(engine_, piece, **_how):
+        pieces.append((piece, False))
+        return False
+
+    monkeypatch.setattr(warming, "_run", interrupted)
+    await warm_up_further(engine, SCRIPT[:1], quiet=0.001)
+    assert len(pieces) == TRIES
+
+
+async def test_it_waits_while_rows_decode(engine, pieces):
+    stream = engine.stream((Sequence((1, 2, 3), DRAWS[0], max_tokens=40),))
+    further = asyncio.create_task(warm_up_further(engine, SCRIPT[:1], quiet=0.001))
+    async for _ in stream:
+        assert not pieces
+    await further
+    assert len(pieces) == 1
+
+
+async def test_it_ends_with_the_engine(monkeypatch):
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
+    own = MLXLoader(loading_thread(), PrefixPool(8 << 20), Batching(4, 64))
+    engine = await own.load(tiny(), name="warmed")
+    task = engine._further
+    await engine.close()
+    await asyncio.wait([task], timeout=5)
+    assert task.done()
     await own.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 
 
 def import_models(*, urgent: bool) -> type[Models]:
-    """Import what a load needs; raises ImportError. Unless it is ``urgent``, what streams here goes first."""
+    """Import what a load needs; raises ImportError. Unless it is ``urgent``, what streams here goes first.
+
+    transformers would import PyTorch where that is installed, for five seconds; tokenizers do without.
+    """
     with nullcontext() if urgent else giving_way(), _limits_kept():
         gc.disable()  # next to nothing of what is made now can be collected
         try:
+            sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # not installed, as far as this process knows
             import_module("transformers").AutoTokenizer  # noqa: B018  resolved when it is first named
             made: type[Models] = import_module("app.engine.host.models").Models
         finally:

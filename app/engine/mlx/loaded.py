@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 from msgspec import Struct
@@ -61,7 +62,7 @@ class ScratchLaw(Struct, frozen=True):
 
     def nbytes(self, tokens: int, before: int) -> int:
         """For ``tokens`` behind ``before`` others."""
-        return int(self.fixed + tokens * (self.token + self.pair * before + (self.pair + self.own) * tokens))
+        return ceil(self.fixed + tokens * (self.token + self.pair * before + (self.pair + self.own) * tokens))
 
     def most(self, room: int, before: int) -> int:
         """The tokens behind ``before`` others whose slice stays within ``room`` bytes, perhaps none."""
@@ -71,7 +72,10 @@ class ScratchLaw(Struct, frozen=True):
         if left <= 0:
             return 0
         steep = linear + (linear * linear + 4 * square * left) ** 0.5
-        return int(2 * left / steep) if steep > 0 else ANY
+        if steep <= 0:
+            return ANY
+        most = int(2 * left / steep)
+        return most + 1 if self.nbytes(most + 1, before) <= room else most  # what rounding takes must not cost a slice
 
 
 class Loaded(Struct, frozen=True):

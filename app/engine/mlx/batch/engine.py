@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 
 from llguidance import LLMatcher
@@ -51,6 +51,11 @@ class MLXEngine:
         self._batch: ModelBatch | None = batch
         self._grammars = grammars
         self._compiling: set[asyncio.Task[None]] = set()
+        self._further: asyncio.Task[None] | None = None
+        self.asked = 0
+        """How often something was asked of it."""
+        self.on_asked: Callable[[], None] | None = None
+        """Called before what is asked is taken on."""
         self.loaded = loaded
         self.tokenizer = tokenizer
         self.width = min(loaded.vocabulary, loaded.rows)
@@ -90,6 +95,9 @@ class MLXEngine:
         if batch is None:
             stream.fail(_unloaded())
             return
+        self.asked += 1
+        if self.on_asked is not None:
+            self.on_asked()
         try:
             for it in sequences:
                 _check_ids(it, self.width)
@@ -139,6 +147,10 @@ class MLXEngine:
             return
         batch.submit(waiting)
 
+    def go_further(self, further: Coroutine[None, None, None]) -> None:
+        """Run this beside what is asked; it ends with the engine."""
+        self._further = asyncio.get_running_loop().create_task(further)
+
     def go_on(self) -> None:
         """Rows that wait for memory may have been granted some, or have left."""
         batch = self._batch
@@ -170,6 +182,8 @@ class MLXEngine:
     async def close(self) -> None:
         """Fail what still runs and return once an adapter's own weights and caches are free; its base stays."""
         batch, self._batch = self._batch, None
+        if self._further is not None:
+            self._further.cancel()
         if batch is not None:
             self._grammars.close()
             await self._thread.call(lambda: _end(self._thread, batch))

@@ -15,7 +15,7 @@ from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixCache
 from app.engine.mlx.cache.tree import WIDTH, common
 from app.engine.mlx.loaded import Loaded
-from app.engine.mlx.prefill.prefill import Prefill, ScoringPrefill
+from app.engine.mlx.prefill.prefill import Prefill, ScoringPrefill, rows_of, width_of
 from app.engine.mlx.rows import Waiting, pack
 
 WORTH_AWAITING = 2
@@ -195,8 +195,8 @@ class PromptQueue:
     def _prefill(
         self, prompts: Sequence[Sequence[int]], caches: list[KV], stops: Sequence[Sequence[int]] = ()
     ) -> Prefill:
-        """Of few shapes: the last one is repeated until there are a power of two, and nobody asks for the copies."""
-        spare = _power_of_two_from(len(prompts)) - len(prompts) if self._few_shapes else 0
+        """Of few shapes: the last one is repeated until there are rows enough, and nobody asks for the copies."""
+        spare = rows_of(len(prompts), width_of(max(map(len, prompts)))) - len(prompts) if self._few_shapes else 0
         caches += [caches[-1].copy() for _ in range(spare)]
         return Prefill(
             self._model,
@@ -217,13 +217,14 @@ class PromptQueue:
             lengths.append(len(request.prompt))
             width = max(width, len(request.prompt) - self._prefixes.known(entry.waiting.packed))
             rows += len(entry.waiting.rows)
-            fits = rows <= free_rows and width * (size + 1) <= self._group_tokens and request.prompt_logprobs is None
+            wide = width_of(width) if self._few_shapes else width
+            tokens = wide * (rows_of(size + 1, wide) if self._few_shapes else size + 1)
+            fits = rows <= free_rows and tokens <= self._group_tokens and request.prompt_logprobs is None
             fits = fits and alike(lengths)
             if size and not fits:
                 break
             size += 1
-        many = _power_of_two_from(size)
-        return size if not self._few_shapes or width * many <= self._group_tokens or many == size else many // 2
+        return size
 
     def _shared_beginning(self, entries: Sequence[_Entry]) -> Sequence[int]:
         """Tokens that all of the next prompts begin with, if enough of them are not known yet."""
@@ -233,10 +234,6 @@ class PromptQueue:
         shared = min(common(prompts[0], prompt) for prompt in prompts[1:])
         known = self._prefixes.known(_followed(prompts[0][: shared * WIDTH]))
         return entries[0].waiting.request.prompt[:shared] if shared >= known + self._prefixes.shortest else ()
-
-
-def _power_of_two_from(size: int) -> int:
-    return 1 << (size - 1).bit_length()
 
 
 def _followed(packed: bytes) -> bytes:

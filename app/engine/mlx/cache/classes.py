@@ -21,6 +21,7 @@ from mlx_lm.models import base
 from mlx_lm.models.cache import ArraysCache, CacheList, _BaseCache
 
 from app.engine.mlx.cache.arrangement import Groups
+from app.engine.mlx.cache.attention import attend
 from app.engine.mlx.cache.padded import PaddedKVCache
 from app.engine.mlx.cache.quantised import QuantisedKVCache
 
@@ -218,12 +219,18 @@ def scaled_dot_product_attention(  # noqa: PLR0917  as mlx-lm's
     Raises ValueError for a mask over the keys of all rows, which classes do not have.
     """
     if not isinstance(keys, Parts):
-        whole: mx.array = base.scaled_dot_product_attention(queries, keys, values, cache, scale, mask, sinks)
-        return whole
+        return _attention(queries, keys, values, cache, scale, mask, sinks)
     if mask is not None and not isinstance(mask, Parts):
         raise ValueError("A mask of all rows does not fit their classes.")
     masks = [None] * len(keys.arrays) if mask is None else mask.arrays
     classes = zip(mx.split(queries, keys.ends), keys.arrays, values.arrays, keys.caches, masks, strict=True)
-    return mx.concatenate(
-        [base.scaled_dot_product_attention(q, k, v, part, scale, its, sinks) for q, k, v, part, its in classes]
-    )
+    return mx.concatenate([_attention(q, k, v, part, scale, its, sinks) for q, k, v, part, its in classes])
+
+
+def _attention(  # noqa: PLR0917  as mlx-lm's
+    queries: mx.array, keys: mx.array, values: mx.array, cache: Any, scale: float, mask: Any, sinks: mx.array | None
+) -> mx.array:
+    heard = attend(queries, keys, values, cache, scale, mask, sinks)
+    if heard is None:
+        heard = base.scaled_dot_product_attention(queries, keys, values, cache, scale, mask, sinks)
+    return heard

@@ -7,15 +7,18 @@ without waiting for the device, and a step computes nothing that is not the mode
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
+from weakref import ref
 
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache, dynamic_roll
 
 from app.engine.mlx.cache.arrangement import STEP
 from app.engine.mlx.loaded import ABLE
+
+MASKS = 8
 
 
 class Padding:
@@ -25,6 +28,8 @@ class Padding:
         self.sizes = sizes
         self.array = mx.array(sizes)
         self._end, self._tokens = 0, mx.array([-size for size in sizes])
+        self.masks: dict[int, Callable[[], mx.array | None]] = {}
+        """References to masks of the next token that were made lately, by the positions filled before it."""
 
     def tokens(self, end: int) -> mx.array:
         """How many tokens each row holds where ``end`` positions are filled, ``[rows]``."""
@@ -34,7 +39,7 @@ class Padding:
 
 
 @lru_cache(maxsize=64)
-def _padding(sizes: tuple[int, ...]) -> Padding:
+def padding_of(sizes: tuple[int, ...]) -> Padding:
     """One object for all layers of a batch."""
     return Padding(sizes)
 
@@ -51,7 +56,8 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         self.values: mx.array | None = None
         self._idx = 0
         self._right: Sequence[int] = ()
-        self.padding = _padding(tuple(sizes))
+        self._handed: tuple[Callable[[], mx.array | None], ...] = (_nothing, _nothing)
+        self.padding = padding_of(tuple(sizes))
         self.mask_axes = mask_axes
 
     @property
@@ -82,6 +88,7 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         self.keys[..., start : self._idx, :] = keys
         self.values[..., start : self._idx, :] = values
         fetched: tuple[mx.array, mx.array] = self.keys_and_values()
+        self._handed = ref(fetched[0]), ref(fetched[1])  # to hold them would have what is held copied at the next step
         return fetched
 
     def _with_room(self, held: mx.array | None, added: mx.array, start: int) -> mx.array:
@@ -100,7 +107,22 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         if N == 1 and not return_array and kwargs.get("window_size") is None and not any(self.padding.sizes):
             return None
         mask: mx.array = super().make_mask(N, return_array, **kwargs)
-        return mask if self.mask_axes == mask.ndim else mx.expand_dims(mask, 1)
+        mask = mask if self.mask_axes == mask.ndim else mx.expand_dims(mask, 1)
+        if N == 1 and kwargs.get("window_size") is None:
+            if len(self.padding.masks) >= MASKS:
+                self.padding.masks.clear()
+            self.padding.masks[self._idx] = ref(mask)
+        return mask
+
+    def is_padding(self, mask: Any) -> bool:
+        """Whether ``mask`` says of the latest token what the padding says, and nothing else."""
+        if mask is None:
+            return not any(self.padding.sizes)
+        return mask is self.padding.masks.get(self._idx - 1, _nothing)()
+
+    def handed(self, keys: mx.array, values: mx.array) -> bool:
+        """Whether these are what was handed out last, all that is held."""
+        return self._handed[0]() is keys and self._handed[1]() is values
 
     def prepare(
         self,
@@ -137,7 +159,7 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
             kept = slice(spare, spare + _room(self._idx - spare))
             self.keys, self.values = (it[batch_indices][..., kept, :] for it in (self.keys, self.values))
         self._idx -= spare
-        self.padding = _padding(tuple(size - spare for size in sizes))
+        self.padding = padding_of(tuple(size - spare for size in sizes))
 
     def extend(self, other: PaddedKVCache) -> None:
         """Add another cache's rows behind these."""
@@ -147,7 +169,7 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         ends = [(len(cache.padding.sizes), cache.size()) for cache in both]
         self.keys = _side_by_side([cache.keys for cache in both], ends)
         self.values = _side_by_side([cache.values for cache in both], ends)
-        self._idx, self.padding = end, _padding(tuple(sizes))
+        self._idx, self.padding = end, padding_of(tuple(sizes))
 
     def extract(self, idx: int) -> KVCache:
         """A copy of one row."""
@@ -170,7 +192,11 @@ class PaddedKVCache(BatchKVCache):  # type: ignore[misc]  # mlx-lm has no types
         return merged
 
     def _pad(self, sizes: Sequence[int]) -> None:
-        self.padding = _padding(tuple(map(sum, zip(self.padding.sizes, sizes, strict=True))))
+        self.padding = padding_of(tuple(map(sum, zip(self.padding.sizes, sizes, strict=True))))
+
+
+def _nothing() -> None:
+    """Nothing was handed out yet."""
 
 
 def _room(positions: int) -> int:

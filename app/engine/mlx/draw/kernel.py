@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engine.mlx.draw.proposal import COLDEST, Floats
+from app.engine.mlx.nvrtc import architecture, compiled
 from app.schemas.sampling import Sampling
 
 Draws = Callable[[mx.array, Floats], tuple[mx.array, mx.array]]
@@ -75,6 +76,14 @@ const unsigned LANE = threadIdx.x % LANES;
 const unsigned GROUP = threadIdx.x / LANES;
 """
 
+CUDA_TEXT = """{head}
+extern "C" __global__ void __launch_bounds__(THREADS) switchyard_draw(
+    const float* logits, const float* asked, unsigned* tokens, bool* failed, int width) {{
+const int logits_shape[2] = {{0, width}};
+{body}
+}}
+"""
+
 log = logging.getLogger(__name__)
 
 
@@ -130,29 +139,42 @@ def _made() -> Draws | None:
     """Not looked at yet; None where there is no GPU."""
     if mx.default_device() == mx.Device(mx.cpu):
         return None
-    on_metal = mx.metal.is_available()
-    make = mx.fast.metal_kernel if on_metal else mx.fast.cuda_kernel
-    threads = 512 if on_metal else 1024
-    run = make(
-        name="switchyard_draw",
-        input_names=["logits", "asked"],
-        output_names=["tokens", "failed"],
-        source=(METAL_NAMES if on_metal else CUDA_NAMES) + SOURCE.read_text(encoding="ascii"),
-        header=constants() + (METAL if on_metal else CUDA),
-    )
+    run, threads = (_on_metal(), 512) if mx.metal.is_available() else (_on_cuda(), 1024)
 
     def draw(logits: mx.array, wishes: Floats) -> tuple[mx.array, mx.array]:
-        rows = logits.shape[0]
+        rows, width = logits.shape
         tokens, failed = run(
             inputs=[logits, mx.array(wishes)],
             grid=(rows * threads, 1, 1),
             threadgroup=(threads, 1, 1),
             output_shapes=[(rows,), (rows,)],
             output_dtypes=[mx.uint32, mx.bool_],
+            **({} if mx.metal.is_available() else {"scalars": [width]}),
         )
         return tokens, failed
 
     return draw
+
+
+def _on_metal() -> Callable[..., list[mx.array]]:
+    made: Callable[..., list[mx.array]] = mx.fast.metal_kernel(
+        name="switchyard_draw",
+        input_names=["logits", "asked"],
+        output_names=["tokens", "failed"],
+        source=METAL_NAMES + SOURCE.read_text(encoding="ascii"),
+        header=constants() + METAL,
+    )
+    return made
+
+
+def _on_cuda() -> Callable[..., list[mx.array]]:
+    text = CUDA_TEXT.format(head=constants() + CUDA, body=CUDA_NAMES + SOURCE.read_text(encoding="ascii"))
+    return partial(
+        mx.fast.precompiled_cuda_kernel,
+        name="switchyard_draw",
+        compiled_source=compiled(text, architecture()),
+        ensure_row_contiguous=True,
+    )
 
 
 def by_definition(logits: Floats, wishes: list[Wish]) -> list[tuple[int, bool]]:

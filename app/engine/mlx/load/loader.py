@@ -29,7 +29,7 @@ from app.engine.mlx.load.quantise import quantised
 from app.engine.mlx.load.reasons import read_config, reason
 from app.engine.mlx.load.share import loading
 from app.engine.mlx.load.share_adapter import adapting
-from app.engine.mlx.load.warm_up import warm_up
+from app.engine.mlx.load.warm_up import warm_up, warm_up_further
 from app.engine.mlx.load.weights import KVBitsRefused, load_in_steps, warm_pages
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import compiles_kernels, settle
@@ -172,6 +172,8 @@ class MLXLoader:
         if self._leader is not None:
             await self._thread.call(self._leader.loaded)
         await self._thread.call(settle)
+        if isinstance(engine, MLXEngine) and compiles_kernels():
+            engine.go_further(warm_up_further(engine))
         return engine
 
     async def read_tokenizer(self, path: Path) -> None:

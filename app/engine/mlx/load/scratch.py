@@ -10,6 +10,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import RotatingKVCache
 
 from app.engine.mlx.cache.arrangement import STEP
+from app.engine.mlx.cache.attention import as_planned, scores_bytes
 from app.engine.mlx.cache.classes import parts
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.law import RAISED
@@ -33,14 +34,16 @@ def scratch_of(model: Any, kv: KV) -> Generator[None, None, ScratchLaw]:
     """
     peaks: list[float] = []
     for tokens, before in ((FEW, 0), (MORE, 0), (MOST, 0), (FEW, BEFORE)):
-        peaks.append(SPARE * _peak(model, kv, tokens, before))
+        with as_planned():
+            peaks.append(SPARE * _peak(model, kv, tokens, before))
         yield
     few, more, most, behind = peaks
     pair = max(0.0, (behind - few) / (FEW * BEFORE))
     first, second = (more - few) / (MORE - FEW), (most - more) / (MOST - MORE)
     square = max(pair, (second - first) / (MOST - FEW))
     token = max(0.0, first - square * (MORE + FEW), second - square * (MOST + MORE))
-    return ScratchLaw(max(0.0, few - FEW * (token + square * FEW)), token, pair, square - pair)
+    fixed = max(0.0, few - FEW * (token + square * FEW)) + scores_bytes()
+    return ScratchLaw(fixed, token, pair, square - pair)
 
 
 def _peak(model: Any, kv: KV, tokens: int, before: int) -> int:

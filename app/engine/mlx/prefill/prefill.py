@@ -24,11 +24,16 @@ SHORTEST_PADDED = 2
 """Positions; a sliding window's cache takes a single one for the next token of rows without padding."""
 
 
+UNPLANNED = 128
+"""Positions of a slice up to which its attention needs no plan, however many rows there are."""
+
+
 class Prefill:
     """Prompts computed side by side, right-padded to the longest. MLX thread only.
 
     ``prompts`` are the tokens to compute, ``caches`` what is already known before each of them. With ``few_shapes``
-    widths are powers of two: CUDA plans attention anew, for a tenth of a second, for every shape that it has not seen.
+    widths are those of :func:`width_of`: CUDA plans the attention of long slices anew, for a tenth of a second, for
+    every shape that it has not seen, and looks for products that suit one for some thousandths.
     ``stops`` are places in each of ``prompts`` at which a slice ends.
     """
 
@@ -45,7 +50,7 @@ class Prefill:
         self._model = model
         self._width = max(len(prompt) for prompt in prompts)
         if few_shapes and (self.kv.merged or self.kv.plain):
-            self._width = _power_of_two_from(self._width)
+            self._width = width_of(self._width)
         self.done = 0
         """Positions that are computed of each row, unless it has fewer."""
         self._lengths = [len(prompt) for prompt in prompts]
@@ -151,5 +156,20 @@ class ScoringPrefill:
         return tuple(self._scores)
 
 
-def _power_of_two_from(size: int) -> int:
-    return max(SHORTEST_SLICE, 1 << (size - 1).bit_length()) if size else 0
+def width_of(tokens: int) -> int:
+    """The next of few widths, if there is anything: a power of two, or what lies halfway to the next."""
+    if not tokens:
+        return 0
+    whole = max(SHORTEST_SLICE, 1 << (tokens - 1).bit_length())
+    return max(SHORTEST_SLICE, whole * 3 // 4 if tokens <= whole * 3 // 4 else whole)
+
+
+def rows_of(prompts: int, width: int) -> int:
+    """The next of few numbers of rows of a ``width`` that :func:`width_of` gives.
+
+    Their tokens are as many as it may give, so that few products have to be found; of long ones, whose attention is
+    planned, the rows are powers of two.
+    """
+    whole = 1 << (prompts - 1).bit_length()
+    halfway = width <= UNPLANNED and width & (width - 1) == 0 and 2 < prompts <= whole * 3 // 4
+    return whole * 3 // 4 if halfway else whole
