@@ -136,7 +136,7 @@ class KV(Cuttable):
         for layer in kv.layers:
             layer.filter(kept)
         kv.rows, kv.classes = len(rows), (len(rows),)
-        return kv.queued()
+        return _queued(kv)
 
     @recorded
     def join(self, other: KV, groups: Groups | None = None) -> KV:
@@ -157,17 +157,7 @@ class KV(Cuttable):
 
     def _arranged(self, layers: list[Any], groups: Groups) -> KV:
         sizes = [len(group) for group in groups]
-        return KV(layers, sum(sizes), merged=True, mask_axes=self.mask_axes, classes=sizes).queued()
-
-    def queued(self) -> KV:
-        """Itself. On a GPU what it is made of is computed by itself, not as a part of the next step.
-
-        CUDA's graphs of a step are kept for the next one, if both are made of the same operations: with others before
-        them all would be made anew, for some 25 ms.
-        """
-        if mx.default_device() != mx.Device(mx.cpu):
-            mx.async_eval(self.arrays)
-        return self
+        return _queued(KV(layers, sum(sizes), merged=True, mask_axes=self.mask_axes, classes=sizes))
 
     @recorded
     def as_merged(self) -> KV:
@@ -248,3 +238,14 @@ class KV(Cuttable):
 def merge(rows: Sequence[KV]) -> KV:
     """Plain single-row caches as one merged cache."""
     return rows[0].beside(rows[1:])
+
+
+def _queued(kv: KV) -> KV:
+    """Itself. On a GPU what it is made of is computed by itself, not as a part of the next step.
+
+    CUDA's graphs of a step are kept for the next one, if both are made of the same operations: with others before them
+    all would be made anew, for some 25 ms.
+    """
+    if mx.default_device() != mx.Device(mx.cpu):
+        mx.async_eval(kv.arrays)
+    return kv
