@@ -241,11 +241,7 @@ def merge(rows: Sequence[KV]) -> KV:
 
 
 def _queued(kv: KV) -> KV:
-    """Itself. On a GPU what it is made of is computed by itself, not as a part of the next step.
-
-    CUDA's graphs of a step are kept for the next one, if both are made of the same operations: with others before them
-    all would be made anew, for some 25 ms.
-    """
+    """Itself, computed by itself on a GPU: CUDA keeps a step's graphs for the next if both are of the same operations."""
     if mx.default_device() != mx.Device(mx.cpu):
         mx.async_eval(kv.arrays)
     return kv
