@@ -369,10 +369,9 @@ class ScriptedEngine:
 
     def work(self) -> Work:
         return Work(sum(len(stream.rows) for stream in self.streams), 0, on_disk=self.on_disk)
-        return Books(weights=self.nbytes, apart=self.apart)
 
     def books(self) -> Books:
-        return Books(weights=self.nbytes)
+        return Books(weights=self.nbytes, apart=self.apart)
 
     def status(self) -> ProcessStatus:
         return ProcessStatus(4321, self.nbytes, self.nbytes, 0)
