@@ -12,11 +12,11 @@ import pytest
 ENGINE = Path(__file__).parent / "engine"
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--gpu", action="store_true", help="the engine's tests, on this machine's GPU, and no others")
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("SWITCHYARD_DISK_CACHE", "0")  # services of tests find nothing of each other's
     hypothesis.settings.register_profile("untimed", deadline=None)  # a slow moment of the machine is no fault
     hypothesis.settings.load_profile("untimed")
@@ -25,7 +25,7 @@ def pytest_configure(config):
         os.environ["MLX_ENABLE_TF32"] = "0"  # what is compared with numpy or mlx-lm is compared in float32
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     marked = [(item, mark) for item in items for mark in item.iter_markers("not_on_cuda")]
     if not marked and not config.getoption("--gpu"):
         return

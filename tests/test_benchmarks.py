@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from asyncio.streams import StreamReader, StreamWriter
 from importlib import import_module
 from pathlib import Path
 
@@ -27,12 +28,12 @@ MODULES = sorted(
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_program_imports_what_there_is(module):
+def test_every_program_imports_what_there_is(module: str) -> None:
     import_module(module)
 
 
 @pytest.mark.parametrize("case", CASES + ON_DEMAND)
-def test_every_case_can_be_run_by_its_name_and_some_against_another_version(case):
+def test_every_case_can_be_run_by_its_name_and_some_against_another_version(case: str) -> None:
     module = import_module(f"benchmarks.cases.{case}")
     assert callable(module.run)
     assert hasattr(module, "against") == (case in VERSIONS)
@@ -46,19 +47,19 @@ def test_every_case_can_be_run_by_its_name_and_some_against_another_version(case
         (["single", "--streams", "2"], "unrecognized arguments: --streams 2"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(arguments, said):
+def test_what_cannot_be_measured_is_refused(arguments: list[str], said: str) -> None:
     command = [sys.executable, "-m", "benchmarks", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 2
     assert said in done.stderr
 
 
-def test_against_another_version_a_ratio_is_the_better_the_larger_it_is(tmp_path):
+def test_against_another_version_a_ratio_is_the_better_the_larger_it_is(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 3, tmp_path)
     ours, other = bench.versions
     rounds = iter([(200.0, 5.0), (100.0, 10.0), (100.0, 10.0), (200.0, 5.0), (200.0, 5.0), (100.0, 10.0)])
 
-    def measure(number):
+    def measure(number: int) -> dict[str, float]:
         rate, time = next(rounds)
         return {"rate": rate, "time": time}
 
@@ -68,8 +69,8 @@ def test_against_another_version_a_ratio_is_the_better_the_larger_it_is(tmp_path
         assert (line.ratio, line.verdict, line.rounds, line.against) == (2.0, "pass", 3, other)
 
 
-async def test_a_stream_that_runs_beside_others_is_cut_off_after_them_and_is_no_failure():
-    async def answer(reader, writer):
+async def test_a_stream_that_runs_beside_others_is_cut_off_after_them_and_is_no_failure() -> None:
+    async def answer(reader: StreamReader, writer: StreamWriter) -> None:
         asked = await reader.readuntil(b"}")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
         for _ in range(2 if b"short" in asked else 10_000):
@@ -88,7 +89,9 @@ async def test_a_stream_that_runs_beside_others_is_cut_off_after_them_and_is_no_
     assert short.ended + 0.1 <= endless.ended < short.ended + 10
 
 
-def test_a_made_tokenizer_is_as_large_as_the_one_that_it_stands_for(monkeypatch, tmp_path):
+def test_a_made_tokenizer_is_as_large_as_the_one_that_it_stands_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     tokenizer = Tokenizer.from_str(large_tokenizer.files()["tokenizer.json"].decode())

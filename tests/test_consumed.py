@@ -14,13 +14,16 @@ from msgspec.structs import replace
 from app.api.read import fields, responses, translate
 from app.api.read.response_items import Placed
 from app.api.seal import Seal
+from app.engine.base import Sequence
 from app.engine.grammar import Grammar
-from app.generation.job import CompletionJob, Decoding
+from app.generation.events import Completed, Event
+from app.generation.job import ChatJob, CompletionJob, Decoding
 from app.generation.strategy import GenerationStrategy
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest
 from app.schemas.responses import ResponseRequest
 from app.schemas.sampling import Sampling
+from app.schemas.usage import Usage
 from app.settings import ModelEntry, Settings
 from tests.generation.test_strategy import Leased
 from tests.support.scripted import ScriptedEngine, says
@@ -87,7 +90,7 @@ NO_PART_OF_THE_JOB = {
 """They choose the lease, how the answer is sent and what is kept; one only agrees with continue_final_message."""
 
 
-def job(kind: str, given: dict[str, Any]):
+def job(kind: str, given: dict[str, Any]) -> CompletionJob | ChatJob:
     if kind == "completion":
         return translate.completion(msgspec.convert(given, CompletionRequest), ModelEntry(), Settings())
     if kind == "response":
@@ -112,7 +115,7 @@ def beside(kind: str, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-def test_every_honoured_field_makes_another_job(kind, name):
+def test_every_honoured_field_makes_another_job(kind: str, name: str) -> None:
     needed = beside(kind, name)
     assert job(kind, needed | {name: REQUESTS[kind][name]}) != job(kind, needed)
 
@@ -131,11 +134,12 @@ DECODING: dict[str, Any] = {
 }
 
 
-async def told(decoding: Decoding):
+async def told(decoding: Decoding) -> tuple[list[Event], Usage, list[Sequence]]:
     engine = ScriptedEngine(says("abc", "xyz"))
     run = GenerationStrategy().run(Leased(engine).lease(), CompletionJob(decoding=decoding, prompts=("Hi",)))
     # the first and the last also tell times
     _started, *events, completed = [event async for together in run for event in together]
+    assert isinstance(completed, Completed)
     return events, completed.usage, engine.submitted
 
 
@@ -144,7 +148,7 @@ CHATS_OWN = {"left_open"}
 
 
 @pytest.mark.parametrize("name", [it.name for it in struct_fields(Decoding) if it.name not in CHATS_OWN])
-async def test_every_part_of_a_decoding_changes_what_is_generated_or_told(name):
+async def test_every_part_of_a_decoding_changes_what_is_generated_or_told(name: str) -> None:
     plain = Decoding(sampling=Sampling(), max_tokens=8, best_of=2 if name == "n" else 1)
     assert await told(plain) == await told(plain)
     assert await told(replace(plain, **{name: DECODING[name]})) != await told(plain)

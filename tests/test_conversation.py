@@ -2,6 +2,7 @@
 
 import shutil
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -13,7 +14,7 @@ from benchmarks.sessions import END, Plan, Session, Turn, common, rendered, word
 SMALL = Plan(system=60, turns=4, total=500, answer=8)
 
 
-def played(seed, plan=SMALL, remembers=True):
+def played(seed: int, plan: Plan = SMALL, remembers: bool = True) -> Session:
     """A session with a server that knows all of its past, or nothing."""
     session = Session(seed, plan, words(Random(0), plan.system))  # noqa: S311  not for secrets
     for number in range(plan.turns):
@@ -23,13 +24,13 @@ def played(seed, plan=SMALL, remembers=True):
     return session
 
 
-def test_one_character_is_one_token_of_a_prompt():
+def test_one_character_is_one_token_of_a_prompt() -> None:
     messages = [{"role": "user", "content": "Hello"}]
     assert len(rendered(messages)) == len(".user\nHello.\n" + ".assistant\n")
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_new_is_what_lies_beyond_all_that_was_read_or_generated(seed):
+def test_new_is_what_lies_beyond_all_that_was_read_or_generated(seed: int) -> None:
     plan = Plan(system=60, turns=20, total=3000, answer=8, edits=0.2, branches=0.2, thoughts=0.2)
     session = played(seed, plan)
     assert counted([session])[0] == counted([session])[1]
@@ -43,12 +44,12 @@ def test_new_is_what_lies_beyond_all_that_was_read_or_generated(seed):
             assert turn.new > turn.prompt - len(rendered(before.messages)) - 8
 
 
-def test_sessions_of_one_seed_say_the_same_and_others_do_not():
+def test_sessions_of_one_seed_say_the_same_and_others_do_not() -> None:
     assert played(1).turns == played(1).turns
     assert played(1).turns != played(2).turns
 
 
-def test_a_server_that_knows_nothing_computes_all_of_every_prompt():
+def test_a_server_that_knows_nothing_computes_all_of_every_prompt() -> None:
     session = played(3, remembers=False)
     computed, new = counted([session])
     assert computed == sum(turn.prompt for turn in session.turns)
@@ -57,7 +58,7 @@ def test_a_server_that_knows_nothing_computes_all_of_every_prompt():
     assert counted([session], since=3)[0] == session.turns[3].prompt
 
 
-def test_a_server_that_counts_otherwise_is_found_out():
+def test_a_server_that_counts_otherwise_is_found_out() -> None:
     session = Session(0, SMALL, "You are.")
     turn = session.next()
     with pytest.raises(RuntimeError, match=f"a prompt of {turn.prompt} tokens was counted as {turn.prompt + 1}"):
@@ -67,11 +68,11 @@ def test_a_server_that_counts_otherwise_is_found_out():
 @pytest.mark.parametrize(
     ("a", "b", "length"), [("", "x", 0), ("abc", "abc", 3), ("abcd", "abxd", 2), ("a" * 99, "a" * 40, 40)]
 )
-def test_a_common_beginning_ends_where_they_differ(a, b, length):
+def test_a_common_beginning_ends_where_they_differ(a: str, b: str, length: int) -> None:
     assert common(a, b) == common(b, a) == length
 
 
-def test_a_small_session_runs_on_a_server(tmp_path):
+def test_a_small_session_runs_on_a_server(tmp_path: Path) -> None:
     """It is told to stop after a few turns and started again, and goes on from what it finds on disk."""
     setting = replace(prepared(tmp_path, SMALL, ["plain"]), warm=False)
     flags = ("--no-spare-process", *kept_in(tmp_path / "disk"))

@@ -23,7 +23,7 @@ SOURCES = sorted((ROOT / "app").rglob("*.py"))
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 
 
-def test_rooms_import_one_way():
+def test_rooms_import_one_way() -> None:
     done = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
     )
@@ -38,7 +38,7 @@ def imported(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
-def test_every_package_that_is_imported_is_declared():
+def test_every_package_that_is_imported_is_declared() -> None:
     """What only comes with another package goes with it, too."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = [*project["dependencies"], *(it for extra in project["optional-dependencies"].values() for it in extra)]
@@ -50,7 +50,7 @@ def test_every_package_that_is_imported_is_declared():
 
 
 @pytest.mark.parametrize("module", ["app.cli", "app.main"])
-def test_importing_the_front_brings_in_nothing_heavy(module):
+def test_importing_the_front_brings_in_nothing_heavy(module: str) -> None:
     program = (
         f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}} & "
         "{'mlx', 'mlx_lm', 'transformers', 'tokenizers', 'huggingface_hub', 'llguidance', 'numpy'})"
@@ -59,13 +59,13 @@ def test_importing_the_front_brings_in_nothing_heavy(module):
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
 
 
-def test_the_command_line_does_not_wait_for_the_web():
+def test_the_command_line_does_not_wait_for_the_web() -> None:
     program = "import sys, app.cli; print(*{'litestar', 'uvicorn', 'structlog'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
 
 
-def test_every_setting_stands_in_default_toml_below_a_comment_and_in_the_documentation():
+def test_every_setting_stands_in_default_toml_below_a_comment_and_in_the_documentation() -> None:
     lines = (ROOT / "config" / "default.toml").read_text().splitlines()
     below = {line.partition(" = ")[0]: above for above, line in pairwise(lines) if " = " in line}
     for field in structs.fields(Settings):
@@ -75,12 +75,12 @@ def test_every_setting_stands_in_default_toml_below_a_comment_and_in_the_documen
             assert f"`SWITCHYARD_{field.name.upper()}`" in CONFIGURATION
 
 
-def test_every_exit_code_is_documented():
+def test_every_exit_code_is_documented() -> None:
     for code in Exit:
         assert f"| {code.value} | {code.meaning} |" in (ROOT / "docs" / "cli.md").read_text()
 
 
-def test_every_failure_has_a_status():
+def test_every_failure_has_a_status() -> None:
     named = {
         value
         for value in vars(errors).values()
@@ -91,7 +91,7 @@ def test_every_failure_has_a_status():
         assert re.search(rf"{failure.__name__} .* {STATUS[failure]}$", errors.__doc__ or "", re.MULTILINE)
 
 
-def test_no_file_and_no_function_is_too_long():
+def test_no_file_and_no_function_is_too_long() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in SOURCES}
     assert {path: length for path, length in lengths.items() if length > 250} == {}
     assert statistics.median(lengths.values()) <= 100
@@ -104,14 +104,14 @@ def test_no_file_and_no_function_is_too_long():
     assert {name: length for name, length in functions.items() if length > 50} == {}
 
 
-def test_litestar_modules_keep_their_annotations():
+def test_litestar_modules_keep_their_annotations() -> None:
     for path in SOURCES:
         if path.parent.name in {"api", "schemas"}:
             assert "from __future__ import annotations" not in path.read_text(), path
             assert "TYPE_CHECKING" not in path.read_text(), path
 
 
-def test_the_lock_file_knows_the_dependencies_of_pyproject():
+def test_the_lock_file_knows_the_dependencies_of_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     locked = next(
         package

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from time import sleep
 
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def hub():
+def hub() -> Iterator[LocalHub]:
     with LocalHub() as hub:
         weights = save({"model.norm.weight": np.arange(150_000, dtype=np.float32)}, metadata={"format": "mlx"})
         hub.add("org/model", {"config.json": b'{"model_type": "llama"}', "model.safetensors": weights})
@@ -35,7 +36,7 @@ def start(hub: LocalHub, home: Path, *words: str, command: str = "pull") -> subp
     )
 
 
-def test_pull_fetches_once_and_then_verifies(hub, tmp_path):
+def test_pull_fetches_once_and_then_verifies(hub: LocalHub, tmp_path: Path) -> None:
     for _ in range(2):
         out, err = (process := start(hub, tmp_path, "org/model")).communicate(timeout=60)
         assert (process.returncode, err) == (0, "")
@@ -45,14 +46,14 @@ def test_pull_fetches_once_and_then_verifies(hub, tmp_path):
     assert hub.count("model.safetensors") == 1
 
 
-def test_pull_of_an_unknown_model_says_so(hub, tmp_path):
+def test_pull_of_an_unknown_model_says_so(hub: LocalHub, tmp_path: Path) -> None:
     _, err = (process := start(hub, tmp_path, "org/gone")).communicate(timeout=60)
     assert process.returncode == Exit.NOT_FETCHED
     assert "org/gone" in err
     assert err.count("\n") == 1
 
 
-def test_an_interrupted_pull_says_how_to_go_on(hub, tmp_path):
+def test_an_interrupted_pull_says_how_to_go_on(hub: LocalHub, tmp_path: Path) -> None:
     hub.faults["model.safetensors"] = Faults(bytes_per_second=200)
     process = start(hub, tmp_path, "org/model")
     while not hub.count("model.safetensors"):
@@ -65,7 +66,7 @@ def test_an_interrupted_pull_says_how_to_go_on(hub, tmp_path):
     assert "Traceback" not in err
 
 
-def test_search_lists_models_of_the_hub_with_their_sizes(hub, tmp_path):
+def test_search_lists_models_of_the_hub_with_their_sizes(hub: LocalHub, tmp_path: Path) -> None:
     out, err = (process := start(hub, tmp_path, "MODEL", "org", command="search")).communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert [line.split() for line in out.splitlines()][1] == ["org/model", "2", "kB", "-", "-", "1"]

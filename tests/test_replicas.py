@@ -11,9 +11,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPMessage
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +63,7 @@ class Replica:
 
 
 @pytest.fixture(scope="module")
-def replicas():
+def replicas() -> Iterator[list[Replica]]:
     made = [Replica("a"), Replica("b")]
     try:
         for replica in made:
@@ -72,7 +75,7 @@ def replicas():
 
 
 @pytest.fixture(autouse=True)
-def everybody_is_up(replicas):
+def everybody_is_up(replicas: list[Replica]) -> None:
     """Whatever the test before has stopped."""
     for replica in replicas:
         if replica.process is None:
@@ -81,7 +84,7 @@ def everybody_is_up(replicas):
 
 
 @contextmanager
-def proxy(program: str, arguments: list[str], port: int):
+def proxy(program: str, arguments: list[str], port: int) -> Iterator[int]:
     """A proxy that answers at ``port`` while the block runs."""
     process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -113,13 +116,13 @@ def written(name: str, replicas: list[Replica], place: Path) -> tuple[Path, int]
 
 
 @pytest.fixture(scope="module")
-def haproxys(tmp_path_factory):
+def haproxys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """HAProxy's own folder, as /run."""
     return tmp_path_factory.mktemp("haproxy")
 
 
 @pytest.fixture(scope="module")
-def haproxy(replicas, haproxys):
+def haproxy(replicas: list[Replica], haproxys: Path) -> Iterator[int]:
     program = found("haproxy")
     file, port = written("haproxy.cfg", replicas, haproxys)
     with proxy(program, ["-q", "-db", "-f", str(file)], port):
@@ -127,7 +130,7 @@ def haproxy(replicas, haproxys):
 
 
 @pytest.fixture(scope="module")
-def nginx(replicas, tmp_path_factory):
+def nginx(replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     program, place = found("nginx"), tmp_path_factory.mktemp("nginx")
     file, port = written("nginx.conf", replicas, place)
     temporary = "".join(
@@ -138,7 +141,7 @@ def nginx(replicas, tmp_path_factory):
         yield port
 
 
-def until(condition, otherwise: str, seconds: float = 20.0) -> None:
+def until(condition: Callable[..., Any], otherwise: str, seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -150,7 +153,7 @@ def until(condition, otherwise: str, seconds: float = 20.0) -> None:
     raise AssertionError(f"not in time: {otherwise}")
 
 
-def told(port: int, method: str, path: str, body: object = None, **headers: str):
+def told(port: int, method: str, path: str, body: object = None, **headers: Any) -> tuple[int, HTTPMessage, bytes]:
     """Status, headers and body of an answer."""
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
@@ -163,13 +166,13 @@ def told(port: int, method: str, path: str, body: object = None, **headers: str)
         line.close()
 
 
-def chat(*messages: str, **more: object) -> dict[str, object]:
+def chat(*messages: str, **more: object) -> dict[str, Any]:
     roles = ["user", "assistant"] * len(messages)
     turns = [{"role": role, "content": text} for role, text in zip(roles, messages, strict=False)]
     return {"model": "tiny", "messages": turns, **more}
 
 
-def who(port: int, body: object, path: str = "/v1/chat/completions", **headers: str) -> str:
+def who(port: int, body: object, path: str = "/v1/chat/completions", **headers: Any) -> str:
     """The name of the service that has answered; what else came, where none has."""
     status, _, answer = told(port, "POST", path, body, **headers)
     if status != 200:
@@ -209,7 +212,7 @@ def in_turns(sessions: list[Session], turns: int) -> None:
         list(threads.map(lambda it: [it.turn() for _ in range(turns)], sessions))
 
 
-def test_conversations_stay_with_their_service(haproxy):
+def test_conversations_stay_with_their_service(haproxy: int) -> None:
     sessions = [Session(haproxy, number) for number in range(SESSIONS)]
     in_turns(sessions, TURNS)
     assert {name for it in sessions for name in it.answers} == {"a", "b"}
@@ -218,8 +221,8 @@ def test_conversations_stay_with_their_service(haproxy):
 
 
 USER = {"role": "user", "content": "second"}
-LEADS = [{"role": "system", "content": "You help."}, {"role": "developer", "content": "Be short."}]
-KEYED = {
+LEADS: list[Any] = [{"role": "system", "content": "You help."}, {"role": "developer", "content": "Be short."}]
+KEYED: dict[str, tuple[str, Callable[[str, int], tuple[dict[str, Any], dict[str, str]]]]] = {
     "X-Session-Id": ("/v1/completions", lambda key, turn: ({"prompt": f"{turn}"}, {"X-Session-Id": key})),
     "Claude Code": (
         "/v1/chat/completions",
@@ -267,7 +270,7 @@ KEYED = {
 
 
 @pytest.mark.parametrize("kind", KEYED)
-def test_a_conversation_is_known_by(haproxy, kind):
+def test_a_conversation_is_known_by(haproxy: int, kind: str) -> None:
     path, make = KEYED[kind]
     chance = random.Random(kind)  # noqa: S311
     reached = set()
@@ -283,11 +286,11 @@ def test_a_conversation_is_known_by(haproxy, kind):
 
 
 @pytest.mark.parametrize("kind", ["X-Session-Id", "Claude Code", "Codex"])
-def test_nginx_knows_a_conversation_by_its_headers(nginx, kind):
+def test_nginx_knows_a_conversation_by_its_headers(nginx: int, kind: str) -> None:
     test_a_conversation_is_known_by(nginx, kind)
 
 
-def test_nginx_loses_nothing_while_a_service_is_away(nginx, replicas):
+def test_nginx_loses_nothing_while_a_service_is_away(nginx: int, replicas: list[Replica]) -> None:
     named = {f"session {number}": "" for number in range(12)}
     for key in named:
         named[key] = who(nginx, chat("first"), X_Session_Id=key)
@@ -304,7 +307,7 @@ def test_nginx_loses_nothing_while_a_service_is_away(nginx, replicas):
 
 
 @pytest.mark.parametrize("before", ["haproxy", "nginx"])
-def test_tokens_pass_as_they_come(request, before):
+def test_tokens_pass_as_they_come(request: pytest.FixtureRequest, before: str) -> None:
     line = http.client.HTTPConnection("127.0.0.1", request.getfixturevalue(before), timeout=60)
     body = chat("stream", stream=True) | {"model": "org/other"}
     line.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
@@ -315,13 +318,13 @@ def test_tokens_pass_as_they_come(request, before):
     assert times[-1] - times[0] > 0.6, "pieces came together that were 20 ms apart"
 
 
-def test_what_names_no_conversation_stays_with_one_service(haproxy):
+def test_what_names_no_conversation_stays_with_one_service(haproxy: int) -> None:
     assert len({told(haproxy, "GET", "/v1/models")[1]["x-served-by"] for _ in range(6)}) == 1
     tokens = [who(haproxy, {"model": "tiny", "prompt": [number, 1, 2]}, "/v1/completions") for number in range(6)]
     assert len(set(tokens)) == 1
 
 
-def test_a_response_is_continued_where_it_is_kept(haproxy):
+def test_a_response_is_continued_where_it_is_kept(haproxy: int) -> None:
     for number in range(12):
         status, _, answer = told(haproxy, "POST", "/v1/responses", {"model": "tiny", "input": f"{number}"})
         first = json.loads(answer)
@@ -334,7 +337,7 @@ def test_a_response_is_continued_where_it_is_kept(haproxy):
         assert told(haproxy, "DELETE", f"/v1/responses/{first['id']}")[0] == 200
 
 
-def test_a_requests_id_is_the_same_in_the_proxy_and_in_the_service(haproxy):
+def test_a_requests_id_is_the_same_in_the_proxy_and_in_the_service(haproxy: int) -> None:
     assert told(haproxy, "GET", "/v1/models", X_Request_Id="mine")[1]["x-request-id"] == "mine"
     assert len(told(haproxy, "GET", "/v1/models")[1]["x-request-id"]) == 36
 
@@ -367,7 +370,9 @@ class Streams(threading.Thread):
         self.join()
 
 
-def test_a_service_that_is_started_again_loses_nothing_and_gets_its_conversations_back(haproxy, replicas):
+def test_a_service_that_is_started_again_loses_nothing_and_gets_its_conversations_back(
+    haproxy: int, replicas: list[Replica]
+) -> None:
     sessions = [Session(haproxy, number) for number in range(16)]
     in_turns(sessions, 3)
     streams = [Streams(haproxy, number) for number in range(4)]
@@ -390,7 +395,7 @@ def test_a_service_that_is_started_again_loses_nothing_and_gets_its_conversation
     assert sum(both_up) / len(both_up) >= 0.95
 
 
-def test_a_service_that_is_taken_out_by_hand_still_has_what_it_keeps(haproxy, haproxys):
+def test_a_service_that_is_taken_out_by_hand_still_has_what_it_keeps(haproxy: int, haproxys: Path) -> None:
     def control(words: str) -> None:
         with socket.socket(socket.AF_UNIX) as line:
             line.connect(str(haproxys / "switchyard.sock"))
@@ -407,7 +412,7 @@ def test_a_service_that_is_taken_out_by_hand_still_has_what_it_keeps(haproxy, ha
     assert {who(haproxy, body, "/v1/responses") for body in asked} == {"a", "b"}
 
 
-def test_what_a_service_keeps_is_no_404_while_it_is_away(haproxy, replicas):
+def test_what_a_service_keeps_is_no_404_while_it_is_away(haproxy: int, replicas: list[Replica]) -> None:
     ids = {}
     for number in range(12):
         answer = json.loads(told(haproxy, "POST", "/v1/responses", {"model": "tiny", "input": f"{number}"})[2])

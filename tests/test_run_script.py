@@ -89,13 +89,13 @@ def bashes() -> list[str]:
 
 
 @pytest.fixture(params=bashes())
-def machine(tmp_path, request):
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Machine:
     machine = Machine(tmp_path, request.param)
     machine.program("python3.12", PYTHON)
     return machine
 
 
-def test_the_first_start_installs_and_the_second_does_not(machine):
+def test_the_first_start_installs_and_the_second_does_not(machine: Machine) -> None:
     done = machine.run()
     assert (done.returncode, done.stdout) == (0, "switchyard serve\n"), done.stderr
     assert machine.asked() == [
@@ -110,7 +110,7 @@ def test_the_first_start_installs_and_the_second_does_not(machine):
     assert machine.asked() == []
 
 
-def test_what_the_installation_depends_on_is_noticed_when_it_changes(machine):
+def test_what_the_installation_depends_on_is_noticed_when_it_changes(machine: Machine) -> None:
     machine.run("--version")
     machine.asked()
     with (machine.checkout / "pyproject.toml").open("a") as file:
@@ -122,7 +122,7 @@ def test_what_the_installation_depends_on_is_noticed_when_it_changes(machine):
     assert "-e HERE[cuda13]" in " ".join(machine.asked())
 
 
-def test_an_interrupted_installation_is_taken_up_again(machine):
+def test_an_interrupted_installation_is_taken_up_again(machine: Machine) -> None:
     machine.environ["PIP_FAILS"] = "1"
     assert machine.run().returncode != 0
     machine.asked()
@@ -131,14 +131,14 @@ def test_an_interrupted_installation_is_taken_up_again(machine):
     assert "-e HERE[cpu]" in " ".join(machine.asked())
 
 
-def test_flags_and_other_commands_go_to_switchyard_from_any_directory(machine, tmp_path):
+def test_flags_and_other_commands_go_to_switchyard_from_any_directory(machine: Machine, tmp_path: Path) -> None:
     link = tmp_path / "run"
     link.symlink_to("my checkout/docker-free-run.sh")
     assert machine.run("--port", "1", script=link, cwd=tmp_path).stdout == "switchyard serve --port 1\n"
     assert machine.run("pull", "org/name", script="./run", cwd=tmp_path).stdout == "switchyard pull org/name\n"
 
 
-def test_tests_get_their_own_tools_and_the_preloaded_library(machine):
+def test_tests_get_their_own_tools_and_the_preloaded_library(machine: Machine) -> None:
     done = machine.run("test", "-k", "one or two")
     assert done.stdout == f"tests in {machine.checkout}, preloaded yes, with -k one or two\n", done.stderr
     asked = machine.asked()
@@ -148,14 +148,14 @@ def test_tests_get_their_own_tools_and_the_preloaded_library(machine):
     assert machine.asked() == []
 
 
-def test_help_needs_nothing_installed(machine):
+def test_help_needs_nothing_installed(machine: Machine) -> None:
     done = machine.run("help")
     assert done.returncode == 0
     assert "pull MODEL" in done.stdout
     assert machine.asked() == []
 
 
-def test_uv_is_taken_when_it_is_there(machine):
+def test_uv_is_taken_when_it_is_there(machine: Machine) -> None:
     machine.program("uv", UV)
     done = machine.run("test")
     assert done.returncode == 0, done.stderr
@@ -173,14 +173,14 @@ def test_uv_is_taken_when_it_is_there(machine):
     ("report", "backend"),
     [("echo '| CUDA Version: 13.0 |'", "cuda13"), ("echo '| CUDA Version: 12.4 |'", "cpu"), ("exit 9", "cpu")],
 )
-def test_the_driver_decides_between_cuda_and_the_processor(machine, report, backend):
+def test_the_driver_decides_between_cuda_and_the_processor(machine: Machine, report: str, backend: str) -> None:
     machine.program("nvidia-smi", f"#!/usr/bin/env bash\n{report}\n")
     assert machine.run().returncode == 0
     assert f"-e HERE[{backend}]" in " ".join(machine.asked())
 
 
 @pytest.fixture
-def mac(machine):
+def mac(machine: Machine) -> Machine:
     """A Mac with Apple silicon and macOS 15, by what its programs say."""
     machine.environ["SYSTEM"] = "Darwin"
     machine.program("sysctl", '#!/bin/sh\n[ "$*" = "-n hw.optional.arm64" ] && echo "${SILICON-1}"\n')
@@ -189,13 +189,13 @@ def mac(machine):
     return machine
 
 
-def test_a_mac_gets_mlx_as_it_is(mac):
+def test_a_mac_gets_mlx_as_it_is(mac: Machine) -> None:
     assert mac.run().returncode == 0
     assert "python -m pip install -qq --disable-pip-version-check -e HERE" in mac.asked()
 
 
 @pytest.mark.parametrize("command", [(), ("serve", "--port", "1"), ("pull", "org/a b")])
-def test_a_shell_in_rosetta_goes_on_natively(mac, command):
+def test_a_shell_in_rosetta_goes_on_natively(mac: Machine, command: tuple[str, ...]) -> None:
     mac.environ["MACHINE"] = "x86_64"
     done = mac.run(*command)
     assert (done.returncode, done.stdout) == (0, f"switchyard {' '.join(command or ('serve',))}\n"), done.stderr
@@ -203,7 +203,7 @@ def test_a_shell_in_rosetta_goes_on_natively(mac, command):
 
 
 @pytest.mark.parametrize("silicon", ["0", ""])
-def test_an_intel_mac_is_refused(mac, silicon):
+def test_an_intel_mac_is_refused(mac: Machine, silicon: str) -> None:
     mac.environ |= {"SILICON": silicon, "MACHINE": "x86_64"}
     done = mac.run()
     assert (done.returncode, mac.asked()) == (1, [])
@@ -214,7 +214,7 @@ def test_an_intel_mac_is_refused(mac, silicon):
 @pytest.mark.parametrize(
     ("version", "taken"), [("13.6.9", 0), ("10.15", 0), ("12", 0), ("14.0", 1), ("15.1", 1), ("26.1", 1)]
 )
-def test_a_macos_that_is_too_old_for_mlx_is_said(mac, version, taken):
+def test_a_macos_that_is_too_old_for_mlx_is_said(mac: Machine, version: str, taken: int) -> None:
     mac.environ["MACOS"] = version
     done = mac.run()
     assert (done.returncode == 0) == bool(taken)
@@ -235,7 +235,7 @@ def function(name: str) -> str:
         ("Linux", "/usr/bin/python3", False),
     ],
 )
-def test_xcodes_python_is_not_even_started(bash, system, path, skipped):
+def test_xcodes_python_is_not_even_started(bash: str, system: str, path: str, skipped: bool) -> None:
     """It opens a dialog."""
     program = f"is_mac() {{ [ {system} = Darwin ]; }}\n{function('is_xcodes')}\nis_xcodes {path}"
     assert (subprocess.run([bash, "-c", program]).returncode == 0) is skipped
@@ -250,14 +250,14 @@ def test_xcodes_python_is_not_even_started(bash, system, path, skipped):
         ("linux", "aarch64", (3, 10), False),
     ],
 )
-def test_python_says_itself_what_it_is_for(system, machine, version, right):
+def test_python_says_itself_what_it_is_for(system: str, machine: str, version: tuple[int, int], right: bool) -> None:
     code = re.search(r"-c '(.*?)'", function("is_right_python"), re.DOTALL)[1]
     scene = f"import platform, sys; sys.platform = {system!r}; platform.machine = lambda: {machine!r}\n"
     done = subprocess.run([sys.executable, "-c", f"{scene}sys.version_info = {version!r}\n{code}"])
     assert (done.returncode == 0) is right
 
 
-def test_a_venv_of_the_wrong_kind_is_made_anew(mac):
+def test_a_venv_of_the_wrong_kind_is_made_anew(mac: Machine) -> None:
     mac.run()
     mac.asked()
     with (mac.checkout / "pyproject.toml").open("a") as file:
@@ -269,12 +269,12 @@ def test_a_venv_of_the_wrong_kind_is_made_anew(mac):
     assert mac.asked()[0] == "python -m venv HERE/.venv"
 
 
-def test_another_pythons_variables_do_not_reach_ours(machine):
+def test_another_pythons_variables_do_not_reach_ours(machine: Machine) -> None:
     machine.environ |= {"PYTHONHOME": "/elsewhere", "__PYVENV_LAUNCHER__": "/elsewhere/python", "PIP_USER": "1"}
     assert machine.run().returncode == 0
 
 
-def test_uv_is_found_where_its_installer_puts_it(machine):
+def test_uv_is_found_where_its_installer_puts_it(machine: Machine) -> None:
     home = machine.bin / ".local" / "bin"
     home.mkdir(parents=True)
     machine.program(".local/bin/uv", UV)
@@ -282,7 +282,7 @@ def test_uv_is_found_where_its_installer_puts_it(machine):
     assert machine.asked()[0].startswith("uv venv")
 
 
-def test_what_is_missing_is_said(machine):
+def test_what_is_missing_is_said(machine: Machine) -> None:
     machine.environ["TOO_OLD"] = "1"
     done = machine.run()
     assert done.returncode == 1
@@ -292,7 +292,7 @@ def test_what_is_missing_is_said(machine):
     assert "SWITCHYARD_PYTHON=python3.12 is no Python 3.11" in machine.run().stderr
 
 
-def test_other_systems_and_other_backends_are_refused(machine):
+def test_other_systems_and_other_backends_are_refused(machine: Machine) -> None:
     machine.environ["SYSTEM"] = "Haiku"
     done = machine.run()
     assert (done.returncode, machine.asked()) == (1, [])
@@ -301,14 +301,14 @@ def test_other_systems_and_other_backends_are_refused(machine):
     assert "expected metal, cuda13 or cpu" in machine.run().stderr
 
 
-def test_the_script_keeps_to_what_old_bash_knows():
+def test_the_script_keeps_to_what_old_bash_knows() -> None:
     text = (ROOT / "docker-free-run.sh").read_text()
     for newer in ("declare -A", "local -n", "mapfile", "readarray", "^^}", ",,}", "&>>", "|&", "coproc", ";;&"):
         assert newer not in text
     assert os.access(ROOT / "docker-free-run.sh", os.X_OK)
 
 
-def test_shellcheck_has_nothing_to_say():
+def test_shellcheck_has_nothing_to_say() -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("needs shellcheck")
     done = subprocess.run(
@@ -324,14 +324,14 @@ class TestWorkflows:
 
     TEXT = "\n".join(path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml"))
 
-    def test_every_step_on_a_mac_is_a_function_and_every_function_a_step(self):
+    def test_every_step_on_a_mac_is_a_function_and_every_function_a_step(self) -> None:
         made = set(re.findall(r"^(\w+)\(\) {", (ROOT / ".ci" / "mac").read_text(), re.MULTILINE))
         called = {name for line in re.findall(r"run: /bin/bash \.ci/mac (.+)", self.TEXT) for name in line.split()}
         assert made - called == {"say", "ready", "gone", "answers"}
         assert called <= made
 
     @pytest.mark.parametrize("bash", bashes())
-    def test_the_macs_script_is_read_by_every_bash(self, bash):
+    def test_the_macs_script_is_read_by_every_bash(self, bash: str) -> None:
         assert subprocess.run([bash, "-n", ROOT / ".ci" / "mac"]).returncode == 0
 
     @pytest.mark.parametrize(
@@ -339,27 +339,27 @@ class TestWorkflows:
         [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml"],
         ids=lambda path: path.name,
     )
-    def test_what_others_read_can_be_read(self, path):
+    def test_what_others_read_can_be_read(self, path: Path) -> None:
         assert isinstance(yaml.safe_load(path.read_text()), dict)
 
-    def test_a_commit_is_looked_at_with_the_tools_of_check(self):
+    def test_a_commit_is_looked_at_with_the_tools_of_check(self) -> None:
         script = (ROOT / "docker-free-run.sh").read_text()
         hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
         for tool in {hook["entry"].removeprefix(".venv/bin/").split()[0] for hook in hooks}:
             assert re.search(rf'("\$python" -m |venv/bin/){tool}\b', script), tool
 
-    def test_who_reports_a_fault_is_asked_what_the_doctor_says(self):
+    def test_who_reports_a_fault_is_asked_what_the_doctor_says(self) -> None:
         fields = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "fault.yml").read_text())["body"]
         doctor = next(field for field in fields if field.get("id") == "doctor")
         assert doctor["validations"]["required"]
         assert "switchyard doctor" in doctor["attributes"]["label"]
 
-    def test_a_release_has_notes_in_the_changelog(self):
+    def test_a_release_has_notes_in_the_changelog(self) -> None:
         command = re.search(r"awk -v .*?CHANGELOG\.md", self.TEXT)[0].replace("${GITHUB_REF_NAME#v}", "0.2.0")
         done = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
         assert "### " in done.stdout
         assert "## [" not in done.stdout.replace("### ", "")
 
-    def test_what_is_run_exists(self):
+    def test_what_is_run_exists(self) -> None:
         for path in re.findall(r"(?:run: |/bin/bash )(\.?[\w./-]+/[\w./-]+)", self.TEXT):
             assert (ROOT / path).exists(), path

@@ -6,7 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import Signals
+from socket import AddressFamily, SocketKind
 from time import perf_counter
+from typing import Any
 
 import pytest
 
@@ -69,7 +72,7 @@ def ask(port: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_an_idle_service_cleanly(sent):
+def test_a_signal_ends_an_idle_service_cleanly(sent: Signals) -> None:
     with service(5) as process:
         assert process.stdout.readline().strip().isdigit()
         process.send_signal(sent)
@@ -80,7 +83,7 @@ def test_a_signal_ends_an_idle_service_cleanly(sent):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_busy_service_after_its_grace_period(sent):
+def test_a_signal_ends_a_busy_service_after_its_grace_period(sent: Signals) -> None:
     with service(1) as process:
         connection = ask(process.stdout.readline())
         began = perf_counter()
@@ -94,7 +97,7 @@ def test_a_signal_ends_a_busy_service_after_its_grace_period(sent):
     assert "Traceback" not in err
 
 
-def test_a_second_signal_ends_it_at_once():
+def test_a_second_signal_ends_it_at_once() -> None:
     with service(60) as process:
         connection = ask(process.stdout.readline())
         process.send_signal(signal.SIGINT)
@@ -109,7 +112,7 @@ def test_a_second_signal_ends_it_at_once():
     assert "Traceback" not in err
 
 
-def test_a_service_that_cannot_start_says_so():
+def test_a_service_that_cannot_start_says_so() -> None:
     with service(1, "broken") as process:
         out, err = process.communicate(timeout=10)
     assert process.returncode == 5
@@ -137,7 +140,7 @@ def has_ipv6() -> bool:
         return False
 
 
-def test_localhost_is_listened_on_in_both_families():
+def test_localhost_is_listened_on_in_both_families() -> None:
     with listening("localhost") as socks:
         port = socks[0].getsockname()[1]
         for address in ("127.0.0.1", *(["::1"] if has_ipv6() else [])):
@@ -146,14 +149,14 @@ def test_localhost_is_listened_on_in_both_families():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
-def test_an_address_is_listened_on_alone(host):
+def test_an_address_is_listened_on_alone(host: str) -> None:
     if ":" in host and not has_ipv6():
         pytest.skip("this machine has no IPv6")
     with listening(host) as socks:
         assert [sock.getsockname()[0] for sock in socks] == [host]
 
 
-def test_a_port_that_is_taken_in_one_family_is_taken(capsys):
+def test_a_port_that_is_taken_in_one_family_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         if family == socket.AF_INET6 and not has_ipv6():
             continue
@@ -162,8 +165,8 @@ def test_a_port_that_is_taken_in_one_family_is_taken(capsys):
         assert "is in use" in capsys.readouterr().err
 
 
-def test_a_family_that_is_missing_is_left_out(monkeypatch):
-    def absent(address, port, *, alone):
+def test_a_family_that_is_missing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(address: str, port: int, *, alone: bool) -> socket.socket:
         if ":" in address:
             raise OSError(errno.EADDRNOTAVAIL, "no such address")
         return really(address, port, alone=alone)
@@ -179,18 +182,20 @@ def test_a_family_that_is_missing_is_left_out(monkeypatch):
 class Sharing(socket.socket):
     """A socket that lets others have its port in other words, as all do on BSD and macOS."""
 
-    def __init__(self, *given, **named):
+    def __init__(self, *given: int | AddressFamily | SocketKind, **named: Any) -> None:
         super().__init__(*given, **named)
         self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 @pytest.mark.parametrize("ours", ["127.0.0.1", "0.0.0.0", "localhost"])
 @pytest.mark.parametrize("theirs", ["127.0.0.1", "0.0.0.0"])
-def test_a_port_that_somebody_answers_on_is_taken_although_it_could_be_bound(monkeypatch, capsys, ours, theirs):
+def test_a_port_that_somebody_answers_on_is_taken_although_it_could_be_bound(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ours: str, theirs: str
+) -> None:
     with Sharing(socket.AF_INET, socket.SOCK_STREAM) as other:
         other.bind((theirs, 0))
         other.listen()
-        monkeypatch.setattr(listen.socket, "socket", Sharing)
+        monkeypatch.setattr(socket, "socket", Sharing)
         with pytest.raises(SystemExit) as end:
             listen.bind(ours, other.getsockname()[1])
         assert end.value.code == 3
@@ -202,8 +207,10 @@ def test_a_port_that_somebody_answers_on_is_taken_although_it_could_be_bound(mon
 @pytest.mark.parametrize(
     ("system", "port", "named"), [("darwin", 5000, True), ("darwin", 8000, False), ("linux", 5000, False)]
 )
-def test_airplay_is_named_where_it_is_likely(monkeypatch, system, port, named):
-    monkeypatch.setattr(listen.sys, "platform", system)
+def test_airplay_is_named_where_it_is_likely(
+    monkeypatch: pytest.MonkeyPatch, system: str, port: int, named: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
     said = listen.why_not(OSError(errno.EADDRINUSE, "in use"), "127.0.0.1", port)
     assert ("AirPlay" in said) is named
     assert "--port" in said

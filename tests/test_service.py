@@ -1,14 +1,17 @@
 import os
+import platform
 import shutil
 import socket
 import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -33,7 +36,7 @@ def found(settings: Settings, models: Path = Path("/nowhere")) -> dict[str, str]
     return {it.what: it.verdict for it in findings(settings, models)}
 
 
-def test_the_doctor_looks_at_everything(tmp_path):
+def test_the_doctor_looks_at_everything(tmp_path: Path) -> None:
     seen = found(HERE, tmp_path)
     assert {"backend", "memory", "keys", "port", "disk", "hub"} <= seen.keys()
     assert seen["backend"] == "ok"
@@ -50,16 +53,16 @@ def test_the_doctor_looks_at_everything(tmp_path):
         ({"memory_budget": 1 << 60}, "memory", "bad"),
     ],
 )
-def test_the_doctor_finds(changes, what, verdict, tmp_path):
+def test_the_doctor_finds(changes: dict[str, Any], what: str, verdict: str, tmp_path: Path) -> None:
     assert found(structs.replace(HERE, **changes), tmp_path)[what] == verdict
 
 
-def test_the_doctor_sees_a_port_that_is_taken(tmp_path):
+def test_the_doctor_sees_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert found(structs.replace(HERE, port=taken.getsockname()[1]), tmp_path)["port"] == "look"
 
 
-def test_the_doctor_sees_that_the_service_runs_already(tmp_path):
+def test_the_doctor_sees_that_the_service_runs_already(tmp_path: Path) -> None:
     with service("--offline") as running:
         (said,) = [
             it
@@ -69,17 +72,18 @@ def test_the_doctor_sees_that_the_service_runs_already(tmp_path):
     assert (said.verdict, "already" in said.said) == ("ok", True)
 
 
-def test_the_doctor_names_models_that_will_not_load_and_why(tmp_path):
+def test_the_doctor_names_models_that_will_not_load_and_why(tmp_path: Path) -> None:
     from tests.support.tiny import make_tiny  # noqa: PLC0415  brings in MLX
 
     make_tiny(tmp_path / "right", seed=1)
-    for name, spoil in {
+    spoilt: dict[str, Callable[[Path], object]] = {
         "alien": lambda place: (place / "config.json").write_text('{"model_type": "alien"}'),
         "vague": lambda place: (place / "config.json").write_text("[]"),
         "cut": lambda place: (place / "model.safetensors").write_bytes(
             (place / "model.safetensors").read_bytes()[:-100]
         ),
-    }.items():
+    }
+    for name, spoil in spoilt.items():
         shutil.copytree(tmp_path / "right", tmp_path / name)
         spoil(tmp_path / name)
     places = {path.name: path for path in tmp_path.iterdir()}
@@ -90,7 +94,7 @@ def test_the_doctor_names_models_that_will_not_load_and_why(tmp_path):
     assert "budget" in dict(troubles(places, 1000))["right"]
 
 
-def test_the_doctor_finds_clients_that_are_led_elsewhere_and_shows_no_secret(tmp_path):
+def test_the_doctor_finds_clients_that_are_led_elsewhere_and_shows_no_secret(tmp_path: Path) -> None:
     for place, text in {
         ".codex/config.toml": 'base_url = "http://127.0.0.1:9999/v1"\nkey = "sk-hidden"\n',
         ".qwen/settings.json": '{"a": "http://localhost:8000/v1", "b": "https://api.example.com", "c": "sk-hidden"}',
@@ -109,28 +113,28 @@ def test_the_doctor_finds_clients_that_are_led_elsewhere_and_shows_no_secret(tmp
 
 
 @given(st.text(max_size=40), st.integers(1, 65535))
-def test_any_address_of_a_client_is_told_without_what_could_be_secret(url, port):
+def test_any_address_of_a_client_is_told_without_what_could_be_secret(url: str, port: int) -> None:
     ((where, told),) = led(Path("/nowhere"), {"OPENAI_BASE_URL": url or "x"})
     assert where == "OPENAI_BASE_URL"
     assert "@" not in told.partition("://")[2].partition("/")[0]
     leads_elsewhere(told, port)
 
 
-def run_doctor(**environ):
+def run_doctor(**environ: Any) -> dict[str, Any]:
     """In a process of its own: the hub's client reads its variables when it is imported."""
     known = {name: value for name, value in os.environ.items() if not name.startswith(("SWITCHYARD_", "HF_", "SSL_"))}
     done = subprocess.run([sys.executable, "-m", "app", "doctor"], env=known | environ, capture_output=True, text=True)
     return {line.split()[1]: line for line in done.stdout.splitlines()} | {"code": done.returncode}
 
 
-def test_the_doctor_sees_a_hub_that_is_away():
+def test_the_doctor_sees_a_hub_that_is_away() -> None:
     told = run_doctor(HF_ENDPOINT="http://127.0.0.1:9")
     assert told["hub"].startswith("look")
     assert "cannot be reached" in told["hub"]
     assert told["code"] == 0
 
 
-def test_the_doctor_asks_with_the_certificates_of_a_download(tmp_path):
+def test_the_doctor_asks_with_the_certificates_of_a_download(tmp_path: Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("needs openssl")
@@ -161,12 +165,14 @@ MAC = {"arm64": ("arm64", "15.1"), "intel": ("x86_64", "15.1"), "old": ("arm64",
 
 
 @pytest.mark.parametrize(("kind", "verdict"), [("arm64", "ok"), ("intel", "bad"), ("old", "bad"), ("rosetta", "bad")])
-def test_the_doctor_knows_pythons_that_mlx_cannot_use(tmp_path, monkeypatch, kind, verdict):
+def test_the_doctor_knows_pythons_that_mlx_cannot_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, verdict: str
+) -> None:
     machine, version = MAC[kind]
-    monkeypatch.setattr(checkup.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(checkup, "SYSCTL", "/bin/false")
-    monkeypatch.setattr(checkup.platform, "machine", lambda: machine)
-    monkeypatch.setattr(checkup.platform, "mac_ver", lambda: (version, ("", "", ""), machine))
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "mac_ver", lambda: (version, ("", "", ""), machine))
     assert checkup._python().verdict == verdict
 
 
@@ -179,12 +185,14 @@ def test_the_doctor_knows_pythons_that_mlx_cannot_use(tmp_path, monkeypatch, kin
         ("30000", "look", "leaves"),
     ],
 )
-def test_the_doctor_says_what_the_wired_limit_means(tmp_path, monkeypatch, printed, verdict, words):
+def test_the_doctor_says_what_the_wired_limit_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, verdict: str, words: str
+) -> None:
     sysctl = tmp_path / "sysctl"
     sysctl.write_text(f'#!/bin/sh\n[ "$*" = "-n iogpu.wired_limit_mb" ] && echo "{printed}"\n')
     sysctl.chmod(0o755)
     monkeypatch.setattr(checkup, "SYSCTL", str(sysctl))
-    monkeypatch.setattr(checkup.psutil, "virtual_memory", lambda: Memory(32 * GIB, 16 * GIB))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(32 * GIB, 16 * GIB))
     seen = checkup._wired()
     assert (seen.verdict, words in seen.said) == (verdict, True)
     assert "iogpu.wired_limit_mb=N" in seen.said
@@ -204,19 +212,21 @@ class Memory(NamedTuple):
         (40 * GIB, "bad", "lower memory_budget"),
     ],
 )
-def test_the_doctor_says_the_budget_that_the_service_takes(monkeypatch, budget, verdict, words):
-    monkeypatch.setattr(checkup.psutil, "virtual_memory", lambda: Memory(32 * GIB, 30 * GIB))
+def test_the_doctor_says_the_budget_that_the_service_takes(
+    monkeypatch: pytest.MonkeyPatch, budget: int | None, verdict: str, words: str
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(32 * GIB, 30 * GIB))
     seen = checkup._memory(structs.replace(HERE, memory_budget=budget), (22 * GIB, 165 * GIB // 10))
     assert seen.verdict == verdict
     assert words in seen.said
     assert checkup._memory(HERE, None).verdict == "bad"
 
 
-def test_the_doctor_asks_mlx_itself_what_there_is():
+def test_the_doctor_asks_mlx_itself_what_there_is() -> None:
     assert checkup._device_bytes() == (device().memory, device().default_budget)
 
 
-def test_the_doctors_exit_code_says_whether_it_would_start(monkeypatch):
+def test_the_doctors_exit_code_says_whether_it_would_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWITCHYARD_OFFLINE", "1")
     assert CliRunner().invoke(switchyard, ["doctor"]).exit_code == 0
     monkeypatch.setenv("SWITCHYARD_HOST", "0.0.0.0")
@@ -226,19 +236,19 @@ def test_the_doctors_exit_code_says_whether_it_would_start(monkeypatch):
 @pytest.mark.parametrize(
     ("host", "near"), [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False)]
 )
-def test_loopback_is_told_from_the_network(host, near):
+def test_loopback_is_told_from_the_network(host: str, near: bool) -> None:
     assert is_loopback(host) is near
 
 
 @pytest.mark.parametrize("flags", [["--host", "0.0.0.0"], ["--host", "::"]])
-def test_it_does_not_listen_to_the_network_without_keys(flags):
+def test_it_does_not_listen_to_the_network_without_keys(flags: list[str]) -> None:
     done = CliRunner().invoke(switchyard, ["serve", *flags], env={"LD_PRELOAD": "blas"})
     assert done.exit_code == Exit.USAGE
     assert "SWITCHYARD_API_KEYS" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_half_a_certificate_is_a_usage_error(tmp_path):
+def test_half_a_certificate_is_a_usage_error(tmp_path: Path) -> None:
     file = tmp_path / "cert.pem"
     file.write_text("x")
     done = CliRunner().invoke(switchyard, ["serve", "--tls-certificate", str(file)], env={"LD_PRELOAD": "blas"})

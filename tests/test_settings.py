@@ -1,6 +1,7 @@
 import importlib.resources
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,7 +29,7 @@ def effective(
     return load(flags or {}, environ or {}, config, here=tmp_path)
 
 
-def problem(tmp_path: Path, **sources) -> str:
+def problem(tmp_path: Path, **sources: Any) -> str:
     with pytest.raises(SettingsProblem) as caught:
         effective(tmp_path, **sources)
     line = str(caught.value)
@@ -36,27 +37,27 @@ def problem(tmp_path: Path, **sources) -> str:
     return line
 
 
-def test_the_defaults_of_the_file_are_those_of_the_struct(tmp_path):
+def test_the_defaults_of_the_file_are_those_of_the_struct(tmp_path: Path) -> None:
     found = effective(tmp_path).settings
     assert msgspec.structs.replace(found, models={}) == Settings()
 
 
-def test_the_carried_models_file_knows_the_default_model_by_a_short_name(tmp_path):
+def test_the_carried_models_file_knows_the_default_model_by_a_short_name(tmp_path: Path) -> None:
     found = effective(tmp_path).settings
     assert "smollm2" in found.models[found.default_model].aliases
 
 
-def test_default_toml_and_the_reference_are_what_the_struct_says():
+def test_default_toml_and_the_reference_are_what_the_struct_says() -> None:
     assert (CONFIG / "default.toml").read_text() == default_toml()
     assert DOCUMENT.read_text() == document(DOCUMENT.read_text())
 
 
-def test_the_carried_files_are_found_as_resources_too():
+def test_the_carried_files_are_found_as_resources_too() -> None:
     carried = importlib.resources.files("config").joinpath("default.toml").read_text()
     assert tomllib.loads(carried)["port"] == 8000
 
 
-def test_the_later_source_wins_and_is_remembered(tmp_path):
+def test_the_later_source_wins_and_is_remembered(tmp_path: Path) -> None:
     text = "port = 1\nqueue_limit = 1\nhost = '0.0.0.1'\n"
     environ = {"SWITCHYARD_PORT": "2", "SWITCHYARD_QUEUE_LIMIT": "2", "PATH": "/bin"}
     found = effective(tmp_path, text, environ, {"port": "3"})
@@ -68,7 +69,7 @@ def test_the_later_source_wins_and_is_remembered(tmp_path):
     assert set(found.origins) == set(Settings.__struct_fields__)
 
 
-def test_the_environment_may_name_the_file_and_the_flag_wins_over_it(tmp_path):
+def test_the_environment_may_name_the_file_and_the_flag_wins_over_it(tmp_path: Path) -> None:
     (tmp_path / "env.toml").write_text("port = 5")
     (tmp_path / "flag.toml").write_text("port = 6")
     environ = {"SWITCHYARD_CONFIG": "env.toml"}
@@ -88,40 +89,40 @@ def test_the_environment_may_name_the_file_and_the_flag_wins_over_it(tmp_path):
         ("1TiB", 1 << 40),
     ],
 )
-def test_sizes_are_read_as_people_write_them(text, size, tmp_path):
+def test_sizes_are_read_as_people_write_them(text: str, size: int, tmp_path: Path) -> None:
     assert parse_size(text) == size
     assert effective(tmp_path, f'memory_budget = "{text}"').settings.memory_budget == size
     assert effective(tmp_path, environ={"SWITCHYARD_MEMORY_BUDGET": text}).settings.memory_budget == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "12 parsecs", "-1", "1e9", "12G", "1.2.3MB", "٣GB"])
-def test_other_texts_are_no_sizes(text):
+def test_other_texts_are_no_sizes(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         parse_size(text)
 
 
 @given(st.integers(0, 1 << 50))
-def test_a_size_written_is_the_size_read(size):
+def test_a_size_written_is_the_size_read(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
-def test_a_budget_may_be_left_to_the_machine(tmp_path):
+def test_a_budget_may_be_left_to_the_machine(tmp_path: Path) -> None:
     assert effective(tmp_path, environ={"SWITCHYARD_MEMORY_BUDGET": "auto"}).settings.memory_budget is None
     assert effective(tmp_path, "memory_budget = 5000", flags={"memory_budget": "auto"}).settings.memory_budget is None
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("0", False), ("true", True), ("FALSE", False)])
-def test_switches_in_the_environment(tmp_path, text, value):
+def test_switches_in_the_environment(tmp_path: Path, text: str, value: bool) -> None:
     assert effective(tmp_path, "offline = true", {"SWITCHYARD_OFFLINE": text}).settings.offline is value
 
 
-def test_lists_are_separated_by_commas_and_replace_what_was_there(tmp_path):
+def test_lists_are_separated_by_commas_and_replace_what_was_there(tmp_path: Path) -> None:
     found = effective(tmp_path, 'api_keys = ["old"]', {"SWITCHYARD_API_KEYS": "a, b,,c"})
     assert found.settings.api_keys == ("a", "b", "c")
     assert effective(tmp_path, 'api_keys = ["old"]', {"SWITCHYARD_API_KEYS": ""}).settings.api_keys == ()
 
 
-def test_directories_count_from_the_place_that_names_them(tmp_path, monkeypatch):
+def test_directories_count_from_the_place_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("beside", "here", "home/mine"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -156,17 +157,17 @@ def test_directories_count_from_the_place_that_names_them(tmp_path, monkeypatch)
         ({"flags": {"model_roots": ("gone",)}}, ["--model-root", "gone"]),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path, sources, said):
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, sources: dict[str, Any], said: list[str]) -> None:
     line = problem(tmp_path, **sources)
     for words in said:
         assert words in line
 
 
-def test_a_key_is_never_shown(tmp_path):
+def test_a_key_is_never_shown(tmp_path: Path) -> None:
     assert "hunter2" not in problem(tmp_path, text='api_keys = "hunter2"')
 
 
-def test_a_missing_or_unreadable_file_is_said(tmp_path):
+def test_a_missing_or_unreadable_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(SettingsProblem, match="no such file"):
         load({}, {}, tmp_path / "gone.toml", here=tmp_path)
     (tmp_path / "latin.toml").write_bytes(b'host = "\xe9"')
@@ -176,7 +177,7 @@ def test_a_missing_or_unreadable_file_is_said(tmp_path):
         load({}, {}, tmp_path, here=tmp_path)
 
 
-def test_models_beside_the_file_take_the_place_of_the_carried_ones(tmp_path):
+def test_models_beside_the_file_take_the_place_of_the_carried_ones(tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text('[models."org/name"]\naliases = ["n"]\npin = true\nkeep_alive = 5\n')
     found = effective(tmp_path, "port = 1")
     assert found.settings.models == {"org/name": ModelEntry(aliases=("n",), pin=True, keep_alive=5.0)}
@@ -198,7 +199,7 @@ def test_models_beside_the_file_take_the_place_of_the_carried_ones(tmp_path):
         ("[model.x]", ["model", "did you mean models?"]),
     ],
 )
-def test_what_is_wrong_with_a_model_is_said_in_one_line(tmp_path, text, said):
+def test_what_is_wrong_with_a_model_is_said_in_one_line(tmp_path: Path, text: str, said: list[str]) -> None:
     path = tmp_path / "models.toml"
     path.write_text(text)
     with pytest.raises(SettingsProblem) as caught:
@@ -207,7 +208,7 @@ def test_what_is_wrong_with_a_model_is_said_in_one_line(tmp_path, text, said):
         assert words in str(caught.value)
 
 
-def test_settings_that_mean_something_else_now_are_told_where_somebody_set_them(tmp_path):
+def test_settings_that_mean_something_else_now_are_told_where_somebody_set_them(tmp_path: Path) -> None:
     file = tmp_path / "old.toml"
     file.write_text("watchdog_timeout = 100.0\nport = 9000\n")
     told = load({}, {"SWITCHYARD_PREFIX_CACHE": "1GB"}, file, here=tmp_path).changed
@@ -258,7 +259,7 @@ log_format = "console"
 """The default.toml of version 0.1, which people have copied."""
 
 
-def test_a_file_of_the_first_version_is_read_as_it_is_and_the_new_settings_are_listed(tmp_path):
+def test_a_file_of_the_first_version_is_read_as_it_is_and_the_new_settings_are_listed(tmp_path: Path) -> None:
     found = effective(tmp_path, FIRST).settings
     assert (found.memory_fraction, found.stop_grace, found.allow_models) == (0.75, 10.0, ("*",))
     new = set(setting_fields()) - set(tomllib.loads(FIRST))
@@ -268,7 +269,9 @@ def test_a_file_of_the_first_version_is_read_as_it_is_and_the_new_settings_are_l
 
 
 @given(st.text(alphabet="0123456789abcdefgABC ", max_size=10))
-def test_a_mark_of_responses_is_eight_digits_or_left_to_chance(tmp_path_factory, mark):
+def test_a_mark_of_responses_is_eight_digits_or_left_to_chance(
+    tmp_path_factory: pytest.TempPathFactory, mark: str
+) -> None:
     place = tmp_path_factory.getbasetemp()
     right = len(mark) == 8 and set(mark) <= set("0123456789abcdef")
     if right or mark.strip() == "auto":

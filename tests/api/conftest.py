@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from litestar import Litestar
@@ -19,7 +20,7 @@ def loader() -> ScriptedLoader:
 
 
 @pytest.fixture
-async def registry(loader, tmp_path):
+async def registry(loader: ScriptedLoader, tmp_path: Path) -> AsyncIterator[ModelRegistry]:
     async with scripted_registry(loader, tmp_path) as made:
         yield made
 

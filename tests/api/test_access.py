@@ -3,10 +3,13 @@ import io
 import tomllib
 from hashlib import sha256
 from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from litestar import Litestar
 from msgspec import structs
 
 from app.api.protect.access import Access, Caller, Usage
@@ -21,6 +24,7 @@ from app.settings.keys import ApiKey, digest_of, read_keys
 from app.settings.problem import SettingsProblem
 from tests.api.conftest import Serve
 from tests.support.asgi import exchange, request
+from tests.support.scripted import ScriptedLoader
 
 ASK = {"model": "tiny", "prompt": "Hi", "max_tokens": 3}
 
@@ -30,7 +34,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def keyed(serve: Serve, tmp_path):
+def keyed(serve: Serve, tmp_path: Path) -> Litestar:
     """The application with one key of all rights, and these in a file."""
     entries = {
         "infer": "",
@@ -49,7 +53,7 @@ def keyed(serve: Serve, tmp_path):
     return serve(settings=Settings(api_keys=("sk-root",), key_file=path))
 
 
-def test_no_request_waits_for_a_thread_to_be_let_in(keyed):
+def test_no_request_waits_for_a_thread_to_be_let_in(keyed: Litestar) -> None:
     handlers = [handler for route in keyed.routes for handler in getattr(route, "route_handlers", ())]
     guards = {guard for handler in handlers for guard in handler.resolve_guards()}
     assert len(guards) == 4
@@ -69,7 +73,9 @@ def test_no_request_waits_for_a_thread_to_be_let_in(keyed):
         ({"Authorization": "Basic sk-infer"}, 401),
     ],
 )
-async def test_a_key_may_come_as_anthropics_clients_send_it(keyed, headers, status):
+async def test_a_key_may_come_as_anthropics_clients_send_it(
+    keyed: Litestar, headers: dict[str, str], status: int
+) -> None:
     answer = await request(keyed, "POST", "/v1/completions", ASK, headers)
     assert answer.status == status
 
@@ -97,7 +103,9 @@ async def test_a_key_may_come_as_anthropics_clients_send_it(keyed, headers, stat
         ("GET", "/v1/%6dodels", None, 401),
     ],
 )
-async def test_a_key_opens_what_its_scopes_say(keyed, method, url, key, status):
+async def test_a_key_opens_what_its_scopes_say(
+    keyed: Litestar, method: str, url: str, key: str | None, status: int
+) -> None:
     answer = await request(keyed, method, url, ASK if method == "POST" else None, bearer(key) if key else {})
     assert answer.status == status or (status == 401 and answer.status == 404 and url.startswith("//"))
     if answer.status in {401, 403}:
@@ -107,7 +115,7 @@ async def test_a_key_opens_what_its_scopes_say(keyed, method, url, key, status):
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
-async def test_a_key_reaches_only_its_models_by_whatever_name(keyed):
+async def test_a_key_reaches_only_its_models_by_whatever_name(keyed: Litestar) -> None:
     for model, status in [("org/tiny", 200), ("tiny", 403), (None, 403)]:
         answer = await request(keyed, "POST", "/v1/completions", ASK | {"model": model}, bearer("sk-narrow"))
         assert answer.status == status
@@ -116,7 +124,7 @@ async def test_a_key_reaches_only_its_models_by_whatever_name(keyed):
     assert (await request(keyed, "GET", "/v1/models/tiny", None, bearer("sk-narrow"))).status == 404
 
 
-def test_patterns_are_matched_with_the_id_behind_an_alias():
+def test_patterns_are_matched_with_the_id_behind_an_alias() -> None:
     usage = Usage(ApiKey("k", b"", frozenset({"infer"}), ("org/*",)))
     caller = Caller(usage, {"nick": "org/tiny", "org/fake": "other/large", None: "org/tiny"}.__getitem__)
     for allowed in ("nick", None):
@@ -125,7 +133,7 @@ def test_patterns_are_matched_with_the_id_behind_an_alias():
         caller.check(CompletionRequest(model="org/fake"))
 
 
-async def test_a_rate_is_kept_and_told_when_to_come_back(keyed):
+async def test_a_rate_is_kept_and_told_when_to_come_back(keyed: Litestar) -> None:
     statuses = [(await request(keyed, "POST", "/v1/completions", ASK, bearer("sk-slow"))).status for _ in range(2)]
     refused = await request(keyed, "POST", "/v1/completions", ASK, bearer("sk-slow"))
     assert statuses == [200, 200]
@@ -135,7 +143,9 @@ async def test_a_rate_is_kept_and_told_when_to_come_back(keyed):
     assert (await request(keyed, "POST", "/v1/completions", ASK, bearer("sk-infer"))).status == 200
 
 
-async def test_a_key_runs_so_many_requests_at_once_and_gets_its_place_back(keyed, loader):
+async def test_a_key_runs_so_many_requests_at_once_and_gets_its_place_back(
+    keyed: Litestar, loader: ScriptedLoader
+) -> None:
     await request(keyed, "POST", "/v1/completions", ASK, bearer("sk-lone"))
     loader.engines["tiny"].may_step.clear()
     body = b'{"model": "tiny", "prompt": "Hi", "stream": true}'
@@ -149,7 +159,7 @@ async def test_a_key_runs_so_many_requests_at_once_and_gets_its_place_back(keyed
         assert (await request(keyed, "POST", "/v1/completions", ASK, bearer("sk-lone"))).status == 200
 
 
-async def test_a_rate_fills_up_again(monkeypatch):
+async def test_a_rate_fills_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("app.api.protect.access.monotonic", lambda: now)
     usage = Usage(ApiKey("k", b"", frozenset({"infer"}), requests_per_minute=60))
@@ -163,7 +173,7 @@ async def test_a_rate_fills_up_again(monkeypatch):
         usage.take()
 
 
-def test_keys_that_are_read_again_keep_what_they_have_used():
+def test_keys_that_are_read_again_keep_what_they_have_used() -> None:
     key = ApiKey("k", digest_of("sk"), frozenset({"infer"}), concurrent_requests=1)
     access = Access((key,), str)
     access._usages[key.digest].take()
@@ -173,7 +183,7 @@ def test_keys_that_are_read_again_keep_what_they_have_used():
     assert access._usages[key.digest].running == 0
 
 
-async def test_neither_keys_nor_prompts_are_logged(keyed):
+async def test_neither_keys_nor_prompts_are_logged(keyed: Litestar) -> None:
     stream, secret = io.StringIO(), "the-prompt-nobody-may-see"
     configure_logging("debug", "json", stream)
     try:
@@ -196,7 +206,7 @@ async def test_neither_keys_nor_prompts_are_logged(keyed):
         ("[keys", "TOML"),
     ],
 )
-def test_a_wrong_key_file_is_said_in_one_line_without_its_hashes(tmp_path, text, said):
+def test_a_wrong_key_file_is_said_in_one_line_without_its_hashes(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(text)
     with pytest.raises(SettingsProblem) as problem:
@@ -234,22 +244,22 @@ def test_a_wrong_key_file_is_said_in_one_line_without_its_hashes(tmp_path, text,
         ("0x7f000001.evil", False),
     ],
 )
-def test_only_own_names_are_known(header, known):
+def test_only_own_names_are_known(header: str, known: bool) -> None:
     assert Names("127.0.0.1", ("api.example.com", "*.lan.example")).known(header) is known
 
 
-def test_any_name_may_be_allowed():
+def test_any_name_may_be_allowed() -> None:
     assert Names("127.0.0.1", ("*",)).known("evil.example")
 
 
-def test_a_site_is_scheme_name_and_port():
+def test_a_site_is_scheme_name_and_port() -> None:
     assert same_site("http://localhost:8000", "localhost:8000")
     assert not same_site("http://localhost:9000", "localhost:8000")
     assert not same_site("null", "")
     assert not same_site("file://localhost", "localhost")
 
 
-async def test_a_host_of_another_name_is_refused(serve):
+async def test_a_host_of_another_name_is_refused(serve: Serve) -> None:
     app = serve()
     for url in ("/v1/models", "/health", "/", "/metrics"):
         answer = await request(app, "GET", url, headers={"Host": "evil.example"})
@@ -260,7 +270,7 @@ async def test_a_host_of_another_name_is_refused(serve):
     assert answer.headers["x-request-id"]
 
 
-async def test_pages_of_other_sites_are_refused_unless_they_are_allowed(serve):
+async def test_pages_of_other_sites_are_refused_unless_they_are_allowed(serve: Serve) -> None:
     app, open_app = serve(), serve(settings=Settings(cors_origins=("https://chat.example",)))
     evil = {"Origin": "https://chat.example"}
     refused = await request(app, "POST", "/v1/completions", ASK, evil)
@@ -268,9 +278,9 @@ async def test_pages_of_other_sites_are_refused_unless_they_are_allowed(serve):
     assert "access-control-allow-origin" not in refused.headers
     asked = await request(app, "OPTIONS", "/v1/completions", headers=evil | {"Access-Control-Request-Method": "POST"})
     assert asked.status == 403
-    allowed = await request(open_app, "POST", "/v1/completions", ASK, evil)
-    assert allowed.status == 200
-    assert allowed.headers["access-control-allow-origin"] == "https://chat.example"
+    answered = await request(open_app, "POST", "/v1/completions", ASK, evil)
+    assert answered.status == 200
+    assert answered.headers["access-control-allow-origin"] == "https://chat.example"
     before = await request(
         open_app, "OPTIONS", "/v1/completions", headers=evil | {"Access-Control-Request-Method": "POST"}
     )
@@ -285,12 +295,12 @@ async def test_pages_of_other_sites_are_refused_unless_they_are_allowed(serve):
 
 
 @given(st.lists(st.from_regex(r"\A[A-Za-z0-9-]{1,24}\Z"), min_size=1, max_size=12))
-def test_an_allowed_site_may_send_whatever_headers_it_asks_for(names):
+def test_an_allowed_site_may_send_whatever_headers_it_asks_for(names: list[str]) -> None:
     assert asked_headers(", ".join(names)) == ", ".join(names)
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=40))
-def test_what_is_no_list_of_headers_is_not_echoed(text):
+def test_what_is_no_list_of_headers_is_not_echoed(text: str) -> None:
     told = asked_headers(text)
     assert told in {text.strip(), USUAL}
     assert "\n" not in told
@@ -301,7 +311,7 @@ def asked_headers(wanted: str) -> str:
     """What a preflight that asks for ``wanted`` is told."""
     sent = []
 
-    async def send(message):
+    async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
     scope = {"headers": [(b"access-control-request-headers", wanted.encode("latin-1"))]}
@@ -309,13 +319,13 @@ def asked_headers(wanted: str) -> str:
     return dict(sent[0]["headers"])[b"access-control-allow-headers"].decode()
 
 
-async def test_the_description_can_be_switched_off(serve):
+async def test_the_description_can_be_switched_off(serve: Serve) -> None:
     assert (await request(serve(), "GET", "/schema/openapi.json")).status == 200
     hidden = await request(serve(settings=Settings(docs=False)), "GET", "/schema/openapi.json")
     assert (hidden.status, hidden.error["code"]) == (404, "unknown_url")
 
 
-def test_what_the_key_command_writes_can_be_read(tmp_path):
+def test_what_the_key_command_writes_can_be_read(tmp_path: Path) -> None:
     key = new_key()
     path = tmp_path / "keys.toml"
     path.write_text(entry("laptop", key, scopes=("infer", "admin"), models=("org/*",), rate=60, concurrent=4))

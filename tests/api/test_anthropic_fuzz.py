@@ -4,6 +4,7 @@ import asyncio
 import random
 
 from app.api.read import anthropic_fields
+from tests.api.conftest import Serve
 from tests.api.test_fuzz import mutated
 from tests.support.asgi import request
 
@@ -15,7 +16,7 @@ GOOD = {
 NAMES = [field.name for field in anthropic_fields.MESSAGES if "." not in field.name]
 
 
-async def test_no_body_breaks_the_service(serve):
+async def test_no_body_breaks_the_service(serve: Serve) -> None:
     app = serve()
     rng = random.Random(20)  # noqa: S311
     seen: dict[int, int] = {}

@@ -1,5 +1,7 @@
 """Anthropic's messages as jobs: what stays where it is, what is left out, what is refused by name."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from app.api.read.anthropic import conversation_job, messages_job, shows_thinkin
 from app.api.seal import Seal
 from app.engine.grammar import Grammar
 from app.errors import InvalidRequest
+from app.generation.job import ChatJob
 from app.schemas.anthropic import CountTokensRequest, MessagesRequest
 from app.schemas.messages import AssistantMessage, FunctionCall, SystemMessage, ToolCall, ToolMessage, UserMessage
 from app.settings import ModelEntry
@@ -18,21 +21,21 @@ USER = {"role": "user", "content": "Hi"}
 TOOL = {"name": "look", "description": "Looks.", "input_schema": {"properties": {"at": {"type": "string"}}}}
 
 
-def asked(*messages, **fields):
+def asked(*messages: dict[str, Any], **fields: Any) -> MessagesRequest:
     return msgspec.convert({"messages": list(messages) or [USER], "max_tokens": 9, **fields}, MessagesRequest)
 
 
-def job(*messages, entry=None, **fields):
+def job(*messages: dict[str, Any], entry: ModelEntry | None = None, **fields: Any) -> ChatJob:
     return messages_job(asked(*messages, **fields), ModelEntry() if entry is None else entry, SEAL)
 
 
-def refused(*messages, **fields):
+def refused(*messages: dict[str, Any], **fields: Any) -> str | None:
     with pytest.raises(InvalidRequest) as failure:
         job(*messages, **fields)
     return failure.value.param
 
 
-def test_a_turn_of_text_is_a_message():
+def test_a_turn_of_text_is_a_message() -> None:
     told = job(system="Be brief.", temperature=0.5, top_k=4, stop_sequences=["END", ""])
     assert told.messages == (SystemMessage("Be brief."), UserMessage("Hi"))
     decoding = told.decoding
@@ -41,14 +44,14 @@ def test_a_turn_of_text_is_a_message():
     assert not told.continue_final
 
 
-def test_what_a_model_is_configured_with_stands_in_for_what_is_left_out():
+def test_what_a_model_is_configured_with_stands_in_for_what_is_left_out() -> None:
     entry = ModelEntry(temperature=0.3, top_p=0.5, tool_prompt="generic")
     told = job(entry=entry, tools=[TOOL])
     assert (told.decoding.sampling.temperature, told.decoding.sampling.top_p) == (0.3, 0.5)
     assert told.tools.prompt == "generic"
 
 
-def test_a_call_and_its_result_are_turns_of_their_own_in_their_order():
+def test_a_call_and_its_result_are_turns_of_their_own_in_their_order() -> None:
     told = job(
         USER,
         {
@@ -89,14 +92,14 @@ def test_a_call_and_its_result_are_turns_of_their_own_in_their_order():
     )
 
 
-def test_a_thought_that_was_left_out_is_read_from_our_own_signature():
+def test_a_thought_that_was_left_out_is_read_from_our_own_signature() -> None:
     block = {"type": "thinking", "thinking": "", "signature": SEAL.sign("A long thought.")}
     foreign = {"type": "thinking", "thinking": "", "signature": "EqQBCkYIBxgCKkA"}
     answer = {"role": "assistant", "content": [block, foreign, {"type": "text", "text": "Yes."}]}
     assert job(USER, answer, USER).messages[1].reasoning_content == "A long thought."
 
 
-def test_system_turns_stay_where_they_are():
+def test_system_turns_stay_where_they_are() -> None:
     late = {"role": "system", "content": [{"type": "text", "text": "Late."}, {"type": "text", "text": "Later."}]}
     told = job(USER, late, {"role": "assistant", "content": "Ho"}, late, USER, system=[])
     roles = [type(message) for message in told.messages]
@@ -107,7 +110,7 @@ def test_system_turns_stay_where_they_are():
 @pytest.mark.parametrize(
     "text", ["x-anthropic-billing-header: cc_version=2.1; cch={};", "x-anthropic-billing-header:{}"]
 )
-def test_what_changes_in_every_request_is_left_out_of_the_prompt(text):
+def test_what_changes_in_every_request_is_left_out_of_the_prompt(text: str) -> None:
     rest = {"type": "text", "text": "You are helpful."}
     told = [job(system=[{"type": "text", "text": text.format(number)}, rest]).messages for number in (1, 2)]
     assert told[0] == told[1] == (SystemMessage("You are helpful."), UserMessage("Hi"))
@@ -115,7 +118,7 @@ def test_what_changes_in_every_request_is_left_out_of_the_prompt(text):
     assert job(system=text).messages == (UserMessage("Hi"),)
 
 
-def test_a_result_without_its_call_is_refused_unless_tokens_are_only_counted():
+def test_a_result_without_its_call_is_refused_unless_tokens_are_only_counted() -> None:
     result = {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "tool_result", "tool_use_id": "a"}]}
     call = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "look", "input": {}}]}
     assert refused(USER, result, call) == "messages.1.content.1.tool_use_id"
@@ -124,12 +127,12 @@ def test_a_result_without_its_call_is_refused_unless_tokens_are_only_counted():
     assert conversation_job(counted, ModelEntry(), SEAL).messages == (UserMessage("x"), ToolMessage("", "a"))
 
 
-def test_turns_of_one_role_are_one():
+def test_turns_of_one_role_are_one() -> None:
     told = job(USER, USER, {"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}, USER)
     assert told.messages == (UserMessage("Hi\n\nHi"), AssistantMessage("ab"), UserMessage("Hi"))
 
 
-def test_the_answer_goes_on_with_a_last_turn_of_the_assistant():
+def test_the_answer_goes_on_with_a_last_turn_of_the_assistant() -> None:
     told = job(USER, {"role": "assistant", "content": "The answer is ("})
     assert told.continue_final
     call = {"type": "tool_use", "id": "1", "name": "look", "input": {}}
@@ -148,7 +151,7 @@ def test_the_answer_goes_on_with_a_last_turn_of_the_assistant():
         ({"type": "tool", "name": "look"}, (False, "look", False)),
     ],
 )
-def test_how_tools_may_be_called(choice, expected):
+def test_how_tools_may_be_called(choice: dict[str, Any] | None, expected: tuple[bool, str | None, bool]) -> None:
     use = job(tools=[TOOL], tool_choice=choice).tools
     assert (use.required, use.named, use.parallel) == expected
     (tool,) = use.tools
@@ -156,7 +159,7 @@ def test_how_tools_may_be_called(choice, expected):
     assert tool.parameters == {"type": "object", "properties": {"at": {"type": "string"}}}
 
 
-def test_without_tools_or_with_none_of_them_the_model_knows_of_none():
+def test_without_tools_or_with_none_of_them_the_model_knows_of_none() -> None:
     assert job(tools=[], tool_choice={"type": "auto"}).tools is None
     assert job(tools=[TOOL], tool_choice={"type": "none"}).tools is None
 
@@ -171,13 +174,15 @@ def test_without_tools_or_with_none_of_them_the_model_knows_of_none():
         ({"type": "enabled", "budget_tokens": 1024}, {"enable_thinking": True}, 1024, True),
     ],
 )
-def test_thinking_is_on_off_or_the_models_own_matter(thinking, variables, budget, shown):
+def test_thinking_is_on_off_or_the_models_own_matter(
+    thinking: dict[str, Any] | None, variables: dict[str, Any], budget: int | None, shown: bool
+) -> None:
     told = job(thinking=thinking)
     assert (told.variables, told.thinking_budget) == (variables, budget)
     assert shows_thinking(asked(thinking=thinking)) is shown
 
 
-def test_effort_and_form_reach_the_job():
+def test_effort_and_form_reach_the_job() -> None:
     schema = {"type": "object", "properties": {}}
     form = {"type": "json_schema", "schema": schema}
     told = job(output_config={"effort": "low", "format": form}, thinking={"type": "adaptive"})
@@ -202,7 +207,7 @@ def test_effort_and_form_reach_the_job():
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(fields, param):
+def test_what_cannot_be_honoured_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
     assert refused(**fields) == param
 
 
@@ -222,7 +227,7 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
         ),
     ],
 )
-def test_what_no_text_model_reads_is_refused_where_it_stands(block, place):
+def test_what_no_text_model_reads_is_refused_where_it_stands(block: dict[str, Any], place: str) -> None:
     call = {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "look", "input": {}}]}
     turn = {"role": "user", "content": [{"type": "text", "text": "See:"}, block]}
     assert refused(call, turn) == f"messages.1.content.1{place}"
@@ -254,7 +259,9 @@ turns = st.lists(
 
 @settings(deadline=None)
 @given(turns, turns)
-def test_a_conversation_that_goes_on_begins_with_the_same_messages(before, after):
+def test_a_conversation_that_goes_on_begins_with_the_same_messages(
+    before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> None:
     """But for the last of them, which the same role may go on with."""
     answer = {"role": "assistant", "content": "answer"}
     first = [*before, USER]
@@ -267,7 +274,7 @@ def test_a_conversation_that_goes_on_begins_with_the_same_messages(before, after
 
 @settings(deadline=None)
 @given(turns)
-def test_every_text_of_a_conversation_is_told(before):
+def test_every_text_of_a_conversation_is_told(before: list[dict[str, Any]]) -> None:
     request = msgspec.convert({"messages": [*before, USER]}, CountTokensRequest)
     told = conversation_job(request, ModelEntry(), SEAL).messages
     for turn in before:

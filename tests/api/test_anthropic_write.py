@@ -2,9 +2,10 @@
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from app.api.write.sse import ASGIEventStream, Source
 from app.api.write.transcript import Head, Transcript
 from app.engine.base import Token
 from app.engine.text import Marks
-from app.errors import EngineFailed, InvalidRequest, QueueFull, Unavailable
+from app.errors import EngineFailed, InvalidRequest, QueueFull, SwitchyardError, Unavailable
 from app.generation.events import Cached, Completed, Delta, Event, Finished, Started, ToolCallArguments, ToolCallStarted
 from app.generation.plan import Plan
 from app.schemas.anthropic import MessagesRequest
@@ -26,7 +27,7 @@ from app.schemas.errors import ErrorBody, ErrorDetail
 from app.schemas.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 from app.settings import ModelEntry, Settings
 from tests.api.conftest import Serve
-from tests.support.asgi import exchange, request
+from tests.support.asgi import ANYWHERE, exchange, forever, never, request
 from tests.support.events import COMPLETED, STARTED, ScriptedStrategy
 from tests.support.scripted import ByteTokenizer
 
@@ -60,19 +61,19 @@ CASES: dict[str, tuple[dict[str, Any], list[Event]]] = {
 }
 
 
-def asked(**fields) -> MessagesRequest:
+def asked(**fields: Any) -> MessagesRequest:
     return msgspec.convert({**ASK, **fields}, MessagesRequest)
 
 
-def renderer(**fields) -> AnthropicRenderer:
+def renderer(**fields: Any) -> AnthropicRenderer:
     return AnthropicRenderer(asked(**fields), SEAL, HEAD)
 
 
-def whole(events, **fields) -> Any:
+def whole(events: list[Any], **fields: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(renderer(**fields).whole(Transcript.of(events))))
 
 
-def streamed(events, **fields) -> list[Any]:
+def streamed(events: list[Any], **fields: Any) -> list[Any]:
     told_by = renderer(**fields)
     return [msgspec.json.decode(msgspec.json.encode(it)) for event in events for it in told_by.chunks(event)]
 
@@ -82,9 +83,11 @@ def unsigned(raw: bytes) -> bytes:
     return re.sub(rb"sy1\.[\w=-]+\.[\w=-]+", b"SIGNATURE", raw)
 
 
-def accumulated(events) -> Any:
+def accumulated(events: list[dict[str, Any]]) -> Any:
     """What a client makes of a stream; fails where blocks do not begin, grow and end in their order."""
-    message, open_, begun = None, None, 0
+    message: Any = None
+    open_: Any = None
+    begun = 0
     for event in events:
         match event["type"]:
             case "message_start":
@@ -120,29 +123,29 @@ def accumulated(events) -> Any:
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_streams_are_what_the_file_says(name):
+async def test_streams_are_what_the_file_says(name: str) -> None:
     fields, events = CASES[name]
     told_by, written = renderer(**fields), []
 
-    async def items():
+    async def items() -> AsyncGenerator[Any]:
         yield events
 
-    async def write(message):
+    async def write(message: Any) -> None:
         written.append(message.get("body", b""))
 
-    source = Source(items(), lambda told: [it for event in told for it in told_by.chunks(event)], str, ending=b"")
-    await ASGIEventStream(source, keep_alive=9)({"type": "http"}, asyncio.Event().wait, write)
+    source = Source(items(), lambda told: [it for event in told for it in told_by.chunks(event)], never, ending=b"")
+    await ASGIEventStream(source, keep_alive=9)(ANYWHERE, forever, write)
     assert unsigned(b"".join(written)) == (GOLDEN / f"{name}.sse").read_bytes()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_whole_answers_are_what_the_file_says(name):
+def test_whole_answers_are_what_the_file_says(name: str) -> None:
     fields, events = CASES[name]
     answer = msgspec.json.encode(renderer(**fields).whole(Transcript.of(events)))
     assert unsigned(msgspec.json.format(answer, indent=1)) + b"\n" == (GOLDEN / f"{name}.json").read_bytes()
 
 
-def test_every_golden_file_is_used():
+def test_every_golden_file_is_used() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == set(CASES)
 
 
@@ -156,12 +159,12 @@ parts = st.lists(
 )
 
 
-def cut(text, cuts):
+def cut(text: str, cuts: list[int]) -> list[str]:
     places = sorted({0, len(text), *(it % (len(text) + 1) for it in cuts)})
     return [text[a:b] for a, b in pairwise(places)]
 
 
-def events_of(told, cuts) -> list[Event]:
+def events_of(told: list[tuple[str, str]], cuts: list[int]) -> list[Event]:
     """The parts as events, each text in the pieces that ``cuts`` makes of it."""
     events: list[Event] = [STARTED, CACHED]
     calls = 0
@@ -177,7 +180,9 @@ def events_of(told, cuts) -> list[Event]:
 
 @settings(deadline=None)
 @given(parts, st.lists(st.integers(0, 9), max_size=4), st.sampled_from([None, "summarized", "omitted"]))
-def test_any_split_of_the_text_gives_the_same_blocks_streamed_and_whole(told, cuts, display):
+def test_any_split_of_the_text_gives_the_same_blocks_streamed_and_whole(
+    told: list[tuple[str, str]], cuts: list[int], display: str | None
+) -> None:
     fields = {} if display is None else {"thinking": {"type": "adaptive", "display": display}}
     events, unsplit = events_of(told, cuts), events_of(told, [])
     assert accumulated(streamed(events, **fields)) == whole(events, **fields) == whole(unsplit, **fields)
@@ -187,7 +192,7 @@ def test_any_split_of_the_text_gives_the_same_blocks_streamed_and_whole(told, cu
 
 
 @pytest.mark.parametrize("display", ["summarized", "omitted"])
-def test_a_thought_is_signed_so_that_it_can_come_back(display):
+def test_a_thought_is_signed_so_that_it_can_come_back(display: str) -> None:
     thinking, *_ = whole(CALLING, thinking={"type": "enabled", "budget_tokens": 5, "display": display})["content"]
     assert SEAL.read(thinking["signature"]) == "Which city?"
     assert thinking["thinking"] == ("" if display == "omitted" else "Which city?")
@@ -204,14 +209,19 @@ def test_a_thought_is_signed_so_that_it_can_come_back(display):
         ("content_filter", None, 4, ("refusal", None)),
     ],
 )
-def test_why_an_answer_ended(reason, stop, tokens, expected):
+def test_why_an_answer_ended(
+    reason: Literal["stop", "length", "tool_calls", "content_filter"],
+    stop: str | None,
+    tokens: int,
+    expected: tuple[str, str | None],
+) -> None:
     end = [Finished(0, reason, stop=stop), Completed(Usage(3, tokens, 3 + tokens))]
     told = whole([STARTED, CACHED, *end])
     assert (told["stop_reason"], told["stop_sequence"]) == expected
     assert streamed([STARTED, CACHED, *end])[-2]["delta"] == {"stop_reason": expected[0], "stop_sequence": expected[1]}
 
 
-def test_usage_tells_what_was_cached_and_adds_up_to_the_prompt():
+def test_usage_tells_what_was_cached_and_adds_up_to_the_prompt() -> None:
     usage = whole(CALLING)["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]) == (
         10,
@@ -222,13 +232,13 @@ def test_usage_tells_what_was_cached_and_adds_up_to_the_prompt():
 
 
 @pytest.mark.parametrize("arguments", ['{"a": ', "[1]", "3", '{"a": 1} x'])
-def test_arguments_that_are_no_object_are_told_as_what_they_are(arguments):
+def test_arguments_that_are_no_object_are_told_as_what_they_are(arguments: str) -> None:
     events = [STARTED, CACHED, ToolCallStarted(0, 0, "call_0", "f"), ToolCallArguments(0, 0, arguments)]
     (block,) = whole([*events, Finished(0, "length"), COMPLETED])["content"]
     assert block["input"] == {"INVALID_JSON": arguments}
 
 
-async def test_silence_is_filled_with_pings_before_and_while_an_answer_comes():
+async def test_silence_is_filled_with_pings_before_and_while_an_answer_comes() -> None:
     dialect = AnthropicDialect(asked(), SEAL, "r")
     assert msgspec.json.encode(dialect.silence()) == b'[{"type":"ping"}]'
     assert dialect.quiet_seconds < 20
@@ -252,7 +262,9 @@ async def test_silence_is_filled_with_pings_before_and_while_an_answer_comes():
     ],
 )
 @pytest.mark.parametrize("late", [False, True])
-async def test_failures_have_anthropics_shape_and_status(serve: Serve, failure, status, expected, late):
+async def test_failures_have_anthropics_shape_and_status(
+    serve: Serve, failure: SwitchyardError, status: int, expected: tuple[str, str], late: bool
+) -> None:
     body = {**ASK, "stream": late}
     steps = [STARTED, CACHED, failure] if late else [failure]
     answer = await request(serve(ScriptedStrategy(*steps)), "POST", "/v1/messages", body)
@@ -288,23 +300,26 @@ async def test_failures_have_anthropics_shape_and_status(serve: Serve, failure, 
         (("POST", "/v1/messages", ASK), {"origin": "https://elsewhere.example"}, (403, "permission_error")),
     ],
 )
-async def test_refusals_of_every_part_of_the_service_have_that_shape(serve: Serve, asked, headers, expected):
+async def test_refusals_of_every_part_of_the_service_have_that_shape(
+    serve: Serve, asked: Any, headers: dict[str, str], expected: tuple[int, str]
+) -> None:
     keys = ("right",) if headers.get("x-api-key") else ()
     app = serve(settings=Settings(max_body_bytes=1000, api_keys=keys))
-    answer = await request(app, *asked, headers=headers)
+    method, path, body = (*asked, None)[:3]
+    answer = await request(app, method, path, body, headers)
     told = answer.json()
     assert (answer.status, told["error"]["type"]) == expected
     assert (told["type"], told["request_id"]) == ("error", answer.headers["request-id"])
     assert told["error"]["message"].endswith(".")
 
 
-async def test_openais_clients_keep_their_shape(serve: Serve):
+async def test_openais_clients_keep_their_shape(serve: Serve) -> None:
     answer = await request(serve(), "POST", "/v1/chat/completions", {})
     assert answer.error["param"] == "messages"
     assert "request-id" not in answer.headers
 
 
-async def test_a_refusal_is_in_the_journal_in_its_own_words(serve: Serve):
+async def test_a_refusal_is_in_the_journal_in_its_own_words(serve: Serve) -> None:
     app = serve()
     refused = await request(app, "POST", "/v1/messages", {**ASK, "container": {}})
     assert refused.status == 400
@@ -316,14 +331,16 @@ async def test_a_refusal_is_in_the_journal_in_its_own_words(serve: Serve):
     )
 
 
-def test_a_failure_without_a_place_names_none():
+def test_a_failure_without_a_place_names_none() -> None:
     body = ErrorBody(ErrorDetail("Full.", "rate_limit_error", code="queue_full"))
-    assert AnthropicDialect(asked(), SEAL, "r").failure(body).error.message == "Full."
+    told: Any = AnthropicDialect(asked(), SEAL, "r").failure(body)
+    assert told.error.message == "Full."
 
 
-async def test_the_first_event_tells_what_was_cached_before_the_rest_is_computed(serve: Serve):
+async def test_the_first_event_tells_what_was_cached_before_the_rest_is_computed(serve: Serve) -> None:
     gates = asyncio.Event(), asyncio.Event()
-    started, cached, rest = Started("org/tiny", "fp", 7), Cached(5), [Delta(0, "x"), Finished(0, "stop"), COMPLETED]
+    started, cached = Started("org/tiny", "fp", 7), Cached(5)
+    rest: list[Event] = [Delta(0, "x"), Finished(0, "stop"), COMPLETED]
     strategy = ScriptedStrategy(started, gates[0], cached, gates[1], rest)
     async with exchange(
         serve(strategy), "POST", "/v1/messages", msgspec.json.encode({**ASK, "stream": True})
@@ -335,8 +352,7 @@ async def test_the_first_event_tells_what_was_cached_before_the_rest_is_computed
         assert first.startswith(b"event: message_start\n")
         assert b'"input_tokens":2,"cache_creation_input_tokens":0,"cache_read_input_tokens":5' in first
         gates[1].set()
-        rest = b"".join(await client.chunks())
-        assert rest.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+        assert b"".join(await client.chunks()).endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
     assert strategy.open == 0
 
 
@@ -348,7 +364,7 @@ SPOKEN = (
 """What a model says that thinks, says something and calls twice."""
 
 
-def said(text, cuts, stops):
+def said(text: str, cuts: list[int], stops: list[str]) -> list[Any]:
     """Its events, where its tokens bring ``text`` in the pieces that ``cuts`` makes of it, one or several at a time."""
     tool = {"name": "look", "input_schema": {"type": "object"}}
     job = messages_job(asked(tools=[tool], stop_sequences=stops, **THINK), ModelEntry(), SEAL)
@@ -367,7 +383,7 @@ def said(text, cuts, stops):
 @pytest.mark.parametrize("stops", [[], ["look"], ["me l"]])
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 300), max_size=40))
-def test_any_split_of_the_tokens_gives_the_same_answer(stops, cuts):
+def test_any_split_of_the_tokens_gives_the_same_answer(stops: list[str], cuts: list[int]) -> None:
     events = said(SPOKEN, cuts, stops)
     told = whole(events, **THINK)
     assert accumulated(streamed(events, **THINK)) == told

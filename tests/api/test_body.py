@@ -44,7 +44,7 @@ def refused(body: bytes, type_: type[msgspec.Struct] = ChatRequest) -> InvalidRe
         (b'"keep_alive":true', "keep_alive"),
     ],
 )
-def test_a_wrong_field_is_named(field, param):
+def test_a_wrong_field_is_named(field: bytes, param: str) -> None:
     assert refused(b"{" + MESSAGES + b"," + field + b"}").param == param
 
 
@@ -61,11 +61,11 @@ def test_a_wrong_field_is_named(field, param):
         (b'[{"role":"tool","content":"x"}]', "messages.0.tool_call_id"),
     ],
 )
-def test_a_wrong_message_is_named(messages, param):
+def test_a_wrong_message_is_named(messages: bytes, param: str) -> None:
     assert refused(b'{"messages":' + messages + b"}").param == param
 
 
-def test_a_missing_field_is_named():
+def test_a_missing_field_is_named() -> None:
     assert refused(b"{}").param == "messages"
 
 
@@ -89,25 +89,25 @@ def test_a_missing_field_is_named():
         (b'{"zz":' + b'{"a":' * 200_000 + b"1" + b"}" * 200_001, "nested"),
     ],
 )
-def test_what_is_no_object_of_json_is_said_to_be(body, words):
+def test_what_is_no_object_of_json_is_said_to_be(body: bytes, words: str) -> None:
     error = refused(body, CompletionRequest)
     assert words in error.message
     assert error.param is None
 
 
-def test_numbers_strings_and_unknown_fields_that_are_fine():
+def test_numbers_strings_and_unknown_fields_that_are_fine() -> None:
     asked = decode(b'{"temperature":1,"user":"\\ud83d\\ude00 [[[","unknown":[{}]}', CompletionRequest)
     assert (asked.temperature, asked.user) == (1.0, "😀 [[[")
 
 
-def test_depth_ignores_what_stands_in_strings():
+def test_depth_ignores_what_stands_in_strings() -> None:
     deep = b'{"a":["' + b"[" * 500 + b'\\"' + b"{" * 500 + b'"]}'
     assert depth(deep) == 2
     assert depth(b"[" * 40 + b"]" * 40 + b"{}" * 200) == 40
     assert depth(b"[" * 10) <= MAX_DEPTH
 
 
-def test_a_string_without_end_is_looked_at_once():
+def test_a_string_without_end_is_looked_at_once() -> None:
     """Every quote of it could be taken for another beginning, which would make the time quadratic."""
     body = b"{" * 65 + b'"' + b'\\"' * 200_000
     began = perf_counter()
@@ -116,7 +116,7 @@ def test_a_string_without_end_is_looked_at_once():
     assert perf_counter() - began < 1
 
 
-def test_lists_may_have_only_so_many_elements():
+def test_lists_may_have_only_so_many_elements() -> None:
     decode(b"[" + b"0," * (MAX_VALUES - 1) + b"0]", Any)
     decode(b'["' + b"," * (MAX_VALUES + 9) + b'"]', Any)
     with pytest.raises(InvalidRequest, match="elements"):

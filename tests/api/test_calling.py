@@ -1,6 +1,8 @@
 """What requests say of tools, of the answer's form and of thoughts, translated."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ F = {"name": "f", "description": "Does.", "parameters": SCHEMA, "strict": True}
 TOOLS = [{"type": "function", "function": F}, {"type": "function", "function": {"name": "g"}}]
 
 
-def named(name):
+def named(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name}}
 
 
@@ -46,7 +48,7 @@ def named(name):
         ({"guided_grammar": "x"}, Grammar("lark", "x", param="guided_grammar")),
     ],
 )
-def test_a_form(ask, fields, grammar):
+def test_a_form(ask: Callable[..., Any], fields: dict[str, Any], grammar: Grammar | None) -> None:
     assert ask(**fields).decoding.grammar == grammar
 
 
@@ -63,13 +65,13 @@ def test_a_form(ask, fields, grammar):
         ),
     ],
 )
-def test_a_form_that_cannot_be(fields, param):
+def test_a_form_that_cannot_be(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         completion(**fields)
     assert refused.value.param == param
 
 
-def test_tools():
+def test_tools() -> None:
     use = chat(tools=TOOLS).tools
     assert [tool.name for tool in use.tools] == ["f", "g"]
     assert (use.tools[0].parameters, use.tools[0].strict, use.tools[1].strict) == (SCHEMA, True, False)
@@ -92,25 +94,25 @@ def test_tools():
         ),
     ],
 )
-def test_tool_choice(fields, required, called, parallel):
+def test_tool_choice(fields: dict[str, Any], required: bool, called: str | None, parallel: bool) -> None:
     use = chat(tools=TOOLS, **fields).tools
     assert (use.required, use.named, use.parallel) == (required, called, parallel)
     assert len(use.tools) == (1 if "allowed_tools" in json.dumps(fields) else 2)
 
 
-def test_none_and_no_tools_are_no_tools():
+def test_none_and_no_tools_are_no_tools() -> None:
     assert chat(tools=TOOLS, tool_choice="none").tools is None
     assert chat(tools=[]).tools is None
     assert chat(tool_choice="auto").tools is None
 
 
-def test_the_older_form_is_the_newer_one_with_one_call():
+def test_the_older_form_is_the_newer_one_with_one_call() -> None:
     use = chat(functions=[F], function_call={"name": "f"}).tools
     assert (use.named, use.parallel) == ("f", False)
     assert chat(functions=[F], function_call="none").tools is None
 
 
-def test_a_generic_prompt_is_the_models_own_setting():
+def test_a_generic_prompt_is_the_models_own_setting() -> None:
     assert chat(ModelEntry(tool_prompt="generic"), tools=TOOLS).tools.prompt == "generic"
 
 
@@ -124,13 +126,13 @@ def test_a_generic_prompt_is_the_models_own_setting():
         ({"tools": TOOLS, "functions": [F]}, "functions"),
     ],
 )
-def test_tools_that_cannot_be(fields, param):
+def test_tools_that_cannot_be(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         chat(**fields)
     assert refused.value.param == param
 
 
-def test_thinking():
+def test_thinking() -> None:
     assert chat(enable_thinking=False, thinking_budget=0).variables == {"enable_thinking": False}
     assert chat(thinking_budget=0).thinking_budget == 0
     assert chat(reasoning_effort="none").variables == {"reasoning_effort": "none", "enable_thinking": False}

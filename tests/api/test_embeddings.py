@@ -3,10 +3,15 @@
 import asyncio
 import base64
 import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from litestar import Litestar
 
 from app.api.read.embeddings import embed_job
 from app.engine.vectors import Embedding, Ranking
@@ -17,13 +22,14 @@ from app.settings import Settings
 from tests.support.asgi import exchange, request
 from tests.support.encoders import add_modules, write_config
 from tests.support.house import scripted_registry
+from tests.support.scripted import ScriptedLoader
 
 EMBED = {"model": "vec", "input": "fox"}
 RANK = {"model": "judge", "query": "abc", "documents": ["xyz", "abc", {"text": "abz", "id": 7}]}
 
 
 @pytest.fixture
-async def app(loader, tmp_path):
+async def app(loader: ScriptedLoader, tmp_path: Path) -> AsyncIterator[Litestar]:
     for name, config in (
         ("vec", {"model_type": "bert", "architectures": ["BertModel"]}),
         ("judge", {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}),
@@ -37,7 +43,7 @@ async def app(loader, tmp_path):
         yield create_app(Settings(), registry=registry)
 
 
-async def test_a_text_becomes_a_vector(app):
+async def test_a_text_becomes_a_vector(app: Litestar) -> None:
     answer = await request(app, "POST", "/v1/embeddings", EMBED)
     assert answer.status == 200
     assert answer.json() == {
@@ -49,7 +55,7 @@ async def test_a_text_becomes_a_vector(app):
     assert "load;dur=" in answer.headers["server-timing"]
 
 
-async def test_base64_has_the_same_numbers(app):
+async def test_base64_has_the_same_numbers(app: Litestar) -> None:
     texts = ["a", "bb", "ccc"]
     told = (await request(app, "POST", "/v1/embeddings", EMBED | {"input": texts, "encoding_format": "base64"})).json()
     rows = [struct.unpack("<4f", base64.b64decode(it["embedding"])) for it in told["data"]]
@@ -74,7 +80,13 @@ async def test_base64_has_the_same_numbers(app):
         ({"input": "a", "truncate": "NONE"}, ("a",), {}),
     ],
 )
-async def test_every_spelling_reaches_the_engine(app, loader, sent, texts, how):
+async def test_every_spelling_reaches_the_engine(
+    app: Litestar,
+    loader: ScriptedLoader,
+    sent: dict[str, Any],
+    texts: tuple[str | tuple[int, ...], ...],
+    how: dict[str, Any],
+) -> None:
     assert (await request(app, "POST", "/v1/embeddings", {"model": "vec", **sent})).status == 200
     assert loader.engines["vec"].embedded == [(texts, Embedding(**how))]
 
@@ -97,13 +109,13 @@ async def test_every_spelling_reaches_the_engine(app, loader, sent, texts, how):
         ({"input": "refused"}, "input"),
     ],
 )
-async def test_what_cannot_be_honoured_is_refused_by_name(app, sent, param):
+async def test_what_cannot_be_honoured_is_refused_by_name(app: Litestar, sent: dict[str, Any], param: str) -> None:
     answer = await request(app, "POST", "/v1/embeddings", EMBED | sent)
     assert (answer.status, answer.error["param"]) == (400, param)
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v2/rerank"])
-async def test_documents_come_back_the_most_relevant_first(app, path):
+async def test_documents_come_back_the_most_relevant_first(app: Litestar, path: str) -> None:
     told = (await request(app, "POST", path, RANK)).json()
     assert [(it["index"], it["relevance_score"]) for it in told["results"]] == [(1, 1.0), (2, 2 / 3), (0, 0.0)]
     assert told["model"] == "judge"
@@ -111,7 +123,7 @@ async def test_documents_come_back_the_most_relevant_first(app, path):
     assert all("document" not in it for it in told["results"])
 
 
-async def test_only_the_best_with_their_texts(app, loader):
+async def test_only_the_best_with_their_texts(app: Litestar, loader: ScriptedLoader) -> None:
     sent = RANK | {"top_n": 2, "return_documents": True, "instruction": "judge", "truncate": False}
     told = (await request(app, "POST", "/v1/rerank", sent)).json()
     assert [it["document"] for it in told["results"]] == [{"text": "abc"}, {"text": "abz"}]
@@ -129,7 +141,7 @@ async def test_only_the_best_with_their_texts(app, loader):
         ({"top_n": 0}, "top_n"),
     ],
 )
-async def test_what_cannot_be_ranked_is_refused_by_name(app, sent, param):
+async def test_what_cannot_be_ranked_is_refused_by_name(app: Litestar, sent: dict[str, Any], param: str) -> None:
     answer = await request(app, "POST", "/v1/rerank", RANK | sent)
     assert (answer.status, answer.error["param"]) == (400, param)
 
@@ -149,13 +161,15 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}]}
         ("/v1/responses", {"input": "a"}, "vec", "vec is an embedding model"),
     ],
 )
-async def test_a_model_asked_for_what_it_is_not_for_says_what_it_is(app, path, body, model, told):
+async def test_a_model_asked_for_what_it_is_not_for_says_what_it_is(
+    app: Litestar, path: str, body: dict[str, Any], model: str, told: str
+) -> None:
     answer = await request(app, "POST", path, {"model": model, **body})
     assert (answer.status, answer.error["param"], answer.error["code"]) == (400, "model", "model_kind")
     assert told in answer.error["message"]
 
 
-async def test_listings_tell_the_kind_of_each_model(app):
+async def test_listings_tell_the_kind_of_each_model(app: Litestar) -> None:
     cards = {it["id"]: it for it in (await request(app, "GET", "/v1/models")).json()["data"]}
     kinds = {name: cards[name]["kind"] for name in ("tiny", "vec", "judge")}
     assert kinds == {"tiny": "text", "vec": "embedding", "judge": "rerank"}
@@ -164,24 +178,24 @@ async def test_listings_tell_the_kind_of_each_model(app):
     assert cards["judge"]["capabilities"]["rerank"] is True
 
 
-async def test_the_journal_knows_whom_it_asked_and_how_many_tokens(app):
+async def test_the_journal_knows_whom_it_asked_and_how_many_tokens(app: Litestar) -> None:
     await request(app, "POST", "/v1/embeddings", EMBED | {"input": ["a" * 30, "b"]})
     (entry,) = app.state.middleware._journal.entries()
     assert (entry.model, entry.prompt_tokens, entry.completion_tokens, entry.outcome) == ("vec", 31, 0, "answered")
 
 
-async def test_a_client_that_goes_takes_its_computation_with_it(app, loader):
+async def test_a_client_that_goes_takes_its_computation_with_it(app: Litestar, loader: ScriptedLoader) -> None:
     await request(app, "POST", "/v1/embeddings", EMBED)
     engine = loader.engines["vec"]
     engine.may_step.clear()
-    async with exchange(app, "POST", "/v1/embeddings", EMBED) as asked:
+    async with exchange(app, "POST", "/v1/embeddings", msgspec.json.encode(EMBED)) as asked:
         await asyncio.sleep(0.05)
         asked.disconnect()
-        await asyncio.wait_for(asked.task, 5)
+        await asyncio.wait_for(asked.over(), 5)
     assert len(engine.embedded) == 1
 
 
-async def test_a_process_that_is_lost_is_a_503(app, loader):
+async def test_a_process_that_is_lost_is_a_503(app: Litestar, loader: ScriptedLoader) -> None:
     await request(app, "POST", "/v1/embeddings", EMBED)
     engine = loader.engines["vec"]
     engine.may_step.clear()
@@ -199,7 +213,7 @@ ANY = st.recursive(st.none() | st.booleans() | st.integers() | TEXT, lambda it: 
 
 
 @given(st.lists(TEXT | st.integers(0, 9) | IDS, max_size=5) | TEXT)
-def test_inputs_are_one_kind_or_refused(given):
+def test_inputs_are_one_kind_or_refused(given: Any) -> None:
     asked = EmbeddingRequest(input=given)
     same = isinstance(given, str) or (bool(given) and len({type(it) for it in given}) == 1)
     if same:
@@ -212,7 +226,7 @@ def test_inputs_are_one_kind_or_refused(given):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(["input", "dimensions", "truncate", "input_type", "prompt_name", "user"]), ANY))
-async def test_whatever_is_sent_the_answer_has_its_shape(app, body):
+async def test_whatever_is_sent_the_answer_has_its_shape(app: Litestar, body: dict[str, Any]) -> None:
     answer = await request(app, "POST", "/v1/embeddings", {"model": "vec"} | body)
     assert answer.status in {200, 400}
     assert ("error" in answer.json()) == (answer.status == 400)

@@ -2,8 +2,10 @@
 
 import msgspec
 import pytest
+from litestar import Litestar
 
 from app.settings import Settings
+from tests.api.conftest import Serve
 from tests.support.asgi import exchange, request
 from tests.support.events import COMPLETED, STARTED, ScriptedStrategy, told
 
@@ -12,7 +14,7 @@ SHAPE = {"message", "type", "param", "code"}
 
 
 @pytest.fixture
-def app(serve):
+def app(serve: Serve) -> Litestar:
     return serve(ScriptedStrategy(STARTED, *told("a"), COMPLETED))
 
 
@@ -32,7 +34,9 @@ def app(serve):
         ("POST", "/health", 405, "method_not_allowed"),
     ],
 )
-async def test_what_is_not_there_says_so_in_openais_shape(app, method, url, status, code):
+async def test_what_is_not_there_says_so_in_openais_shape(
+    app: Litestar, method: str, url: str, status: int, code: str
+) -> None:
     answer = await request(app, method, url)
     assert (answer.status, answer.error["code"]) == (status, code)
     assert set(answer.error) == SHAPE
@@ -48,7 +52,7 @@ async def test_what_is_not_there_says_so_in_openais_shape(app, method, url, stat
         ("/health/", "GET, HEAD, OPTIONS"),
     ],
 )
-async def test_a_wrong_method_is_told_the_right_ones(app, url, allowed):
+async def test_a_wrong_method_is_told_the_right_ones(app: Litestar, url: str, allowed: str) -> None:
     answer = await request(app, "PATCH", url)
     assert (answer.status, answer.headers["allow"]) == (405, allowed)
 
@@ -69,14 +73,14 @@ async def test_a_wrong_method_is_told_the_right_ones(app, url, allowed):
         (b'{"messages":[{"role":"user","content":"x"}],"stream_options":{}}', "stream_options"),
     ],
 )
-async def test_a_wrong_body_is_a_400_that_names_the_field(app, body, param):
+async def test_a_wrong_body_is_a_400_that_names_the_field(app: Litestar, body: bytes, param: str | None) -> None:
     answer = await request(app, "POST", "/v1/chat/completions", body)
     assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
     assert answer.error["param"] == param
     assert set(answer.error) == SHAPE
 
 
-async def test_any_content_type_is_read_as_json(app):
+async def test_any_content_type_is_read_as_json(app: Litestar) -> None:
     body = msgspec.json.encode(CHAT)
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
         answer = await request(app, "POST", "/v1/chat/completions", body, {"Content-Type": kind})
@@ -84,7 +88,7 @@ async def test_any_content_type_is_read_as_json(app):
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_body_that_is_too_large_is_refused(serve, announced):
+async def test_a_body_that_is_too_large_is_refused(serve: Serve, announced: bool) -> None:
     app = serve(ScriptedStrategy(STARTED), Settings(max_body_bytes=100))
     headers = {"content-length": "101"} if announced else {}
     async with exchange(app, "POST", "/v1/completions", [b"x" * 60, b"x" * 41], headers) as client:
@@ -93,7 +97,7 @@ async def test_a_body_that_is_too_large_is_refused(serve, announced):
 
 
 @pytest.mark.parametrize("sent", [None, "Bearer", "Bearer wrong", "Basic right", "right", "Bearer r\xe9"])
-async def test_without_a_valid_key_nothing_under_v1_answers(serve, sent):
+async def test_without_a_valid_key_nothing_under_v1_answers(serve: Serve, sent: str | None) -> None:
     app = serve(ScriptedStrategy(STARTED), Settings(api_keys=("right", "other")))
     headers = {} if sent is None else {"Authorization": sent}
     for method, url in (("POST", "/v1/completions"), ("POST", "/v1/chat/completions"), ("GET", "/v1/models")):
@@ -108,7 +112,7 @@ async def test_without_a_valid_key_nothing_under_v1_answers(serve, sent):
 
 
 @pytest.mark.parametrize("key", ["right", "other"])
-async def test_any_of_the_keys_opens(serve, key):
+async def test_any_of_the_keys_opens(serve: Serve, key: str) -> None:
     app = serve(ScriptedStrategy(STARTED, *told("a"), COMPLETED), Settings(api_keys=("right", "other")))
     answer = await request(app, "POST", "/v1/chat/completions", CHAT, {"Authorization": f"Bearer {key}"})
     assert answer.status == 200
@@ -117,13 +121,13 @@ async def test_any_of_the_keys_opens(serve, key):
 @pytest.mark.parametrize(
     ("sent", "kept"), [("abc-1.2:3", True), ("", False), ("a b", False), ("x" * 129, False), ("ü", False)]
 )
-async def test_the_request_id_is_the_clients_where_it_is_a_plain_word(app, sent, kept):
+async def test_the_request_id_is_the_clients_where_it_is_a_plain_word(app: Litestar, sent: str, kept: bool) -> None:
     answer = await request(app, "GET", "/health", headers={"X-Request-Id": sent.encode().decode("latin-1")})
     assert (answer.headers["x-request-id"] == sent) is kept
     assert answer.headers["x-request-id"]
 
 
-async def test_health_and_models_answer(app):
+async def test_health_and_models_answer(app: Litestar) -> None:
     for url in ("/health", "/health/live", "/health/ready"):
         assert (await request(app, "GET", url)).json() == {"status": "ok"}
     listed = (await request(app, "GET", "/v1/models")).json()
@@ -135,7 +139,7 @@ async def test_health_and_models_answer(app):
         assert isinstance(card["created"], int)
 
 
-async def test_a_request_that_names_no_model_gets_the_default(serve):
+async def test_a_request_that_names_no_model_gets_the_default(serve: Serve) -> None:
     strategy = ScriptedStrategy(STARTED, *told("a"), COMPLETED)
     answer = await request(serve(strategy, Settings(default_model="tiny")), "POST", "/v1/completions", {"prompt": "x"})
     assert answer.status == 200

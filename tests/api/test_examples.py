@@ -5,6 +5,7 @@ import pytest
 
 from app.api.examples import examples
 from app.schemas.embeddings import EmbeddingRequest, RerankRequest
+from tests.api.conftest import Serve
 from tests.support import documents
 from tests.support.asgi import request
 from tests.support.house import scripted_memory
@@ -23,7 +24,7 @@ PATHS = {
 
 
 @pytest.fixture
-def loader():
+def loader() -> ScriptedLoader:
     tokenizer = ByteTokenizer(template_takes_tools=True, call_format="json_tools")
     return ScriptedLoader(scripted_memory(), tokenizer=tokenizer)
 
@@ -35,7 +36,7 @@ OTHERS = {"EmbeddingRequest": EmbeddingRequest, "RerankRequest": RerankRequest}
 @pytest.mark.parametrize(
     ("name", "number"), [(name, at) for name, bodies in examples().items() for at in range(len(bodies))]
 )
-async def test_an_example_is_answered(serve, name, number):
+async def test_an_example_is_answered(serve: Serve, name: str, number: int) -> None:
     if name in OTHERS:
         assert msgspec.convert(examples()[name][number], OTHERS[name])
         return
@@ -44,6 +45,6 @@ async def test_an_example_is_answered(serve, name, number):
     assert answer.status == 200, answer.body
 
 
-def test_every_kind_of_request_has_an_example():
+def test_every_kind_of_request_has_an_example() -> None:
     assert examples().keys() == PATHS.keys() | OTHERS.keys()
     assert documents.openapi().count(b'"examples"') == len(examples())

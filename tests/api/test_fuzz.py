@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from app.api.read import fields
+from tests.api.conftest import Serve
 from tests.support.asgi import request
 
 BODIES = {
@@ -21,8 +22,23 @@ BODIES = {
         {"model": "tiny", "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}], "max_tokens": 4},
     ),
 }
-PLAUSIBLE = (None, True, False, 0, 1, 2, 0.5, "a", "5m", ["a", "b"], [0, 1], [[0], [257]], {}, {"1": -100, "01": 5})
-VALUES = (
+PLAUSIBLE: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0,
+    1,
+    2,
+    0.5,
+    "a",
+    "5m",
+    ["a", "b"],
+    [0, 1],
+    [[0], [257]],
+    {},
+    {"1": -100, "01": 5},
+)
+VALUES: tuple[Any, ...] = (
     *(-1, 3, 5, 20, 257, 258, 4096, 2**31, 2**63, -(2**63), 2**64, 10**30, -0.0, 1.0, 1e-320, 1e308, -1e308),
     *("", "0", "-1", "\x00", "€😀", "{{ 1 }}", "x" * 10_000, [], [[]], [[[]]], [258], [-1], ["a", 0], [None]),
     *({"a": None}, {"type": "text"}, {"type": "json_object"}, {"include_usage": True}, {"tokenize": False}),
@@ -48,7 +64,7 @@ def mutated(rng: random.Random, names: list[str], good: dict[str, Any]) -> bytes
 
 
 @pytest.mark.parametrize("url", BODIES)
-async def test_no_body_breaks_the_service(serve, url):
+async def test_no_body_breaks_the_service(serve: Serve, url: str) -> None:
     app = serve()
     table, good = BODIES[url]
     assert (await request(app, "POST", url, good)).status == 200

@@ -1,5 +1,6 @@
 """HTTP as clients speak it: HEAD, lines, URLs that are nearly right, a model without a name."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,7 +22,7 @@ BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """Where ``str.splitlines`` cuts; readers of other languages cut at some of these."""
 
 
-async def test_head_is_wherever_get_is(serve: Serve):
+async def test_head_is_wherever_get_is(serve: Serve) -> None:
     app = serve()
     gets = [route for route in app.routes if "GET" in route.methods and not route.path_parameters]
     paths = [route.path for route in gets if route.path != "/admin/events"]
@@ -34,20 +35,20 @@ async def test_head_is_wherever_get_is(serve: Serve):
             assert head.headers.get("content-length", "").isdigit()
 
 
-async def test_head_of_an_endless_stream_ends(serve: Serve):
+async def test_head_of_an_endless_stream_ends(serve: Serve) -> None:
     async with exchange(serve(), "HEAD", "/admin/events") as client:
         answer = await client.answer()
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-async def test_head_of_what_only_takes_post_is_a_405_that_says_so(serve: Serve):
+async def test_head_of_what_only_takes_post_is_a_405_that_says_so(serve: Serve) -> None:
     answer = await request(serve(), "HEAD", "/v1/completions")
     assert (answer.status, answer.headers["allow"], answer.body) == (405, "OPTIONS, POST", b"")
 
 
 @pytest.mark.parametrize("text", [BREAKS, f"a{BREAKS}b", "é\u2028", "…\u0085\u00c2"])
-async def test_no_frame_can_be_cut_within(serve: Serve, text):
+async def test_no_frame_can_be_cut_within(serve: Serve, text: str) -> None:
     app = serve(ScriptedStrategy(STARTED, Delta(0, text, reasoning=text), Finished(0, "stop"), COMPLETED))
     answer = await request(app, "POST", "/v1/chat/completions", {**CHAT, "stream": True})
     told = [event for event in events(answer.body) if event != "[DONE]"]
@@ -59,7 +60,7 @@ async def test_no_frame_can_be_cut_within(serve: Serve, text):
 
 
 @given(st.text())
-def test_a_frame_is_one_line_whatever_its_text(text):
+def test_a_frame_is_one_line_whatever_its_text(text: str) -> None:
     frame = unbroken(msgspec.json.encode({"a": text}))
     assert frame.decode().splitlines() == [frame.decode()]
     assert msgspec.json.decode(frame) == {"a": text}
@@ -84,7 +85,9 @@ PREFIXES = [
     ("method", "tail"),
     [("POST", "chat/completions"), ("POST", "completions"), ("GET", "models"), ("GET", "models/org/tiny")],
 )
-async def test_a_base_url_that_is_nearly_right_is_told_what_to_change(serve: Serve, prefix, method, tail):
+async def test_a_base_url_that_is_nearly_right_is_told_what_to_change(
+    serve: Serve, prefix: str, method: str, tail: str
+) -> None:
     path = f"{prefix}/{tail}"
     answer = await request(serve(), method, path, CHAT if method == "POST" else None)
     if answer.status == 404 and answer.error["code"] == "unknown_url":
@@ -93,7 +96,7 @@ async def test_a_base_url_that_is_nearly_right_is_told_what_to_change(serve: Ser
         assert path.replace("//", "/") == f"/v1/{tail}" or answer.status == 405
 
 
-async def test_a_base_url_with_the_endpoint_in_it_is_told_so_too(serve: Serve):
+async def test_a_base_url_with_the_endpoint_in_it_is_told_so_too(serve: Serve) -> None:
     answer = await request(serve(), "POST", "/v1/models/chat/completions", CHAT)
     assert answer.status == 405
     assert f"base URL to {HERE}/v1." in answer.error["message"]
@@ -115,13 +118,15 @@ async def test_a_base_url_with_the_endpoint_in_it_is_told_so_too(serve: Serve):
         ("GET", "/nothing", "GET /schema/openapi.json"),
     ],
 )
-async def test_paths_of_other_servers_are_told_which_of_ours_does_it(serve: Serve, method, path, told):
+async def test_paths_of_other_servers_are_told_which_of_ours_does_it(
+    serve: Serve, method: str, path: str, told: str
+) -> None:
     answer = await request(serve(), method, path)
     assert answer.status == 404
     assert told in answer.error["message"]
 
 
-def test_only_what_is_served_is_named():
+def test_only_what_is_served_is_named() -> None:
     for path in PEERS:
         assert not advice("POST", path, HERE, lambda _method, _path: False).startswith("What")
 
@@ -130,7 +135,7 @@ PARTS = st.sampled_from(["v1", "V1", "chat", "completions", "Completions", "mode
 
 
 @given(st.sampled_from(["GET", "POST", "DELETE"]), st.lists(PARTS))
-def test_advice_names_another_path_that_is_served(method, parts):
+def test_advice_names_another_path_that_is_served(method: str, parts: list[str]) -> None:
     served = {("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("GET", "/v1/models")}
     path = "/" + "/".join(parts)
     told = advice(method, path, HERE, lambda *asked: asked in served)
@@ -143,13 +148,13 @@ def test_advice_names_another_path_that_is_served(method, parts):
 
 @pytest.mark.parametrize("model", ["", " ", None])
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
-async def test_a_model_without_a_name_is_the_default_one(serve: Serve, path, model):
+async def test_a_model_without_a_name_is_the_default_one(serve: Serve, path: str, model: str | None) -> None:
     app = serve(settings=Settings(default_model="tiny"))
     answer = await request(app, "POST", path, {**CHAT, "prompt": "x", "model": model})
     assert (answer.status, answer.json()["model"]) == (200, "tiny")
 
 
-async def test_models_tell_what_clients_ask_before_they_are_loaded(serve: Serve, tmp_path):
+async def test_models_tell_what_clients_ask_before_they_are_loaded(serve: Serve, tmp_path: Path) -> None:
     app = serve()
     config = tmp_path / "models" / "tiny" / "config.json"
     config.write_text('{"model_type": "llama", "max_position_embeddings": 2048}')

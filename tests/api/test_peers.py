@@ -3,7 +3,9 @@
 import gzip
 import json
 import zlib
+from collections.abc import Callable
 from math import inf
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -16,11 +18,13 @@ from structlog.testing import capture_logs
 from app.api.read import fields, peers, translate
 from app.api.read.body import look_at, unknown
 from app.api.read.coding import UnknownCoding, decoded
+from app.api.read.peers import PeerField
 from app.engine.grammar import Grammar
 from app.errors import InvalidRequest
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest
 from app.settings import ModelEntry, Settings
+from tests.api.conftest import Serve
 from tests.support.asgi import events, request
 
 USER = {"role": "user", "content": "Hello"}
@@ -37,7 +41,10 @@ VALUES = st.recursive(
 )
 
 
-def sent(struct, **more):
+T = TypeVar("T", ChatRequest, CompletionRequest)
+
+
+def sent(struct: type[T], **more: Any) -> T:
     """What becomes of a body with these fields beside the least there must be."""
     body = json.dumps({"messages": [USER], "prompt": "Hello", **more}).encode()
     data = msgspec.json.decode(body, type=struct)
@@ -45,7 +52,7 @@ def sent(struct, **more):
     return data
 
 
-def grammar(**more):
+def grammar(**more: Any) -> Grammar | None:
     told = translate.chat(sent(ChatRequest, **more), ModelEntry(), Settings()).decoding.grammar
     assert translate.completion(sent(CompletionRequest, **more), ModelEntry(), Settings()).decoding.grammar == told
     return told
@@ -71,7 +78,7 @@ def grammar(**more):
         ({"format": SCHEMA}, "json_schema", "format"),
     ],
 )
-def test_a_constraint_by_any_servers_name_holds_the_answer(asked, kind, param):
+def test_a_constraint_by_any_servers_name_holds_the_answer(asked: dict[str, Any], kind: str, param: str) -> None:
     told = grammar(**asked)
     assert (told.kind, told.param) == (kind, param)
     if kind == "json_schema":
@@ -79,7 +86,7 @@ def test_a_constraint_by_any_servers_name_holds_the_answer(asked, kind, param):
 
 
 @pytest.mark.parametrize("asked", [{"grammar": ""}, {"ebnf": ""}, {"format": ""}, {"json_schema": None}])
-def test_an_empty_constraint_is_none(asked):
+def test_an_empty_constraint_is_none(asked: dict[str, Any]) -> None:
     assert grammar(**asked) is None
 
 
@@ -95,13 +102,13 @@ def test_an_empty_constraint_is_none(asked):
         ({"structured_outputs": {"regex": "a", "whitespace_pattern": " "}}, "structured_outputs.whitespace_pattern"),
     ],
 )
-def test_what_is_no_constraint_or_one_too_many_is_refused_by_name(asked, param):
+def test_what_is_no_constraint_or_one_too_many_is_refused_by_name(asked: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         grammar(**asked)
     assert refused.value.param == param
 
 
-def test_other_names_of_our_own_fields():
+def test_other_names_of_our_own_fields() -> None:
     asked = sent(ChatRequest, n_predict=7, repeat_penalty=1.5, thinking_token_budget=9, think="low")
     job = translate.chat(asked, ModelEntry(), Settings())
     assert (job.decoding.max_tokens, job.decoding.sampling.repetition_penalty, job.thinking_budget) == (7, 1.5, 9)
@@ -117,7 +124,7 @@ def test_other_names_of_our_own_fields():
 
 @pytest.mark.parametrize("struct", [ChatRequest, CompletionRequest])
 @given(field=st.sampled_from(peers.PEERS), value=VALUES)
-def test_a_peers_field_is_harmless_accepted_or_refused_by_its_name(struct, field, value):
+def test_a_peers_field_is_harmless_accepted_or_refused_by_its_name(struct: Any, field: PeerField, value: Any) -> None:
     if field.name in {it.name for it in msgspec.structs.fields(struct)}:
         return
     if field.verdict == "accepted" or fields.harmless(field, value):
@@ -128,7 +135,7 @@ def test_a_peers_field_is_harmless_accepted_or_refused_by_its_name(struct, field
     assert refused.value.param == field.name
 
 
-def test_harmless_values_are_told_apart_by_their_kind():
+def test_harmless_values_are_told_apart_by_their_kind() -> None:
     assert sent(ChatRequest, xtc_probability=0.0, use_beam_search=False, typical_p=1.0, top_n_sigma=-1)
     for name, value in (("xtc_probability", False), ("use_beam_search", 0), ("xtc_probability", 0.1)):
         with pytest.raises(InvalidRequest) as refused:
@@ -136,7 +143,7 @@ def test_harmless_values_are_told_apart_by_their_kind():
         assert refused.value.param == name
 
 
-def test_a_window_of_penalties_is_refused_only_beside_a_penalty():
+def test_a_window_of_penalties_is_refused_only_beside_a_penalty() -> None:
     assert sent(ChatRequest, repetition_context_size=20)
     assert sent(ChatRequest, repetition_context_size=20, repetition_penalty=1, presence_penalty=0)
     for penalty in ({"repetition_penalty": 1.1}, {"repeat_penalty": 1.1}, {"frequency_penalty": -1}):
@@ -144,14 +151,14 @@ def test_a_window_of_penalties_is_refused_only_beside_a_penalty():
             sent(ChatRequest, repetition_context_size=20, **penalty)
 
 
-def test_no_field_stands_in_two_tables():
+def test_no_field_stands_in_two_tables() -> None:
     own = {field.name for table in (fields.CHAT, fields.COMPLETION) for field in table}
     names = [field.name for field in peers.PEERS]
     assert len(names) == len(set(names))
     assert own & set(names) == {"echo"}, "a completion's own, and in chats another server's"
 
 
-async def test_unknown_fields_are_ignored_and_logged_at_debug_by_name_alone(serve):
+async def test_unknown_fields_are_ignored_and_logged_at_debug_by_name_alone(serve: Serve) -> None:
     app = serve()
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(10))
@@ -171,14 +178,14 @@ async def test_unknown_fields_are_ignored_and_logged_at_debug_by_name_alone(serv
     assert "secret" not in str(lines)
 
 
-async def test_a_peers_field_is_a_400_that_names_it(serve):
+async def test_a_peers_field_is_a_400_that_names_it(serve: Serve) -> None:
     answer = await request(
         serve(), "POST", "/v1/completions", {"model": "tiny", "prompt": "x", "use_beam_search": True}
     )
     assert (answer.status, answer.error["param"]) == (400, "use_beam_search")
 
 
-CODINGS = {
+CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,
     "deflate": zlib.compress,
@@ -190,7 +197,7 @@ CODINGS = {
 
 
 @given(body=st.binary(max_size=300), coding=st.sampled_from(sorted(CODINGS)), cut=st.integers(1, 20))
-def test_a_compressed_body_is_what_it_was_or_refused(body, coding, cut):
+def test_a_compressed_body_is_what_it_was_or_refused(body: bytes, coding: str, cut: int) -> None:
     packed = CODINGS[coding](body)
     assert decoded(packed, coding, inf) == body
     assert decoded(packed, coding, len(packed) + len(body)) == body
@@ -201,19 +208,19 @@ def test_a_compressed_body_is_what_it_was_or_refused(body, coding, cut):
             decoded(packed[: -min(cut, len(packed) - 1)], coding, inf)
 
 
-def test_members_of_gzip_and_deflate_without_a_head_are_read():
+def test_members_of_gzip_and_deflate_without_a_head_are_read() -> None:
     assert decoded(gzip.compress(b"a") + gzip.compress(b"b"), "gzip", 2) == b"ab"
     raw = zlib.compressobj(wbits=-15)
     assert decoded(raw.compress(b"abc") + raw.flush(), "deflate", 3) == b"abc"
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br", "x" * 500])
-def test_a_coding_that_is_not_known_is_named(coding):
-    with pytest.raises(UnknownCoding, match=coding.split(", ")[-1][:32]):
+def test_a_coding_that_is_not_known_is_named(coding: str) -> None:
+    with pytest.raises(UnknownCoding, match=coding.rsplit(", ", maxsplit=1)[-1][:32]):
         decoded(b"", coding, inf)
 
 
-async def test_a_compressed_request_is_answered_within_the_bodys_limit(serve):
+async def test_a_compressed_request_is_answered_within_the_bodys_limit(serve: Serve) -> None:
     app = serve(settings=Settings(max_body_bytes=100_000))
     body = json.dumps({"model": "tiny", "prompt": "x" * 4000, "max_tokens": 1}).encode()
     answer = await request(app, "POST", "/v1/completions", gzip.compress(body), {"Content-Encoding": "gzip"})
@@ -228,7 +235,7 @@ async def test_a_compressed_request_is_answered_within_the_bodys_limit(serve):
     assert answer.status == 400
 
 
-def test_a_grammar_is_compiled_for_the_field_that_it_came_from():
+def test_a_grammar_is_compiled_for_the_field_that_it_came_from() -> None:
     assert grammar(ebnf=GBNF) == Grammar("lark", GBNF, param="ebnf")
 
 
@@ -236,7 +243,9 @@ def test_a_grammar_is_compiled_for_the_field_that_it_came_from():
     ("path", "fields"), [("/v1/completions", {"prompt": "x"}), ("/v1/chat/completions", {"messages": [USER]})]
 )
 @pytest.mark.parametrize("include", [True, False])
-async def test_usage_in_every_chunk_grows_to_what_the_last_one_says(serve, path, fields, include):
+async def test_usage_in_every_chunk_grows_to_what_the_last_one_says(
+    serve: Serve, path: str, fields: dict[str, Any], include: bool
+) -> None:
     options = {"include_usage": include, "continuous_usage_stats": True}
     answer = await request(
         serve(), "POST", path, {"model": "tiny", "stream": True, "stream_options": options, "max_tokens": 9, **fields}

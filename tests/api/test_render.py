@@ -1,14 +1,13 @@
 """What goes over the wire, compared byte by byte with files that a person can read."""
 
-import asyncio
 import re
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from app.api.write.answer import Renderer
 from app.api.write.render_chat import ChatRenderer
 from app.api.write.render_completion import CompletionRenderer
 from app.api.write.sse import DONE, ASGIEventStream, Source
@@ -18,6 +17,7 @@ from app.generation.events import Delta, Event, Finished, TokenLogprob, ToolCall
 from app.generation.meter import Meter
 from app.schemas.chat import ChatRequest
 from app.schemas.completions import CompletionRequest
+from tests.support.asgi import ANYWHERE, forever, never
 from tests.support.events import COMPLETED, STARTED, token, told
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -67,7 +67,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[Event]]] = {
 }
 
 
-def renderer(kind: str, fields: dict[str, Any]) -> Renderer:
+def renderer(kind: str, fields: dict[str, Any]) -> Any:
     if kind == "completion":
         return CompletionRenderer(msgspec.convert(fields, CompletionRequest), Meter(), HEAD)
     messages = [{"role": "user", "content": "x"}]
@@ -77,45 +77,45 @@ def renderer(kind: str, fields: dict[str, Any]) -> Renderer:
 async def stream(kind: str, fields: dict[str, Any], events: list[Event]) -> bytes:
     told_by, written = renderer(kind, fields), []
 
-    async def items():
+    async def items() -> AsyncGenerator[Any]:
         yield events
 
-    async def write(message):
+    async def write(message: Any) -> None:
         written.append(message.get("body", b""))
 
-    source = Source(items(), lambda told: [chunk for event in told for chunk in told_by.chunks(event)], str)
-    await ASGIEventStream(source, keep_alive=9)({"type": "http"}, asyncio.Event().wait, write)
+    source = Source(items(), lambda told: [chunk for event in told for chunk in told_by.chunks(event)], never)
+    await ASGIEventStream(source, keep_alive=9)(ANYWHERE, forever, write)
     assert written[-2:] == [b"".join(written[:-1]), DONE]  # what is told together is written together
     return b"".join(written)
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_streams_are_what_the_file_says(name):
+async def test_streams_are_what_the_file_says(name: str) -> None:
     assert await stream(*CASES[name]) == (GOLDEN / f"{name}.sse").read_bytes()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_whole_answers_are_what_the_file_says(name):
+def test_whole_answers_are_what_the_file_says(name: str) -> None:
     kind, fields, events = CASES[name]
     answer = msgspec.json.encode(renderer(kind, fields).whole(Transcript.of(events)))
     assert msgspec.json.format(answer, indent=1) + b"\n" == (GOLDEN / f"{name}.json").read_bytes()
 
 
-def test_every_golden_file_is_used():
+def test_every_golden_file_is_used() -> None:
     assert {path.stem for path in GOLDEN.iterdir() if path.is_file()} == set(CASES)
 
 
 @pytest.mark.parametrize("events", [[STARTED], [STARTED, Delta(0, "a"), COMPLETED], [STARTED, *told("a")]])
 @pytest.mark.parametrize("kind", ["completion", "chat"])
-def test_an_answer_that_ended_early_is_no_answer(kind, events):
+def test_an_answer_that_ended_early_is_no_answer(kind: str, events: list[Any]) -> None:
     with pytest.raises(EngineFailed, match="ended early"):
         renderer(kind, {}).whole(Transcript.of(events))
 
 
-def test_offsets_count_what_the_text_shows():
+def test_offsets_count_what_the_text_shows() -> None:
     special = TokenLogprob("<|im_start|>", b"<|im_start|>", -0.5, (), False)
     broken, end = token("�", raw=b"\xe6"), token("</s>")
-    events = [
+    events: list[Event] = [
         STARTED,
         Delta(0, "Hi", (special, token("Hi"))),
         Delta(0, "�mpt�", (broken, token("mpt"), token("�"))),
@@ -132,7 +132,7 @@ def test_offsets_count_what_the_text_shows():
     assert [choice.text[at:] for at in choice.logprobs.text_offset[3:5]] == ["mpt�€", "�€"]
 
 
-async def test_streamed_offsets_are_those_of_the_whole_text():
+async def test_streamed_offsets_are_those_of_the_whole_text() -> None:
     whole = renderer("completion", {"logprobs": 1}).whole(Transcript.of(SCORED))
     frames = (await stream("completion", {"logprobs": 1}, SCORED)).decode()
     streamed = [int(n) for ns in re.findall(r'"text_offset":\[([\d,]*)\]', frames) for n in ns.split(",") if n]

@@ -1,11 +1,13 @@
 """Tokens to events: however many of them come at once, a response says the same, streamed and whole."""
 
 import json
+from typing import Any
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.engine.base import Item, Sequence
 from app.engine.text import Marks
 from app.generation.job import ChatJob, Decoding, ToolUse
 from app.generation.strategy import GenerationStrategy
@@ -32,7 +34,7 @@ class Together(ScriptedStream):
 
     sizes: list[int] = []  # noqa: RUF012
 
-    async def __anext__(self):
+    async def __anext__(self) -> list[Item]:
         items = await super().__anext__()
         for _ in range(self.sizes.pop() if self.sizes else 0):
             if not self.rows:
@@ -42,20 +44,20 @@ class Together(ScriptedStream):
 
 
 class TogetherEngine(ScriptedEngine):
-    def __init__(self, text, sizes):
+    def __init__(self, text: str, sizes: list[int]) -> None:
         tokenizer = ByteTokenizer(
             template_takes_tools=True, call_format="json_tools", thinking=Marks("<think>", "</think>")
         )
         super().__init__(says(text), tokenizer=tokenizer)
         self.sizes = sizes
 
-    def generate(self, sequences):
+    def generate(self, sequences: tuple[Sequence, ...]) -> Together:
         stream = Together(self, sequences)
         stream.sizes = list(self.sizes)
         return stream
 
 
-async def told(text, sizes, max_tokens, logprobs):
+async def told(text: str, sizes: list[int], max_tokens: int, logprobs: int | None) -> list[dict[str, Any]]:
     job = ChatJob(
         decoding=Decoding(sampling=Sampling(), max_tokens=max_tokens, stop=("STOP",), logprobs=logprobs),
         messages=(UserMessage("x"),),
@@ -68,9 +70,9 @@ async def told(text, sizes, max_tokens, logprobs):
     return json.loads(msgspec.json.encode(events))
 
 
-def joined(events):
+def joined(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Deltas that follow each other as one, numbers left out."""
-    made = []
+    made: list[Any] = []
     for event in json.loads(json.dumps(events)):
         del event["sequence_number"]
         if event["type"].endswith(".delta"):
@@ -84,7 +86,7 @@ def joined(events):
     return made
 
 
-def without_ids(value):
+def without_ids(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_ids(it) for key, it in value.items() if key not in VARYING}
     return [without_ids(it) for it in value] if isinstance(value, list) else value
@@ -97,7 +99,9 @@ def without_ids(value):
     st.sampled_from([500, 30]),
     st.sampled_from([None, 0]),
 )
-async def test_any_split_of_the_tokens_gives_the_same_events(text, sizes, max_tokens, logprobs):
+async def test_any_split_of_the_tokens_gives_the_same_events(
+    text: str, sizes: list[int], max_tokens: int, logprobs: int | None
+) -> None:
     one_by_one = await told(text, [], max_tokens, logprobs)
     together = await told(text, sizes, max_tokens, logprobs)
     checked(one_by_one)

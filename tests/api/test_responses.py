@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ from app.api.write.transcript import Head, Transcript
 from app.errors import EngineFailed, InvalidRequest, QueueFull, Unavailable
 from app.generation.events import (
     Delta,
+    Event,
     Finished,
     ToolCallArguments,
     ToolCallStarted,
@@ -24,7 +27,8 @@ from app.generation.events import (
 from app.schemas.responses import ResponseObject, ResponseReasoning, ResponseText
 from app.schemas.structure import TextFormat
 from app.settings import Settings
-from tests.support.asgi import exchange, request
+from tests.api.conftest import Serve
+from tests.support.asgi import Answer, exchange, request
 from tests.support.events import COMPLETED, STARTED, ScriptedStrategy, token, told
 
 GOLDEN = Path(__file__).parent / "golden" / "responses"
@@ -32,7 +36,7 @@ URL = "/v1/responses"
 BODY = {"model": "tiny", "input": "x"}
 STREAMED = {**BODY, "stream": True}
 LAST = {"response.completed", "response.incomplete", "response.failed"}
-FULL = [
+FULL: list[Event] = [
     STARTED,
     Delta(0, "", reasoning="Which "),
     Delta(0, "Let me", reasoning="city?"),
@@ -45,7 +49,7 @@ FULL = [
     Finished(0, "tool_calls"),
     COMPLETED,
 ]
-SCORED = [
+SCORED: list[Event] = [
     STARTED,
     Delta(0, "Der", (token("Der", -1.5, ("Der", -1.5), ("Ein", -2.0)),)),
     Delta(0, "€", (token("�", -0.5, raw=b"\xe2\x82"), token("�", float("-inf"), raw=b"\xac"))),
@@ -53,7 +57,7 @@ SCORED = [
     COMPLETED,
 ]
 CALLED = {"ns__weather": Called("weather", "ns"), "patch": Called("patch", custom=True)}
-CASES = {
+CASES: dict[str, tuple[list[Event], dict[str, Any]]] = {
     "text": ([STARTED, *told(" Paris"), COMPLETED], {}),
     "full": (FULL, {"summed_up": True, "seal": lambda text: f"sealed {text}"}),
     "scored": (SCORED, {"logprobs": True}),
@@ -62,7 +66,7 @@ CASES = {
 }
 
 
-def renderer(**telling):
+def renderer(**telling: Any) -> ResponseRenderer:
     response = ResponseObject(
         id="resp_" + "0" * 40,
         created_at=1700000000,
@@ -81,46 +85,48 @@ def renderer(**telling):
         top_p=1,
         truncation="disabled",
     )
-    telling = {"called": CALLED, "logprobs": False, "summed_up": False, "seal": None} | telling
-    made = ResponseRenderer(response, Manner(**telling))
+    asked: dict[str, Any] = {"called": CALLED, "logprobs": False, "summed_up": False, "seal": None} | telling
+    made = ResponseRenderer(response, Manner(**asked))
     return made.begin(Head("1", 1, STARTED.model, STARTED.fingerprint))
 
 
-def stream(told_events, telling):
+def stream(told_events: list[Any] | Iterator[Any], telling: dict[str, Any]) -> list[Any]:
     made = renderer(**telling)
     return [*made.opening(), *(chunk for event in told_events for chunk in made.chunks(event))]
 
 
 @pytest.fixture(autouse=True)
-def clock(monkeypatch):
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.api.write.render_response.time", lambda: 1700000001.5)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_streams_are_what_the_file_says(name):
+def test_streams_are_what_the_file_says(name: str) -> None:
     lines = [msgspec.json.encode(event) for event in stream(*CASES[name])]
     assert b"\n".join(lines) + b"\n" == (GOLDEN / f"{name}.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_whole_response_is_what_the_last_event_tells(name):
+def test_a_whole_response_is_what_the_last_event_tells(name: str) -> None:
     told_events, telling = CASES[name]
     whole = renderer(**telling).whole(Transcript.of(told_events))
     assert whole == stream(told_events, telling)[-1].response
 
 
-def test_every_golden_file_is_used():
+def test_every_golden_file_is_used() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == CASES.keys()
 
 
-def checked(told_events):
+def checked(told_events: list[dict[str, Any]]) -> None:
     """The rules that every stream keeps, whatever is told."""
     assert [it["sequence_number"] for it in told_events] == list(range(len(told_events)))
     assert [it["type"] for it in told_events[:2]] == ["response.created", "response.in_progress"]
     assert [it["type"] for it in told_events if it["type"] in LAST] == [told_events[-1]["type"]]
     ids = {it["response"]["id"] for it in told_events if "response" in it}
     assert len(ids) == 1
-    output, texts, began = told_events[-1]["response"]["output"], {}, []
+    output = told_events[-1]["response"]["output"]
+    texts: dict[Any, Any] = {}
+    began: list[Any] = []
     for it in told_events:
         kind = it["type"]
         if kind == "response.output_item.added":
@@ -139,7 +145,7 @@ def checked(told_events):
     assert len(set(began)) == len(began)
 
 
-def pieces(text):
+def pieces(text: str) -> st.SearchStrategy[list[str]]:
     """Ways to cut a text."""
     return st.lists(st.integers(0, len(text)), max_size=4).map(
         lambda cuts: [text[a:b] for a, b in zip([0, *sorted(cuts)], [*sorted(cuts), len(text)], strict=True) if a < b]
@@ -160,8 +166,10 @@ STEPS = st.lists(
 
 @settings(deadline=None)  # machines are slow at times
 @given(STEPS, st.sampled_from(["stop", "length"]), st.booleans(), st.data())
-def test_any_split_of_what_is_told_makes_the_same_response_by_the_same_rules(steps, reason, summed_up, data):
-    def story(cut):
+def test_any_split_of_what_is_told_makes_the_same_response_by_the_same_rules(
+    steps: list[Any], reason: Literal["stop", "length"], summed_up: bool, data: st.DataObject
+) -> None:
+    def story(cut: Callable[..., Any]) -> Iterator[Any]:
         calls = 0
         yield STARTED
         for kind, text in steps:
@@ -189,7 +197,7 @@ def test_any_split_of_what_is_told_makes_the_same_response_by_the_same_rules(ste
     assert split[-1].response.status == ("incomplete" if reason == "length" else "completed")
 
 
-async def test_a_stream_and_a_whole_response_say_the_same(serve):
+async def test_a_stream_and_a_whole_response_say_the_same(serve: Serve) -> None:
     app = serve(ScriptedStrategy(STARTED, *told(" Pa", "ris"), COMPLETED))
     whole = (await request(app, "POST", URL, BODY)).json()
     streamed = events_of(await request(app, "POST", URL, STREAMED))
@@ -203,12 +211,12 @@ async def test_a_stream_and_a_whole_response_say_the_same(serve):
     assert whole["usage"]["input_tokens_details"]["cached_tokens"] == 2
 
 
-def events_of(answer):
+def events_of(answer: Answer) -> list[dict[str, Any]]:
     assert answer.status == 200
     return parsed(answer.body)
 
 
-def parsed(body):
+def parsed(body: bytes) -> list[dict[str, Any]]:
     """The events of a stream, after a look at its frames."""
     frames = body.split(b"\n\n")[:-1]
     made = [json.loads(frame.partition(b"\ndata: ")[2]) for frame in frames]
@@ -216,7 +224,7 @@ def parsed(body):
     return made
 
 
-async def test_while_nothing_comes_the_response_is_in_progress(serve, monkeypatch):
+async def test_while_nothing_comes_the_response_is_in_progress(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response_dialect.ResponseDialect, "quiet_seconds", 0.01)
     gate = asyncio.Event()
     strategy = ScriptedStrategy(STARTED, Delta(0, "a"), gate, Finished(0, "stop"), COMPLETED)
@@ -233,7 +241,7 @@ async def test_while_nothing_comes_the_response_is_in_progress(serve, monkeypatc
     assert beats[-1][0]["status"] == "in_progress"
 
 
-async def test_a_failure_after_the_first_event_is_the_last_one(serve):
+async def test_a_failure_after_the_first_event_is_the_last_one(serve: Serve) -> None:
     broken = ScriptedStrategy(STARTED, Delta(0, "a"), EngineFailed("Broke; send it again."))
     made = events_of(await request(serve(broken), "POST", URL, STREAMED))
     checked(made)
@@ -244,12 +252,16 @@ async def test_a_failure_after_the_first_event_is_the_last_one(serve):
     assert failed["output"][0]["content"][0]["text"] == "a"
 
 
-async def test_a_response_that_waits_begins_and_what_fails_then_is_an_event(serve, monkeypatch):
+async def test_a_response_that_waits_begins_and_what_fails_then_is_an_event(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(answering, "PATIENCE", 0.01)
     gate = asyncio.Event()
     strategy = ScriptedStrategy(gate, InvalidRequest("Too long.", param="input", code="context_length_exceeded"))
     async with exchange(serve(strategy), "POST", URL, msgspec.json.encode(STREAMED)) as client:
-        first = parsed(await client.chunk())
+        begun = await client.chunk()
+        assert begun is not None
+        first = parsed(begun)
         assert [it["type"] for it in first] == ["response.created", "response.in_progress"]
         assert first[0]["response"]["model"] == "tiny"
         gate.set()
@@ -268,14 +280,16 @@ async def test_a_response_that_waits_begins_and_what_fails_then_is_an_event(serv
         (Unavailable("Later.", retry_after=2), 503, "unavailable"),
     ],
 )
-async def test_a_failure_before_the_first_event_has_its_status(serve, failure, status, code, stream):
+async def test_a_failure_before_the_first_event_has_its_status(
+    serve: Serve, failure: InvalidRequest | QueueFull | Unavailable, status: int, code: str, stream: bool
+) -> None:
     answer = await request(serve(ScriptedStrategy(failure)), "POST", URL, {**BODY, "stream": stream})
     assert (answer.status, answer.error["code"]) == (status, code)
     assert answer.headers.get("retry-after") == (None if status == 400 else "2")
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_response_is_kept_when_its_last_event_is_sent_and_goes_on(serve, stream):
+async def test_a_response_is_kept_when_its_last_event_is_sent_and_goes_on(serve: Serve, stream: bool) -> None:
     strategy = ScriptedStrategy(STARTED, *told("One."), COMPLETED)
     app = serve(strategy)
     answer = await request(app, "POST", URL, {**STREAMED, "stream": stream, "metadata": {"a": "b"}})
@@ -296,7 +310,7 @@ async def test_a_response_is_kept_when_its_last_event_is_sent_and_goes_on(serve,
     ], "instructions are not inherited"
 
 
-async def test_items_may_be_referred_to(serve):
+async def test_items_may_be_referred_to(serve: Serve) -> None:
     strategy = ScriptedStrategy(*FULL)
     app = serve(strategy)
     tools = [{"type": "function", "name": "f"}]
@@ -319,7 +333,7 @@ async def test_items_may_be_referred_to(serve):
     ]
 
 
-async def test_input_items_come_in_pages(serve):
+async def test_input_items_come_in_pages(serve: Serve) -> None:
     app = serve(ScriptedStrategy(STARTED, *told("x"), COMPLETED))
     items = [{"role": "user", "content": str(number)} for number in range(5)]
     made = (await request(app, "POST", URL, {"input": items})).json()
@@ -335,7 +349,7 @@ async def test_input_items_come_in_pages(serve):
         assert (answer.status, answer.error["param"]) == (400, wrong.partition("=")[0])
 
 
-async def test_what_is_not_kept_is_not_found(serve):
+async def test_what_is_not_kept_is_not_found(serve: Serve) -> None:
     strategy = ScriptedStrategy(STARTED, *told("x"), COMPLETED)
     app = serve(strategy)
     unkept = (await request(app, "POST", URL, {**BODY, "store": False})).json()
@@ -360,14 +374,14 @@ async def test_what_is_not_kept_is_not_found(serve):
     assert len(strategy.jobs) == asked
 
 
-async def test_a_response_that_fails_or_is_left_is_not_kept(serve):
+async def test_a_response_that_fails_or_is_left_is_not_kept(serve: Serve) -> None:
     broken = ScriptedStrategy(STARTED, Delta(0, "a"), EngineFailed("Broke."))
     app = serve(broken)
     made = events_of(await request(app, "POST", URL, STREAMED))
     assert (await request(app, "GET", f"{URL}/{made[0]['response']['id']}")).status == 404
 
 
-async def test_responses_belong_to_the_key_that_made_them(serve):
+async def test_responses_belong_to_the_key_that_made_them(serve: Serve) -> None:
     strategy = ScriptedStrategy(STARTED, *told("x"), COMPLETED)
     app = serve(strategy, Settings(api_keys=("mine", "yours")))
     mine, yours = ({"authorization": f"Bearer {key}"} for key in ("mine", "yours"))
@@ -382,7 +396,7 @@ async def test_responses_belong_to_the_key_that_made_them(serve):
     assert (await request(app, "POST", URL, going_on, mine)).status == 200
 
 
-async def test_where_nothing_is_kept_state_is_refused_by_name(serve):
+async def test_where_nothing_is_kept_state_is_refused_by_name(serve: Serve) -> None:
     app = serve(ScriptedStrategy(STARTED, *told("x"), COMPLETED), Settings(response_store=0))
     assert (await request(app, "POST", URL, BODY)).json()["store"] is False
     for fields, param in (
@@ -395,7 +409,7 @@ async def test_where_nothing_is_kept_state_is_refused_by_name(serve):
         assert "response_store" in answer.error["message"]
 
 
-async def test_what_is_left_out_is_named_in_a_header(serve):
+async def test_what_is_left_out_is_named_in_a_header(serve: Serve) -> None:
     app = serve(ScriptedStrategy(STARTED, *told("x"), COMPLETED))
     tools = [{"type": "function", "name": "f"}, {"type": "web_search"}, {"type": "é\r\nx"}]
     for stream in (False, True):
@@ -404,7 +418,7 @@ async def test_what_is_left_out_is_named_in_a_header(serve):
     assert "x-switchyard-ignored" not in (await request(app, "POST", URL, BODY)).headers
 
 
-async def test_tokens_are_counted_as_they_would_be_asked_with(serve):
+async def test_tokens_are_counted_as_they_would_be_asked_with(serve: Serve) -> None:
     app = serve()
     asked = {**BODY, "instructions": "Be brief.", "input": [{"role": "user", "content": "Hello"}]}
     counted = (await request(app, "POST", f"{URL}/input_tokens", asked)).json()

@@ -48,11 +48,11 @@ def messages(*items: dict[str, Any]) -> list[Any]:
     return list(said([Placed(it, f"input.{at}") for at, it in enumerate(items)], SEAL).messages)
 
 
-def test_a_text_is_what_the_user_says_and_instructions_come_first():
+def test_a_text_is_what_the_user_says_and_instructions_come_first() -> None:
     assert read(instructions="Be brief.").job.messages == (SystemMessage("Be brief."), UserMessage([TextPart("Hi")]))
 
 
-def test_every_kind_of_message():
+def test_every_kind_of_message() -> None:
     parts = [{"type": "input_text", "text": "a"}, {"type": "text", "text": "b"}]
     assert messages(
         {"role": "developer", "content": "d"},
@@ -69,7 +69,7 @@ def test_every_kind_of_message():
     ]
 
 
-def test_thoughts_text_and_calls_that_follow_each_other_are_one_turn():
+def test_thoughts_text_and_calls_that_follow_each_other_are_one_turn() -> None:
     thought = {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
     call = {
         "type": "function_call",
@@ -122,13 +122,13 @@ def test_thoughts_text_and_calls_that_follow_each_other_are_one_turn():
         ({}, None),
     ],
 )
-def test_a_thought_is_read_from_whatever_tells_it(fields, thought):
+def test_a_thought_is_read_from_whatever_tells_it(fields: dict[str, Any], thought: str | None) -> None:
     item = {"type": "reasoning", "summary": [], **fields}
     (turn,) = messages(item, {"role": "assistant", "content": "x"})
     assert turn.reasoning_content == thought
 
 
-def test_what_an_answer_does_without_is_named():
+def test_what_an_answer_does_without_is_named() -> None:
     reading = read(
         tools=[F, WEB, {"type": "unheard_of"}],
         input=[
@@ -145,7 +145,7 @@ def test_what_an_answer_does_without_is_named():
     )
 
 
-def test_every_kind_of_tool_is_a_function_to_the_model_and_told_as_it_was_sent():
+def test_every_kind_of_tool_is_a_function_to_the_model_and_told_as_it_was_sent() -> None:
     reading = read(tools=[F, SPACE, CUSTOM, {"type": "function", "name": "bare", "strict": True}])
     use = reading.job.tools
     assert [tool.name for tool in use.tools] == ["f", "ns__f", "ns__f2", "patch", "bare"]
@@ -160,7 +160,7 @@ def test_every_kind_of_tool_is_a_function_to_the_model_and_told_as_it_was_sent()
     }
 
 
-def test_a_custom_tool_is_told_and_held_to_its_grammar():
+def test_a_custom_tool_is_told_and_held_to_its_grammar() -> None:
     lark = {"type": "grammar", "syntax": "lark", "definition": 'start: "x"+'}
     regex = {"type": "grammar", "syntax": "regex", "definition": "^x+$"}
     tools = read(tools=[{**CUSTOM, "format": lark}, {**CUSTOM, "name": "other", "format": regex}]).job.tools.tools
@@ -192,13 +192,13 @@ def test_a_custom_tool_is_told_and_held_to_its_grammar():
         ),
     ],
 )
-def test_tool_choice(choice, required, named, told):
+def test_tool_choice(choice: str | dict[str, Any], required: bool, named: str | None, told: int) -> None:
     use = read(tools=[F, SPACE, CUSTOM, {**F, "name": "g"}], tool_choice=choice).job.tools
     assert (use.required, use.named, len(use.tools)) == (required, named, told)
     assert use.parallel is (named is None)
 
 
-def test_no_tools_may_be_called():
+def test_no_tools_may_be_called() -> None:
     assert read(tools=[F], tool_choice="none").job.tools is None
     assert read(tools=[WEB], tool_choice="none").job.tools is None
     assert read(tools=[]).job.tools is None
@@ -206,7 +206,7 @@ def test_no_tools_may_be_called():
     assert read(ModelEntry(tool_prompt="generic"), tools=[F]).job.tools.prompt == "generic"
 
 
-def test_settings_of_the_answer():
+def test_settings_of_the_answer() -> None:
     schema = {"type": "object", "properties": {"a": {}}}
     job = read(
         text={"format": {"type": "json_schema", "name": "n", "schema": schema}, "verbosity": "low"},
@@ -246,7 +246,7 @@ def test_settings_of_the_answer():
         ({"include": ["file_search_call.results", "unheard.of"]}, None),
     ],
 )
-def test_log_probabilities(fields, alternatives):
+def test_log_probabilities(fields: dict[str, Any], alternatives: int | None) -> None:
     assert read(**fields).job.decoding.logprobs == alternatives
 
 
@@ -299,7 +299,7 @@ def test_log_probabilities(fields, alternatives):
         ({"response_format": {"type": "text"}}, "response_format"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(fields, param):
+def test_what_cannot_be_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read(**fields)
     assert refused.value.param == param
@@ -337,7 +337,9 @@ TOOLS = st.fixed_dictionaries({}, optional={"type": TOOL_KINDS | VALUES, **dict.
 
 @settings(deadline=None)  # machines are slow at times
 @given(st.lists(ITEMS, max_size=3), st.lists(TOOLS, max_size=2), VALUES)
-def test_whatever_items_tools_and_choices_are_made_of_is_read_or_refused_by_name(items, tools, choice):
+def test_whatever_items_tools_and_choices_are_made_of_is_read_or_refused_by_name(
+    items: list[dict[str, Any]], tools: list[dict[str, Any]], choice: list[dict[str, Any]] | dict[str, str] | None
+) -> None:
     for fields in ({"input": items}, {"tools": tools}, {"tools": [F, *tools], "tool_choice": choice}):
         try:
             request = msgspec.convert({"input": "x", **fields}, ResponseRequest)

@@ -11,7 +11,7 @@ SEAL = Seal(("one",))
 
 @settings(deadline=None)
 @given(st.text())
-def test_a_signed_text_comes_back(text):
+def test_a_signed_text_comes_back(text: str) -> None:
     blob = SEAL.sign(text)
     assert SEAL.read(blob) == text
     assert blob.isascii()
@@ -20,7 +20,7 @@ def test_a_signed_text_comes_back(text):
 
 @settings(deadline=None)
 @given(st.text(), st.integers(0), st.characters())
-def test_a_blob_of_which_one_character_is_another_is_nothing(text, at, other):
+def test_a_blob_of_which_one_character_is_another_is_nothing(text: str, at: int, other: str) -> None:
     blob = SEAL.sign(text)
     at %= len(blob)
     changed = blob[:at] + other + blob[at + 1 :]
@@ -29,12 +29,12 @@ def test_a_blob_of_which_one_character_is_another_is_nothing(text, at, other):
 
 @settings(deadline=None)
 @given(st.text())
-def test_what_others_signed_is_nothing(blob):
+def test_what_others_signed_is_nothing(blob: str) -> None:
     assert SEAL.read(blob) is None
     assert SEAL.read(f"sy1.{blob}") is None
 
 
-def test_other_keys_know_nothing_of_it_and_older_ones_still_do():
+def test_other_keys_know_nothing_of_it_and_older_ones_still_do() -> None:
     blob = SEAL.sign("a thought")
     assert Seal(("two",)).read(blob) is None
     assert Seal().read(blob) is None
@@ -43,5 +43,5 @@ def test_other_keys_know_nothing_of_it_and_older_ones_still_do():
 
 
 @pytest.mark.parametrize("blob", ["", ".", "..", "sy1", "sy1..", "sy1.eA==.", "sy2.eA==.eA=="])
-def test_odd_blobs_are_nothing(blob):
+def test_odd_blobs_are_nothing(blob: str) -> None:
     assert SEAL.read(blob) is None

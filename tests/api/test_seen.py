@@ -5,10 +5,14 @@ import io
 import json
 import re
 import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from litestar import Litestar
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,15 +22,16 @@ from app.api.observe.tracing import tracer
 from app.engine.work import Work
 from app.errors import EngineFailed
 from app.observability import configure_logging
-from tests.support.asgi import exchange, request
+from tests.api.conftest import Serve
+from tests.support.asgi import exchange, forever, request
 from tests.support.events import COMPLETED, STARTED, ScriptedStrategy, told
-from tests.support.scripted import ScriptedEngine
+from tests.support.scripted import ScriptedEngine, ScriptedLoader
 
 ASK = {"model": "org/tiny", "prompt": "Hi", "max_tokens": 5}
 OPS = Path(__file__).parents[2] / "docs" / "ops"
 
 
-async def scraped(app) -> dict[str, float]:
+async def scraped(app: Litestar) -> dict[str, float]:
     """Every sample by its name and labels."""
     answer = await request(app, "GET", "/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
@@ -37,7 +42,7 @@ async def scraped(app) -> dict[str, float]:
     }
 
 
-async def test_every_answer_says_its_id_and_how_long_it_took(serve):
+async def test_every_answer_says_its_id_and_how_long_it_took(serve: Serve) -> None:
     app = serve()
     whole = await request(app, "POST", "/v1/completions", ASK, {"X-Request-ID": "my-id"})
     assert whole.headers["x-request-id"] == "my-id"
@@ -52,7 +57,7 @@ async def test_every_answer_says_its_id_and_how_long_it_took(serve):
     assert re.fullmatch("[0-9a-f]{32}", forged.headers["x-request-id"])
 
 
-async def test_one_line_tells_of_a_request(serve):
+async def test_one_line_tells_of_a_request(serve: Serve) -> None:
     stream = io.StringIO()
     app = serve()
     configure_logging("info", "json", stream)
@@ -72,14 +77,15 @@ async def test_one_line_tells_of_a_request(serve):
     assert second["error"] == "model_not_found"
 
 
-async def test_a_failure_that_nobody_foresaw_is_logged_without_the_values_of_variables(serve):
+async def test_a_failure_that_nobody_foresaw_is_logged_without_the_values_of_variables(serve: Serve) -> None:
     stream = io.StringIO()
     secret = "the-prompt-nobody-may-see"
 
     class Broken(ScriptedStrategy):
-        async def run(self, lease, job, meter=None):
+        async def run(self, *_: Any, **__: Any) -> AsyncGenerator[Any]:
             held = secret
-            yield {}[len(held)]
+            known: dict[int, Any] = {}
+            yield known[len(held)]
 
     app = serve(Broken())
     configure_logging("info", "console", stream)
@@ -93,7 +99,7 @@ async def test_a_failure_that_nobody_foresaw_is_logged_without_the_values_of_var
     assert "KeyError" not in answer.body.decode()
 
 
-async def test_metrics_count_requests_tokens_and_failures(serve):
+async def test_metrics_count_requests_tokens_and_failures(serve: Serve) -> None:
     app = serve()
     for _ in range(3):
         await request(app, "POST", "/v1/completions", ASK)
@@ -116,7 +122,22 @@ async def test_metrics_count_requests_tokens_and_failures(serve):
     assert seen["switchyard_kv_cache_usage"] == 0
 
 
-async def test_balancers_find_what_the_page_on_replicas_names(serve):
+async def test_the_page_on_operations_lists_every_metric_and_no_page_names_another(serve: Serve) -> None:
+    app = serve()
+    await request(app, "POST", "/v1/completions", ASK)
+    answer = await request(app, "GET", "/metrics")
+    told = re.findall(r"^# TYPE (switchyard_\w+) \w+$", answer.body.decode(), re.MULTILINE)
+    names = {name for name in told if not name.endswith("_created")}
+    table = (OPS.parent / "operations.md").read_text().partition("begin with `switchyard_`:")[2].partition("\n\n```")[0]
+    rows = "".join(row for row in table.splitlines() if row.startswith("| ") and "`" in row)
+    listed = set(re.findall(r"`([a-z_]{7,})`", rows)) - {"outcome"}
+    assert {f"switchyard_{name}" for name in listed} == names
+    for page in OPS.parent.rglob("*.md"):
+        for name in re.findall(r"`(switchyard_\w*[a-z])(?:\*|`)", page.read_text()):
+            assert any(it.startswith(name) for it in names), f"{page.name}: {name}"
+
+
+async def test_balancers_find_what_the_page_on_replicas_names(serve: Serve) -> None:
     app = serve()
     page = (OPS.parent / "replicas.md").read_text()
     named = set(re.findall(r"^\| `(switchyard_\w+)` \|", page, re.MULTILINE))
@@ -130,7 +151,7 @@ async def test_balancers_find_what_the_page_on_replicas_names(serve):
         assert 0 < seen["switchyard_kv_cache_usage"] < 1
 
 
-async def test_what_prefix_caches_spare_is_counted_by_tier(serve, monkeypatch):
+async def test_what_prefix_caches_spare_is_counted_by_tier(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     app = serve()
     await request(app, "POST", "/v1/completions", ASK)
     monkeypatch.setattr(ScriptedEngine, "work", lambda _: Work(0, 0, hits=2, spared=900))
@@ -139,7 +160,9 @@ async def test_what_prefix_caches_spare_is_counted_by_tier(serve, monkeypatch):
     assert seen['switchyard_prefix_tokens_spared_total{"model": "org/tiny", "tier": "memory"}'] == 900
 
 
-async def test_draft_tokens_are_counted_for_models_that_are_drafted_for(serve, monkeypatch):
+async def test_draft_tokens_are_counted_for_models_that_are_drafted_for(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = serve()
     await request(app, "POST", "/v1/completions", ASK)
     assert not [name for name in await scraped(app) if "draft_tokens" in name]
@@ -149,7 +172,7 @@ async def test_draft_tokens_are_counted_for_models_that_are_drafted_for(serve, m
     assert seen['switchyard_draft_tokens_accepted_total{"model": "org/tiny"}'] == 7
 
 
-async def test_a_failure_within_a_stream_is_a_failure(serve):
+async def test_a_failure_within_a_stream_is_a_failure(serve: Serve) -> None:
     app = serve(ScriptedStrategy(STARTED, *told("a")[:1], EngineFailed("It broke.")))
     await request(app, "POST", "/v1/completions", ASK | {"stream": True})
     seen = await scraped(app)
@@ -157,7 +180,7 @@ async def test_a_failure_within_a_stream_is_a_failure(serve):
     assert seen['switchyard_errors_total{"code": "engine_failed"}'] == 1
 
 
-def test_labels_are_bounded():
+def test_labels_are_bounded() -> None:
     metrics = Metrics(lambda: None, lambda: 0)
     for number in range(MODELS + 50):
         record = Record({"method": "POST", "path": "/v1/completions", "headers": [], "state": {}})
@@ -171,18 +194,18 @@ def test_labels_are_bounded():
 
 class Kept(SpanExporter):
     def __init__(self) -> None:
-        self.spans = []
+        self.spans: list[ReadableSpan] = []
 
-    def export(self, spans):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.spans += spans
         return SpanExportResult.SUCCESS
 
 
-async def test_a_request_is_a_trace_with_its_parts():
+async def test_a_request_is_a_trace_with_its_parts() -> None:
     kept = Kept()
     tell = tracer(kept)
 
-    async def app(scope, receive, send):
+    async def app(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         record = scope["state"]["record"]
         for event in (STARTED, *told("a", "b"), COMPLETED):
             record.see(event)
@@ -193,10 +216,10 @@ async def test_a_request_is_a_trace_with_its_parts():
     headers = [(b"traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())]
     scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "state": {}}
 
-    async def send(_message):
+    async def send(_message: dict[str, Any]) -> None:
         pass
 
-    await observed(app, tell)(scope, None, send)
+    await observed(app, tell)(scope, forever, send)
     tell.flush()
     (root,) = (span for span in kept.spans if span.name == "chat org/tiny")
     assert f"{root.context.trace_id:032x}" == trace
@@ -210,7 +233,7 @@ async def test_a_request_is_a_trace_with_its_parts():
 
 
 @pytest.mark.parametrize("name", ["grafana.json", "alerts.yml"])
-async def test_dashboards_and_alerts_ask_for_metrics_that_there_are(serve, name):
+async def test_dashboards_and_alerts_ask_for_metrics_that_there_are(serve: Serve, name: str) -> None:
     app = serve()
     await request(app, "POST", "/v1/completions", ASK)
     answer = await request(app, "GET", "/metrics")
@@ -223,7 +246,7 @@ async def test_dashboards_and_alerts_ask_for_metrics_that_there_are(serve, name)
     assert asked <= known, asked - known
 
 
-async def lines_of(act, app):
+async def lines_of(act: Callable[..., Awaitable[None]], app: Litestar) -> list[dict[str, Any]]:
     """What is logged while ``act`` runs."""
     stream = io.StringIO()
     configure_logging("info", "json", stream)
@@ -236,13 +259,15 @@ async def lines_of(act, app):
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages"])
-async def test_a_client_that_left_has_had_the_tokens_that_were_made(serve, loader, path, stream):
+async def test_a_client_that_left_has_had_the_tokens_that_were_made(
+    serve: Serve, loader: ScriptedLoader, path: str, stream: bool
+) -> None:
     loader.script = lambda *_: b"word " * 400
     own = {"/v1/completions": {"prompt": "Hi"}, "/v1/responses": {"input": "Hi"}}
     body = {"model": "tiny", "stream": stream, "max_tokens": 2000}
     body |= own.get(path, {"messages": [{"role": "user", "content": "Hi"}]})
 
-    async def leave(app):
+    async def leave(app: Litestar) -> None:
         async with exchange(app, "POST", path, msgspec.json.encode(body)) as client:
             for _ in range(2000):
                 await asyncio.sleep(0.001)
@@ -265,10 +290,10 @@ async def test_a_client_that_left_has_had_the_tokens_that_were_made(serve, loade
     assert app.state.live._journal.entries()[0].completion_tokens == line["completion_tokens"]
 
 
-async def test_the_wait_of_a_client_that_left_in_the_queue_is_told(serve, loader):
+async def test_the_wait_of_a_client_that_left_in_the_queue_is_told(serve: Serve, loader: ScriptedLoader) -> None:
     loader.gate.clear()
 
-    async def leave(app):
+    async def leave(app: Litestar) -> None:
         body = msgspec.json.encode(ASK)
         async with exchange(app, "POST", "/v1/completions", body) as client:
             for _ in range(2000):

@@ -2,19 +2,25 @@
 
 import asyncio
 
+import pytest
+from litestar import Litestar
+
+from app.registry.registry import ModelRegistry
 from app.settings import ModelEntry, Settings
+from tests.api.conftest import Serve
 from tests.support.asgi import events, exchange, request
+from tests.support.scripted import ScriptedLoader
 
 STREAM = b'{"model": "tiny", "prompt": "Hi", "stream": true}'
 ASK = {"model": "tiny", "prompt": "Hi", "max_tokens": 3}
 
 
-async def held_stream(app, loader):
+async def held_stream(app: Litestar, loader: ScriptedLoader) -> None:
     await request(app, "POST", "/v1/completions", ASK)
     loader.engines["tiny"].may_step.clear()
 
 
-async def test_stopping_refuses_what_is_new_and_lets_streams_finish(serve, loader):
+async def test_stopping_refuses_what_is_new_and_lets_streams_finish(serve: Serve, loader: ScriptedLoader) -> None:
     app = serve()
     await held_stream(app, loader)
     async with exchange(app, "POST", "/v1/completions", STREAM) as running:
@@ -34,7 +40,7 @@ async def test_stopping_refuses_what_is_new_and_lets_streams_finish(serve, loade
         await asyncio.wait_for(draining, 5)
 
 
-async def test_what_has_not_finished_in_time_ends_with_an_error(serve, loader):
+async def test_what_has_not_finished_in_time_ends_with_an_error(serve: Serve, loader: ScriptedLoader) -> None:
     app = serve()
     await held_stream(app, loader)
     async with exchange(app, "POST", "/v1/completions", STREAM) as running:
@@ -49,7 +55,7 @@ async def test_what_has_not_finished_in_time_ends_with_an_error(serve, loader):
     assert not loader.engines["tiny"].streams
 
 
-async def test_an_answer_may_take_only_so_long(serve, loader):
+async def test_an_answer_may_take_only_so_long(serve: Serve, loader: ScriptedLoader) -> None:
     app = serve(settings=Settings(request_timeout=0.2))
     await request(app, "POST", "/v1/completions", ASK)
     loader.engines["tiny"].may_step.clear()
@@ -61,7 +67,7 @@ async def test_an_answer_may_take_only_so_long(serve, loader):
     assert not loader.engines["tiny"].streams
 
 
-async def test_a_lost_engine_fails_its_own_requests_alone(serve, loader):
+async def test_a_lost_engine_fails_its_own_requests_alone(serve: Serve, loader: ScriptedLoader) -> None:
     app = serve()
     await held_stream(app, loader)
     await request(app, "POST", "/v1/completions", ASK | {"model": "org/other"})
@@ -84,7 +90,7 @@ async def test_a_lost_engine_fails_its_own_requests_alone(serve, loader):
     assert (tiny["losses"], tiny["pid"]) == (1, 4321)
 
 
-async def test_a_model_that_ends_again_and_again_is_refused_for_a_while(serve, loader):
+async def test_a_model_that_ends_again_and_again_is_refused_for_a_while(serve: Serve, loader: ScriptedLoader) -> None:
     app = serve()
     for _ in range(3):
         assert (await request(app, "POST", "/v1/completions", ASK)).status == 200
@@ -96,7 +102,9 @@ async def test_a_model_that_ends_again_and_again_is_refused_for_a_while(serve, l
     assert (await request(app, "GET", "/health")).json() == {"status": "ok", "models": {"tiny": "failing"}}
 
 
-async def test_loading_is_no_failure_but_not_ready(serve, registry, monkeypatch):
+async def test_loading_is_no_failure_but_not_ready(
+    serve: Serve, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = serve()
     assert (await request(app, "GET", "/health/ready")).status == 200
     monkeypatch.setattr(type(registry), "preloading", True)
@@ -105,7 +113,7 @@ async def test_loading_is_no_failure_but_not_ready(serve, registry, monkeypatch)
     assert (await request(app, "GET", "/health/live")).status == 200
 
 
-async def test_models_are_renamed_without_an_interruption(serve, loader):
+async def test_models_are_renamed_without_an_interruption(serve: Serve, loader: ScriptedLoader) -> None:
     app = serve()
     await held_stream(app, loader)
     assert (await request(app, "POST", "/v1/completions", ASK | {"model": "nick"})).status == 404

@@ -1,16 +1,20 @@
 """Streams on the wire: when bytes leave, how a failure looks, what happens when the client goes."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, cast
 
 import msgspec
 import pytest
 from msgspec import Struct
 
 from app.api.write import answer, sse
+from app.api.write.sse import ASGIEventStream
 from app.errors import EngineFailed, InvalidRequest, QueueFull, Unavailable
 from app.generation.events import Delta, Finished
 from app.schemas.errors import ErrorBody, ErrorDetail
-from tests.support.asgi import events, exchange, request
+from tests.api.conftest import Serve
+from tests.support.asgi import ANYWHERE, events, exchange, forever, request
 from tests.support.events import COMPLETED, STARTED, ScriptedStrategy, told
 
 URL = "/v1/completions"
@@ -19,7 +23,7 @@ STREAMED = {**WHOLE, "stream": True}
 BODY = msgspec.json.encode(STREAMED)
 
 
-async def test_a_stream_and_a_whole_answer_say_the_same(serve):
+async def test_a_stream_and_a_whole_answer_say_the_same(serve: Serve) -> None:
     app = serve(ScriptedStrategy(STARTED, *told(" Pa", "ris"), COMPLETED))
     whole = await request(app, "POST", URL, WHOLE)
     streamed = await request(app, "POST", URL, STREAMED)
@@ -32,22 +36,24 @@ async def test_a_stream_and_a_whole_answer_say_the_same(serve):
     assert len({(chunk["id"], chunk["created"], chunk["system_fingerprint"]) for chunk in chunks}) == 1
 
 
-async def test_what_is_told_together_leaves_in_one_write_and_nothing_is_held_back(serve):
+async def test_what_is_told_together_leaves_in_one_write_and_nothing_is_held_back(serve: Serve) -> None:
     gate = asyncio.Event()
     strategy = ScriptedStrategy(
         STARTED, [Delta(0, "a"), Delta(0, "b")], gate, [Delta(0, "c"), Finished(0, "stop"), COMPLETED]
     )
     async with exchange(serve(strategy), "POST", URL, BODY) as client:
         first = await client.chunk()
+        assert first is not None
         assert [chunk["choices"][0]["text"] for chunk in events(first)] == ["a", "b"]
         gate.set()
         rest = await client.chunk()
+        assert rest is not None
         assert [chunk["choices"][0]["text"] for chunk in events(rest)] == ["c", ""]
         assert await client.chunk() == sse.DONE
         assert await client.chunk() is None
 
 
-async def test_headers_leave_before_the_first_token(serve):
+async def test_headers_leave_before_the_first_token(serve: Serve) -> None:
     async with exchange(serve(ScriptedStrategy(STARTED, asyncio.Event())), "POST", URL, BODY) as client:
         await client.started()
         assert client.status == 200
@@ -66,14 +72,16 @@ async def test_headers_leave_before_the_first_token(serve):
         (ZeroDivisionError("a secret path"), 500, "server_error"),
     ],
 )
-async def test_a_failure_before_the_first_byte_has_its_status(serve, failure, status, kind, stream):
+async def test_a_failure_before_the_first_byte_has_its_status(
+    serve: Serve, failure: Exception, status: int, kind: str, stream: bool
+) -> None:
     answer = await request(serve(ScriptedStrategy(failure)), "POST", URL, {**WHOLE, "stream": stream})
     assert (answer.status, answer.error["type"]) == (status, kind)
     assert answer.headers.get("retry-after") == {429: "2", 503: "1"}.get(status)
     assert b"secret" not in answer.body
 
 
-async def test_a_failure_after_the_first_byte_is_the_last_frame_and_there_is_no_done(serve):
+async def test_a_failure_after_the_first_byte_is_the_last_frame_and_there_is_no_done(serve: Serve) -> None:
     broken = ScriptedStrategy(STARTED, Delta(0, "a"), EngineFailed("Broke; send it again.", code="engine_failed"))
     answer = await request(serve(broken), "POST", URL, STREAMED)
     assert answer.status == 200
@@ -86,12 +94,12 @@ async def test_a_failure_after_the_first_byte_is_the_last_frame_and_there_is_no_
     assert broken.open == 0
 
 
-async def test_a_failure_while_a_whole_answer_is_made_has_its_status(serve):
+async def test_a_failure_while_a_whole_answer_is_made_has_its_status(serve: Serve) -> None:
     answer = await request(serve(ScriptedStrategy(STARTED, Delta(0, "a"), Unavailable("Gone."))), "POST", URL, WHOLE)
     assert answer.status == 503
 
 
-async def test_an_unforeseen_failure_in_a_stream_tells_nothing_of_the_inside(serve):
+async def test_an_unforeseen_failure_in_a_stream_tells_nothing_of_the_inside(serve: Serve) -> None:
     answer = await request(serve(ScriptedStrategy(STARTED, KeyError("/home/me"))), "POST", URL, STREAMED)
     (last,) = events(answer.body)
     assert answer.headers["x-request-id"] in last["error"]["message"]
@@ -99,11 +107,11 @@ async def test_an_unforeseen_failure_in_a_stream_tells_nothing_of_the_inside(ser
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer, "PATIENCE", 0.01)
 
 
-async def test_a_stream_begins_although_its_model_is_still_waited_for(serve, impatient):
+async def test_a_stream_begins_although_its_model_is_still_waited_for(serve: Serve, impatient: None) -> None:
     gate = asyncio.Event()
     async with exchange(serve(ScriptedStrategy(gate, STARTED, *told("a"), COMPLETED)), "POST", URL, BODY) as client:
         await client.started()
@@ -112,7 +120,7 @@ async def test_a_stream_begins_although_its_model_is_still_waited_for(serve, imp
         assert [chunk["choices"][0]["text"] for chunk in events(b"".join(await client.chunks()))[:-1]] == ["a", ""]
 
 
-async def test_what_fails_after_a_stream_has_begun_to_wait_is_its_only_frame(serve, impatient):
+async def test_what_fails_after_a_stream_has_begun_to_wait_is_its_only_frame(serve: Serve, impatient: None) -> None:
     gate = asyncio.Event()
     strategy = ScriptedStrategy(gate, QueueFull("Full.", retry_after=2))
     async with exchange(serve(strategy), "POST", URL, BODY) as client:
@@ -123,7 +131,7 @@ async def test_what_fails_after_a_stream_has_begun_to_wait_is_its_only_frame(ser
     assert strategy.open == 0
 
 
-async def test_a_whole_answer_that_is_waited_for_keeps_the_status_of_what_fails(serve, impatient):
+async def test_a_whole_answer_that_is_waited_for_keeps_the_status_of_what_fails(serve: Serve, impatient: None) -> None:
     gate = asyncio.Event()
     async with exchange(
         serve(ScriptedStrategy(gate, QueueFull("Full."))), "POST", URL, msgspec.json.encode(WHOLE)
@@ -134,19 +142,21 @@ async def test_a_whole_answer_that_is_waited_for_keeps_the_status_of_what_fails(
         assert (await it.answer()).status == 429
 
 
-async def test_a_client_that_leaves_a_stream_that_has_begun_to_wait_cancels_the_work(serve, impatient):
+async def test_a_client_that_leaves_a_stream_that_has_begun_to_wait_cancels_the_work(
+    serve: Serve, impatient: None
+) -> None:
     strategy = ScriptedStrategy(asyncio.Event(), STARTED)
     async with exchange(serve(strategy), "POST", URL, BODY) as client:
         await client.started()
         assert strategy.open == 1
         client.disconnect()
-        await asyncio.wait_for(client.task, 1)
+        await asyncio.wait_for(client.over(), 1)
     assert (strategy.open, strategy.cancelled) == (0, 1)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("before_start", [True, False])
-async def test_a_client_that_goes_away_cancels_the_work_at_once(serve, stream, before_start):
+async def test_a_client_that_goes_away_cancels_the_work_at_once(serve: Serve, stream: bool, before_start: bool) -> None:
     begun, never = asyncio.Event(), asyncio.Event()
     steps = (never,) if before_start else (STARTED, Delta(0, "a"), never)
     strategy = ScriptedStrategy(*steps, on_open=begun.set)
@@ -156,27 +166,29 @@ async def test_a_client_that_goes_away_cancels_the_work_at_once(serve, stream, b
             assert await client.chunk()
         assert strategy.open == 1
         client.disconnect()
-        await asyncio.wait_for(client.task, 1)
+        await asyncio.wait_for(client.over(), 1)
     assert (strategy.open, strategy.cancelled) == (0, 1)
 
 
-async def test_a_client_that_goes_away_before_the_body_ends_is_no_failure(serve, capsys):
+async def test_a_client_that_goes_away_before_the_body_ends_is_no_failure(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
     strategy = ScriptedStrategy(STARTED)
     async with exchange(serve(strategy), "POST", URL, [b'{"prom', b""]) as client:
         client._requests = []
         client.disconnect()
-        await client.task
+        await client.over()
     assert strategy.jobs == []
     assert "unforeseen" not in capsys.readouterr().out
 
 
-async def test_a_reader_that_is_gone_while_it_is_written_to_ends_the_work(serve):
+async def test_a_reader_that_is_gone_while_it_is_written_to_ends_the_work(serve: Serve) -> None:
     strategy = ScriptedStrategy(STARTED, *[Delta(0, "x" * 100) for _ in range(5000)], asyncio.Event())
     app = serve(strategy)
     async with exchange(app, "POST", URL, BODY) as client:
         assert await client.chunk()
         client.disconnect()
-        await asyncio.wait_for(client.task, 1)
+        await asyncio.wait_for(client.over(), 1)
     assert strategy.open == 0
 
 
@@ -184,19 +196,19 @@ class Named(Struct, tag="named", tag_field="type"):
     number: int
 
 
-async def test_tagged_events_are_named_and_silence_is_filled_with_those_of_the_source_in_order():
+async def test_tagged_events_are_named_and_silence_is_filled_with_those_of_the_source_in_order() -> None:
     release, written, numbers = asyncio.Event(), [], iter(range(100))
 
-    async def items():
+    async def items() -> AsyncGenerator[Any]:
         await release.wait()
         yield None
 
-    async def write(message):
+    async def write(message: Any) -> None:
         written.append(message.get("body", b""))
         if len(written) == 5:
             release.set()
 
-    def tell(_=None):
+    def tell(_: object = None) -> Any:
         return [Named(next(numbers))]
 
     filled = sse.Source(items(), tell, tell, opening=tell, silence=tell, ending=b"")
@@ -206,16 +218,16 @@ async def test_tagged_events_are_named_and_silence_is_filled_with_those_of_the_s
     assert [msgspec.json.decode(frame.partition(b"data: ")[2])["number"] for frame in frames[:-1]] == list(range(5))
 
 
-async def test_an_event_that_comes_while_a_silence_is_filled_has_its_turn_afterwards():
+async def test_an_event_that_comes_while_a_silence_is_filled_has_its_turn_afterwards() -> None:
     begun, release, written, numbers = asyncio.Event(), asyncio.Event(), [], iter(range(100))
 
-    async def items():
+    async def items() -> AsyncGenerator[Any]:
         await begun.wait()
         asyncio.get_running_loop().call_later(0.05, release.set)
         for _ in range(3):
             yield None
 
-    async def write(message):
+    async def write(message: Any) -> None:
         if message.get("body"):
             number = msgspec.json.decode(message["body"].partition(b"data: ")[2])["number"]
             if number == 0:  # a reader that is slow with what fills the silence
@@ -223,7 +235,7 @@ async def test_an_event_that_comes_while_a_silence_is_filled_has_its_turn_afterw
                 await release.wait()
             written.append(number)
 
-    def tell(_=None):
+    def tell(_: object = None) -> Any:
         return [Named(next(numbers))]
 
     filled = sse.Source(items(), tell, tell, silence=tell, ending=b"")
@@ -232,24 +244,24 @@ async def test_an_event_that_comes_while_a_silence_is_filled_has_its_turn_afterw
     assert len(written) >= 4
 
 
-def source(items):
+def source(items: AsyncGenerator[Any]) -> sse.Source[Any]:
     return sse.Source(items, lambda item: [item], lambda error: ErrorBody(ErrorDetail(str(error), "server_error")))
 
 
-async def play(stream, write):
+async def play(stream: ASGIEventStream, write: Callable[..., Any]) -> None:
     """Run the ASGI response with a client that never goes."""
-    await stream({"type": "http"}, asyncio.Event().wait, write)
+    await stream(ANYWHERE, forever, write)
 
 
-async def test_silence_is_filled_with_comments_and_only_silence():
+async def test_silence_is_filled_with_comments_and_only_silence() -> None:
     release = asyncio.Event()
     written = []
 
-    async def items():
+    async def items() -> AsyncGenerator[Any]:
         yield ErrorBody(ErrorDetail("a", "b"))
         await release.wait()
 
-    async def write(message):
+    async def write(message: Any) -> None:
         written.append(message.get("body"))
         if written.count(sse.KEEP_ALIVE) == 3:
             release.set()
@@ -259,16 +271,16 @@ async def test_silence_is_filled_with_comments_and_only_silence():
     assert written[-1] == sse.DONE
 
 
-async def test_a_slow_reader_holds_the_source_back():
+async def test_a_slow_reader_holds_the_source_back() -> None:
     made, bodies = 0, []
 
-    async def items():
+    async def items() -> AsyncGenerator[Any]:
         nonlocal made
         for _ in range(4000):
             made += 1
             yield ErrorBody(ErrorDetail("x" * 100, "b"))
 
-    async def write(message):
+    async def write(message: Any) -> None:
         bodies.append(message.get("body", b""))
         if len(bodies) == 2:
             await asyncio.sleep(0.05)
@@ -279,27 +291,29 @@ async def test_a_slow_reader_holds_the_source_back():
     assert made == 4000
 
 
-async def test_a_chunk_that_cannot_be_encoded_is_a_failure_and_no_half_frame():
+async def test_a_chunk_that_cannot_be_encoded_is_a_failure_and_no_half_frame() -> None:
     written = []
 
-    async def items():
+    async def items() -> AsyncGenerator[Any]:
         yield ErrorBody(ErrorDetail("whole", "b"))
         yield ErrorBody(ErrorDetail("\ud800", "b"))
 
-    async def write(message):
+    async def write(message: Any) -> None:
         written.append(message.get("body", b""))
 
-    failing = sse.Source(items(), lambda item: [item], lambda _: ErrorBody(ErrorDetail("told", "server_error")))
+    failing: sse.Source[Any] = sse.Source(
+        items(), lambda item: [item], lambda _: ErrorBody(ErrorDetail("told", "server_error"))
+    )
     await play(sse.ASGIEventStream(failing, keep_alive=9), write)
     assert [event["error"]["message"] for event in events(b"".join(written))] == ["whole", "told"]
 
 
-async def test_the_source_is_closed_when_the_headers_cannot_be_sent():
+async def test_the_source_is_closed_when_the_headers_cannot_be_sent() -> None:
     strategy = ScriptedStrategy(STARTED, COMPLETED)
-    items = strategy.run(None, None)
+    items = strategy.run(cast("Any", None), cast("Any", None))
     await anext(items)
 
-    async def write(_message):
+    async def write(_message: dict[str, Any]) -> None:
         raise OSError("broken pipe")
 
     with pytest.raises(OSError, match="broken pipe"):

@@ -1,11 +1,15 @@
 """Text to tokens and back, as vLLM and as llama.cpp spell it."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.api.endpoints.tokenize import _text
 from app.settings import ModelEntry, Settings
+from tests.api.conftest import Serve
 from tests.support.asgi import request
 from tests.support.scripted import BOS, EOS
 
@@ -14,10 +18,10 @@ TOOL = {"type": "function", "function": {"name": "look"}}
 
 
 @pytest.fixture
-def ask(serve):
+def ask(serve: Serve) -> Callable[..., Awaitable[dict[str, Any]]]:
     app = serve()
 
-    async def ask(url, body, status=200):
+    async def ask(url: str, body: dict[str, str], status: int = 200) -> dict[str, Any]:
         answer = await request(app, "POST", url, {"model": "tiny", **body})
         assert answer.status == status, answer.body
         return answer.json() if status == 200 else answer.error
@@ -26,7 +30,7 @@ def ask(serve):
 
 
 @pytest.mark.parametrize("below", ["", "/v1"])
-async def test_a_text_is_tokens_and_comes_back(ask, below):
+async def test_a_text_is_tokens_and_comes_back(ask: Callable[..., Awaitable[dict[str, Any]]], below: str) -> None:
     told = await ask(f"{below}/tokenize", {"prompt": "Hé"})
     assert told == {"count": 4, "max_model_len": 4096, "tokens": [BOS, *"Hé".encode()]}
     back = await ask(f"{below}/detokenize", {"tokens": told["tokens"]})
@@ -46,13 +50,15 @@ async def test_a_text_is_tokens_and_comes_back(ask, below):
         ({"messages": HI, "add_special_tokens": True}, True),
     ],
 )
-async def test_who_adds_special_tokens_is_each_dialects_own_matter(ask, body, special):
+async def test_who_adds_special_tokens_is_each_dialects_own_matter(
+    ask: Callable[..., Awaitable[dict[str, Any]]], body: dict[str, Any], special: bool
+) -> None:
     told = await ask("/tokenize", body)
     assert (told["tokens"][0] == BOS) is special
     assert told["count"] == len(told["tokens"])
 
 
-async def test_a_conversation_is_rendered_before_it_is_tokens(ask):
+async def test_a_conversation_is_rendered_before_it_is_tokens(ask: Callable[..., Awaitable[dict[str, Any]]]) -> None:
     rendered = (await ask("/apply-template", {"messages": HI}))["prompt"]
     told = await ask("/tokenize", {"messages": HI})
     assert bytes(told["tokens"]).decode() == rendered
@@ -60,19 +66,19 @@ async def test_a_conversation_is_rendered_before_it_is_tokens(ask):
     assert counted == {"input_tokens": told["count"]}
 
 
-async def test_tools_are_part_of_it(ask):
+async def test_tools_are_part_of_it(ask: Callable[..., Awaitable[dict[str, Any]]]) -> None:
     with_tools = await ask("/apply-template", {"messages": HI, "tools": [TOOL]})
     assert "look" in with_tools["prompt"]
     assert (await ask("/tokenize", {"messages": HI, "tools": [TOOL]}))["count"] == len(with_tools["prompt"].encode())
 
 
-async def test_an_answer_may_be_continued(ask):
+async def test_an_answer_may_be_continued(ask: Callable[..., Awaitable[dict[str, Any]]]) -> None:
     messages = [*HI, {"role": "assistant", "content": "So"}]
     told = await ask("/apply-template", {"messages": messages, "continue_final_message": True})
     assert told["prompt"].endswith("<assistant>So")
 
 
-async def test_pieces_are_told_in_both_shapes(ask):
+async def test_pieces_are_told_in_both_shapes(ask: Callable[..., Awaitable[dict[str, Any]]]) -> None:
     told = await ask("/tokenize", {"prompt": "Hé", "return_token_strs": True})
     assert told["token_strs"] == ["<s>", "H", "�", "�"]
     told = await ask("/tokenize", {"content": "Hé", "with_pieces": True})
@@ -81,7 +87,7 @@ async def test_pieces_are_told_in_both_shapes(ask):
 
 @settings(deadline=None)
 @given(st.binary(max_size=6))
-def test_a_piece_is_its_text_or_else_its_bytes(piece):
+def test_a_piece_is_its_text_or_else_its_bytes(piece: bytes) -> None:
     told = _text(piece)
     assert (told.encode() if isinstance(told, str) else bytes(told)) == piece
 
@@ -105,11 +111,13 @@ def test_a_piece_is_its_text_or_else_its_bytes(piece):
         ("/detokenize", {"tokens": [-1]}, "tokens.0"),
     ],
 )
-async def test_what_cannot_be_is_refused_by_name(ask, url, body, param):
+async def test_what_cannot_be_is_refused_by_name(
+    ask: Callable[..., Awaitable[dict[str, Any]]], url: str, body: dict[str, Any], param: str
+) -> None:
     assert (await ask(url, body, 400))["param"] == param
 
 
-async def test_a_key_is_wanted_where_keys_are(serve):
+async def test_a_key_is_wanted_where_keys_are(serve: Serve) -> None:
     app = serve(settings=Settings(api_keys=("sk-right",), models={"tiny": ModelEntry()}))
     for url in ("/tokenize", "/v1/tokenize", "/detokenize", "/apply-template"):
         assert (await request(app, "POST", url, {"prompt": "a"})).status == 401

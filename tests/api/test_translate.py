@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -40,7 +41,7 @@ def chat(entry: ModelEntry = UNSET, **fields: Any) -> ChatJob:
     return translate.chat(msgspec.convert({"messages": [USER], **fields}, ChatRequest), entry, SETTINGS)
 
 
-def test_what_is_left_out_gets_the_documented_defaults():
+def test_what_is_left_out_gets_the_documented_defaults() -> None:
     job = completion()
     assert job.prompts == ("",)
     assert job.decoding.max_tokens == 16
@@ -55,7 +56,7 @@ def test_what_is_left_out_gets_the_documented_defaults():
     assert chat().decoding.max_tokens is None
 
 
-def test_the_models_entry_stands_in_for_what_a_request_leaves_out_and_zero_is_a_value():
+def test_the_models_entry_stands_in_for_what_a_request_leaves_out_and_zero_is_a_value() -> None:
     entry = ModelEntry(temperature=0.3, top_p=0.9, top_k=7, min_p=0.1, repetition_penalty=1.2, max_tokens=5)
     left_out = completion(entry).decoding
     assert (left_out.sampling.temperature, left_out.sampling.top_k, left_out.max_tokens) == (0.3, 7, 5)
@@ -70,12 +71,12 @@ def test_the_models_entry_stands_in_for_what_a_request_leaves_out_and_zero_is_a_
 
 
 @pytest.mark.parametrize("temperature", [0, -0.0, 5e-324, 1e-45, 9e-7])
-def test_a_temperature_that_nothing_can_tell_from_0_is_greedy(temperature):
+def test_a_temperature_that_nothing_can_tell_from_0_is_greedy(temperature: float) -> None:
     assert completion(temperature=temperature).decoding.sampling.temperature == 0
     assert completion(temperature=1e-6).decoding.sampling.temperature == 1e-6
 
 
-def test_max_completion_tokens_comes_before_max_tokens():
+def test_max_completion_tokens_comes_before_max_tokens() -> None:
     assert chat(max_completion_tokens=3, max_tokens=9).decoding.max_tokens == 3
     assert chat(max_tokens=9).decoding.max_tokens == 9
     assert chat(ModelEntry(max_tokens=4)).decoding.max_tokens == 4
@@ -92,18 +93,20 @@ def test_max_completion_tokens_comes_before_max_tokens():
         (["a", [1]], ("a", (1,))),
     ],
 )
-def test_every_spelling_of_a_prompt(prompt, prompts):
+def test_every_spelling_of_a_prompt(
+    prompt: str | list[str | int | list[int]], prompts: tuple[str | tuple[int, ...], ...]
+) -> None:
     assert completion(prompt=prompt).prompts == prompts
 
 
-def test_top_k_minus_one_is_off_and_stop_may_be_a_string():
+def test_top_k_minus_one_is_off_and_stop_may_be_a_string() -> None:
     job = completion(top_k=-1, stop="\n", logit_bias={"5": -100, "7": 1})
     assert job.decoding.sampling.top_k == 0
     assert job.decoding.stop == ("\n",)
     assert job.decoding.sampling.logit_bias == ((5, -100), (7, 1))
 
 
-def test_results_belong_to_calls_before_them_however_far():
+def test_results_belong_to_calls_before_them_however_far() -> None:
     assert len(chat(messages=[CALLING, USER, RESULT, RESULT]).messages) == 4
 
 
@@ -113,7 +116,9 @@ def test_results_belong_to_calls_before_them_however_far():
     role=st.sampled_from(["system", "developer", "user", "assistant", "tool"]),
     before=st.integers(0, 2),
 )
-def test_whatever_is_no_text_is_refused_as_what_a_text_model_cannot_read(kind, value, role, before):
+def test_whatever_is_no_text_is_refused_as_what_a_text_model_cannot_read(
+    kind: str, value: str | dict[str, str] | None, role: str, before: int
+) -> None:
     message = {"role": role, "content": [TEXT] * before + [{"type": kind, kind: value}]}
     messages = [CALLING, message | ({"tool_call_id": "1"} if role == "tool" else {})]
     with pytest.raises(InvalidRequest, match="this is a text model") as refused:
@@ -121,7 +126,7 @@ def test_whatever_is_no_text_is_refused_as_what_a_text_model_cannot_read(kind, v
     assert refused.value.param == f"messages.1.content.{before}"
 
 
-def test_texts_of_conversations_from_the_responses_api_are_texts():
+def test_texts_of_conversations_from_the_responses_api_are_texts() -> None:
     parts = [{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b"}, TEXT]
     assert [part.text for part in chat(messages=[{"role": "user", "content": parts}]).messages[0].content] == list(
         "aba"
@@ -129,7 +134,7 @@ def test_texts_of_conversations_from_the_responses_api_are_texts():
 
 
 @given(st.lists(st.text("ab\n", max_size=3), max_size=64))
-def test_empty_stops_are_ignored_and_the_others_kept_in_order(stops):
+def test_empty_stops_are_ignored_and_the_others_kept_in_order(stops: list[str]) -> None:
     kept = completion(stop=stops).decoding.stop
     assert "" not in kept
     assert list(kept) == sorted({stop for stop in stops if stop}, key=stops.index)
@@ -137,7 +142,7 @@ def test_empty_stops_are_ignored_and_the_others_kept_in_order(stops):
 
 
 @pytest.mark.parametrize("ask", [completion, chat])
-def test_minus_one_asks_for_all_that_the_context_holds_whatever_the_models_entry_says(ask):
+def test_minus_one_asks_for_all_that_the_context_holds_whatever_the_models_entry_says(ask: Callable[..., Any]) -> None:
     entry = ModelEntry(max_tokens=5)
     assert ask(entry, max_tokens=-1).decoding.max_tokens is None
     assert ask(entry, max_tokens=64_000, min_tokens=17).decoding.max_tokens == 64_000
@@ -145,18 +150,18 @@ def test_minus_one_asks_for_all_that_the_context_holds_whatever_the_models_entry
     assert chat(entry, max_completion_tokens=-1, max_tokens=7).decoding.max_tokens is None
 
 
-def test_chat_logprobs_are_counted_as_alternatives():
+def test_chat_logprobs_are_counted_as_alternatives() -> None:
     assert chat(logprobs=True).decoding.logprobs == 0
     assert chat(logprobs=True, top_logprobs=20).decoding.logprobs == 20
     assert chat(logprobs=False).decoding.logprobs is None
 
 
-def test_variables_reach_the_template():
+def test_variables_reach_the_template() -> None:
     job = chat(chat_template_kwargs={"enable_thinking": False}, reasoning_effort="low")
     assert job.variables == {"reasoning_effort": "low", "enable_thinking": False}
 
 
-def test_a_prefilled_answer_is_continued():
+def test_a_prefilled_answer_is_continued() -> None:
     messages = [USER, {"role": "assistant", "content": "Once"}]
     assert chat(messages=messages, continue_final_message=True, add_generation_prompt=False).continue_final
 
@@ -183,7 +188,7 @@ def test_a_prefilled_answer_is_continued():
         ({"min_tokens": 17}, "min_tokens"),
     ],
 )
-def test_completions_refuse_by_name(fields, param):
+def test_completions_refuse_by_name(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         completion(**fields)
     assert refused.value.param == param
@@ -220,7 +225,7 @@ def test_completions_refuse_by_name(fields, param):
         ({"verbosity": "low"}, "verbosity"),
     ],
 )  # fmt: skip
-def test_chat_refuses_by_name(fields, param):
+def test_chat_refuses_by_name(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         chat(**fields)
     assert refused.value.param == param
@@ -239,7 +244,7 @@ def test_chat_refuses_by_name(fields, param):
         {"store": None, "tools": None, "audio": None, "temperature": None, "n": None, "stream": None},
     ],
 )
-def test_what_is_harmless_is_accepted(fields):
+def test_what_is_harmless_is_accepted(fields: dict[str, Any]) -> None:
     assert chat(**fields) == chat()
 
 
@@ -258,12 +263,12 @@ def test_what_is_harmless_is_accepted(fields):
         ("250ms", 0.25),
     ],
 )
-def test_how_long_a_model_stays(written, seconds):
+def test_how_long_a_model_stays(written: str | float, seconds: float) -> None:
     assert translate.keep_alive(CompletionRequest(keep_alive=written)) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("written", ["", "m", "5 m", "5x", "1h30", "nan", "inf", "1e9", "٣m", "9" * 400])
-def test_a_duration_that_is_none_is_refused(written):
+def test_a_duration_that_is_none_is_refused(written: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         translate.keep_alive(CompletionRequest(keep_alive=written))
     assert refused.value.param == "keep_alive"

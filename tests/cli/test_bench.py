@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import repeat
+from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import msgspec
 import pytest
@@ -29,21 +32,21 @@ STEP = 0.01
 class SlowLoader(ScriptedLoader):
     """Its engines take ``STEP`` seconds for a prompt, and for each token."""
 
-    async def load(self, path, **given) -> ScriptedEngine:
+    async def load(self, path: Path, **given: Any) -> ScriptedEngine:
         engine = await super().load(path, **given)
         engine.step_seconds = STEP
         return engine
 
 
 @pytest.fixture(scope="module")
-def loader():
+def loader() -> SlowLoader:
     return SlowLoader(scripted_memory(), script=lambda _sequence, _row: repeat(ord("a")))
 
 
 @pytest.fixture(scope="module")
-def url(loader, tmp_path_factory):
+def url(loader: SlowLoader, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Any]:
         async with scripted_registry(loader, tmp_path_factory.mktemp("bench")) as registry:
             yield create_app(Settings(default_model="tiny"), registry=registry)
 
@@ -52,10 +55,10 @@ def url(loader, tmp_path_factory):
 
 
 @pytest.fixture
-def run(url):
+def run(url: str) -> Callable[..., str]:
     """Run ``bench`` with a model; what it prints, with the exit code it must end with."""
 
-    def run(*arguments, code=Exit.DONE, at=url):
+    def run(*arguments: str, code: Exit = Exit.DONE, at: str = url) -> str:
         done = CliRunner().invoke(switchyard, ["bench", *arguments, "--url", at])
         assert done.exit_code == code, done.output
         assert "Traceback" not in done.output
@@ -64,7 +67,7 @@ def run(url):
     return run
 
 
-def test_figures_are_those_of_the_model(run, loader):
+def test_figures_are_those_of_the_model(run: Callable[..., str], loader: SlowLoader) -> None:
     told = run("tiny", "--streams", "1,3", "--prompt-tokens", "200", "--tokens", "20", "--rounds", "2", "--json")
     one, three = (msgspec.json.decode(line, type=Figures) for line in told.splitlines())
     assert (one.streams, three.streams) == (1, 3)
@@ -80,21 +83,21 @@ def test_figures_are_those_of_the_model(run, loader):
     assert three.prompt_tokens_per_second is None
 
 
-def test_no_prompt_is_sent_twice_and_one_request_is_not_counted(run, loader):
+def test_no_prompt_is_sent_twice_and_one_request_is_not_counted(run: Callable[..., str], loader: SlowLoader) -> None:
     run("org/other", "--streams", "2", "--rounds", "3", "--tokens", "2")
     submitted = loader.engines["org/other"].submitted
     assert len({sequence.prompt for sequence in submitted}) == len(submitted) == 1 + 2 * 3
     assert {(sequence.max_tokens, sequence.stop_ids) for sequence in submitted} == {(2, frozenset())}
 
 
-def test_people_get_a_table(run):
+def test_people_get_a_table(run: Callable[..., str]) -> None:
     head, one, two = run("tiny", "--streams", "1, 2", "--rounds", "1", "--tokens", "2").splitlines()
     assert head.startswith("STREAMS  PROMPT  TOKENS  FIRST TOKEN")
     assert (one.split()[0], two.split()[0], two.split()[-1]) == ("1", "2", "-")
     assert all(len(line) > head.index("PROMPT TOKENS/S") for line in (one, two))
 
 
-def test_refusals_are_one_line_and_a_code(run):
+def test_refusals_are_one_line_and_a_code(run: Callable[..., str]) -> None:
     assert "org/gone" in run("org/gone", code=Exit.REFUSED)
     line = run("tiny", "--prompt-tokens", "9000", code=Exit.REFUSED)
     assert "context" in line
@@ -104,7 +107,7 @@ def test_refusals_are_one_line_and_a_code(run):
     assert "--streams" in run("tiny", "--streams", "0", code=Exit.USAGE)
 
 
-def test_an_interrupt_ends_every_stream(run, loader, url):
+def test_an_interrupt_ends_every_stream(run: Callable[..., str], loader: SlowLoader, url: str) -> None:
     run("org/tiny", "--tokens", "2", "--rounds", "1")
     engine = loader.engines["org/tiny"]
     before = len(engine.submitted)
@@ -118,8 +121,8 @@ def test_an_interrupt_ends_every_stream(run, loader, url):
     _wait(lambda: not engine.streams)
 
 
-def test_medians_are_of_rounds_and_the_worst_of_streams():
-    def answer(began, first, seconds):
+def test_medians_are_of_rounds_and_the_worst_of_streams() -> None:
+    def answer(began: float, first: float, seconds: float) -> Answer:
         return Answer(
             began, Spoken(first_token_seconds=first, seconds=seconds, prompt_tokens=100, completion_tokens=11)
         )
@@ -132,13 +135,13 @@ def test_medians_are_of_rounds_and_the_worst_of_streams():
     assert told.tokens_per_second == (22 / 5 + 22 / 4) / 2
 
 
-def test_what_comes_at_once_has_no_rate_of_its_own():
+def test_what_comes_at_once_has_no_rate_of_its_own() -> None:
     told = summary([[Answer(0.0, Spoken(seconds=0.5, prompt_tokens=50, completion_tokens=1))]])
     assert (told.first_token_seconds, told.stream_tokens_per_second) == (0.5, None)
     assert (told.tokens_per_second, told.prompt_tokens_per_second) == (2.0, 100.0)
 
 
-def _wait(until):
+def _wait(until: Callable[..., Any]) -> None:
     end = monotonic() + 20
     while not until():
         assert monotonic() < end

@@ -5,7 +5,10 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,6 +21,7 @@ from app.cli.look.ps import merged, picture
 from app.cli.reach import known_models
 from app.cli.root import switchyard
 from app.cli.talk.chat import _message
+from app.engine.base import Sequence
 from app.main import create_app
 from app.schemas.admin import AdminEvent, AdminTogether
 from app.settings import Settings
@@ -31,10 +35,10 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("commands")
 
-    def script(sequence, row):
+    def script(sequence: Sequence, row: int) -> Iterable[int]:
         return (
             echoes(sequence, row)
             if b"again" in bytes(it for it in sequence.prompt if it < 256)
@@ -42,7 +46,7 @@ def url(tmp_path_factory):
         )
 
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Any]:
         async with scripted_registry(ScriptedLoader(scripted_memory(), script=script), root) as registry:
             yield create_app(Settings(api_keys=("sk-right",), default_model="tiny"), registry=registry)
 
@@ -51,10 +55,10 @@ def url(tmp_path_factory):
 
 
 @pytest.fixture
-def run(url, tmp_path):
+def run(url: str, tmp_path: Path) -> Callable[..., str]:
     """Run a command; what it prints on standard output, with the exit code it must end with."""
 
-    def run(*arguments, code=Exit.DONE, stdin=None, at=url, **environ):
+    def run(*arguments: str, code: Exit = Exit.DONE, stdin: str | None = None, at: str = url, **environ: Any) -> str:
         known = {"SWITCHYARD_URL": at, "SWITCHYARD_KEY": "sk-right", "HF_HUB_CACHE": str(tmp_path / "hub")}
         done = CliRunner(env=known | environ).invoke(switchyard, arguments, input=stdin)
         assert done.exit_code == code, done.output
@@ -64,7 +68,7 @@ def run(url, tmp_path):
     return run
 
 
-def test_models_are_listed_loaded_shown_and_unloaded(run):
+def test_models_are_listed_loaded_shown_and_unloaded(run: Callable[..., str]) -> None:
     assert ["org/tiny", "-", "on", "disk", "-"] in [line.split() for line in run("list").splitlines()]
     assert run("load", "org/tiny") == "org/tiny is in memory, 100 B\n"
     shown = run("show", "org/tiny")
@@ -93,18 +97,18 @@ def test_models_are_listed_loaded_shown_and_unloaded(run):
         ((False, False, False, False, True), "nothing: prompts and answers take turns"),
     ],
 )
-def test_what_rows_do_together_is_told_in_words(found, told):
+def test_what_rows_do_together_is_told_in_words(found: tuple[bool, ...], told: str) -> None:
     names = AdminTogether.__struct_fields__
     assert _together(AdminTogether(**dict(zip(names, found, strict=True)))) == told
     assert _together(None) == "-"
 
 
 @pytest.mark.parametrize("command", ["list", "ps", "show tiny", "load tiny", "unload tiny", "config show"])
-def test_every_command_can_speak_json(run, command):
+def test_every_command_can_speak_json(run: Callable[..., str], command: str) -> None:
     assert msgspec.json.decode(run(*command.split(), "--json"))
 
 
-def test_complete_prints_the_continuation_alone(run):
+def test_complete_prints_the_continuation_alone(run: Callable[..., str]) -> None:
     assert run("complete", "tiny", "Say") == "Hé!\n"
     assert run("complete", "tiny", stdin="Say") == "Hé!\n"
     told = msgspec.json.decode(run("complete", "tiny", "Say", "--max-tokens", "2", "--json"))
@@ -112,12 +116,12 @@ def test_complete_prints_the_continuation_alone(run):
     assert told["first_token_seconds"] >= 0
 
 
-def test_chat_answers_what_comes_through_a_pipe(run):
+def test_chat_answers_what_comes_through_a_pipe(run: Callable[..., str]) -> None:
     assert run("chat", "tiny", stdin="Hello\n") == "Hé!\n"
     assert "<system>Short.\n<user>again" in run("chat", "tiny", "--system", "Short.", stdin="again\n")
 
 
-def test_ps_watches_until_the_service_goes(url, run):
+def test_ps_watches_until_the_service_goes(url: str, run: Callable[..., str]) -> None:
     events = Client(url, "sk-right").stream("GET", "/admin/events", AdminEvent)
     state = next(events)
     assert "org/other" not in picture(state)
@@ -126,11 +130,12 @@ def test_ps_watches_until_the_service_goes(url, run):
     while "org/other  in memory" not in picture(state):
         state = merged(state, next(events))
     asking.join()
+    assert isinstance(events, Generator)
     events.close()
     run("unload", "org/other")
 
 
-def test_refusals_are_one_line_and_a_code(run):
+def test_refusals_are_one_line_and_a_code(run: Callable[..., str]) -> None:
     assert "org/gone" in run("load", "org/gone", code=Exit.REFUSED)
     assert "API key" in run("list", code=Exit.REFUSED, SWITCHYARD_KEY="sk-wrong")
     assert "temperature" in run("complete", "tiny", "x", "--temperature", "9", code=Exit.REFUSED)
@@ -139,11 +144,11 @@ def test_refusals_are_one_line_and_a_code(run):
     assert "not a model of the hub" in run("rm", "tiny", code=Exit.REFUSED)
 
 
-def test_without_a_service_the_disk_is_looked_at(tmp_path):
+def test_without_a_service_the_disk_is_looked_at(tmp_path: Path) -> None:
     """In processes of their own: the hub's client reads its variables when it is imported."""
     known = {name: value for name, value in os.environ.items() if not name.startswith(("SWITCHYARD_", "HF_"))}
 
-    def run(*arguments, code=Exit.DONE):
+    def run(*arguments: str, code: Exit = Exit.DONE) -> str:
         command = [sys.executable, "-m", "app", *arguments]
         done = subprocess.run(command, env=known | environ, capture_output=True, text=True, timeout=60)
         assert done.returncode == code, done.stderr
@@ -164,7 +169,7 @@ def test_without_a_service_the_disk_is_looked_at(tmp_path):
     assert "no model org/pulled" in run("show", "org/pulled", code=Exit.REFUSED)
 
 
-def test_settings_are_shown_with_their_origin_and_no_secret(run):
+def test_settings_are_shown_with_their_origin_and_no_secret(run: Callable[..., str]) -> None:
     shown = run("config", "show", "--port", "81", SWITCHYARD_API_KEYS="sk-hidden", SWITCHYARD_OFFLINE="1")
     assert "sk-hidden" not in shown
     lines = {line.split()[0]: line.split() for line in shown.splitlines() if line}
@@ -176,7 +181,7 @@ def test_settings_are_shown_with_their_origin_and_no_secret(run):
 @pytest.mark.parametrize(
     ("shell", "word"), [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --no-files")]
 )
-def test_shells_are_taught_to_complete(run, shell, word):
+def test_shells_are_taught_to_complete(run: Callable[..., str], shell: str, word: str) -> None:
     assert word in run("completion", shell)
 
 
@@ -188,7 +193,9 @@ def test_shells_are_taught_to_complete(run, shell, word):
         ("fish", ("--no-config",), "complete -c switchyard"),
     ],
 )
-def test_a_shell_without_any_configuration_learns_to_complete(run, tmp_path, shell, arguments, asked):
+def test_a_shell_without_any_configuration_learns_to_complete(
+    run: Callable[..., str], tmp_path: Path, shell: str, arguments: tuple[str, ...], asked: str
+) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"needs {shell}")
     script = tmp_path / "completion"
@@ -201,7 +208,7 @@ def test_a_shell_without_any_configuration_learns_to_complete(run, tmp_path, she
     assert "switchyard" in done.stdout
 
 
-def test_an_old_bash_is_told_what_to_use_instead(run, tmp_path):
+def test_an_old_bash_is_told_what_to_use_instead(run: Callable[..., str], tmp_path: Path) -> None:
     script = run("completion", "bash").replace("BASH_VERSINFO", "OLD").replace("BASH_VERSION", "SAID")
     program = f"OLD=(3 2); SAID=3.2.57\n{script}\ncomplete -p switchyard"
     done = subprocess.run([str(shutil.which("bash")), "--norc", "-c", program], capture_output=True, text=True)
@@ -209,7 +216,7 @@ def test_an_old_bash_is_told_what_to_use_instead(run, tmp_path):
     assert done.returncode != 0
 
 
-def test_model_names_are_completed(run):
+def test_model_names_are_completed(run: Callable[..., str]) -> None:
     assert run("list")
     with CliRunner().isolation(env={"SWITCHYARD_KEY": "sk-right"}):
         assert known_models(None, None, "org/") == []
@@ -218,21 +225,21 @@ def test_model_names_are_completed(run):
 class Typed:
     """Lines as a person types them."""
 
-    def __init__(self, *lines):
+    def __init__(self, *lines: str) -> None:
         self._lines = list(lines)
 
-    def __call__(self, _prompt=""):
+    def __call__(self, _prompt: str = "") -> str:
         if not self._lines:
             raise EOFError
         return self._lines.pop(0)
 
 
-def test_messages_may_have_several_lines(monkeypatch):
+def test_messages_may_have_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", Typed("one", "", "two \\", "lines", '"""', "a", 'b"""', "last"))
     assert [_message() for _ in range(5)] == ["one", "two \nlines", "a\nb", "last", None]
 
 
-def test_what_is_kept_on_disk_is_shown_and_removed(run, tmp_path):
+def test_what_is_kept_on_disk_is_shown_and_removed(run: Callable[..., str], tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     flags = ("--disk-cache-dir", str(folder), "--disk-cache", "3GB")
     assert "0 files removed" in run("cache", "clear", *flags)

@@ -6,10 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
+import msgspec
 import pytest
 
 from app.cli.clients.agents import agents
@@ -51,11 +54,11 @@ TOLD = {
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("launch")
 
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Any]:
         async with scripted_registry(ScriptedLoader(scripted_memory()), root) as registry:
             yield create_app(Settings(), registry=registry)
 
@@ -63,8 +66,29 @@ def url(tmp_path_factory):
         yield url
 
 
+class Launch:
+    """The command in an empty home; what a client was given and has left there."""
+
+    def __init__(self, start: Callable[..., subprocess.CompletedProcess[str]], place: Path) -> None:
+        self._start = start
+        self._place = place
+
+    def __call__(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return self._start(sys.executable, "-m", "app", "launch", *arguments, **environ)
+
+    def shell(self, text: str) -> subprocess.CompletedProcess[str]:
+        return self._start("sh", "-c", text)
+
+    def record(self) -> tuple[list[str], dict[str, str]]:
+        """Arguments and environment."""
+        return msgspec.json.decode((self._place / "record.json").read_bytes(), type=tuple[list[str], dict[str, str]])
+
+    def files(self) -> list[Path]:
+        return [path for name in ("home", "project") for path in (self._place / name).rglob("*")]
+
+
 @pytest.fixture
-def run(url, tmp_path):
+def run(url: str, tmp_path: Path) -> Launch:
     """Run the command in an empty home, with a program of every client's name that records what it is given."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -74,7 +98,7 @@ def run(url, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "project").mkdir()
 
-    def run(*command, **environ):
+    def run(*command: str, **environ: Any) -> subprocess.CompletedProcess[str]:
         environment = {
             "HOME": str(tmp_path / "home"),
             "PATH": f"{programs}:{os.environ['PATH']}",
@@ -88,21 +112,15 @@ def run(url, tmp_path):
             command, cwd=tmp_path / "project", env=environment | environ, capture_output=True, text=True, timeout=60
         )
 
-    def launch(*arguments, **environ):
-        return run(sys.executable, "-m", "app", "launch", *arguments, **environ)
-
-    launch.shell = lambda text: run("sh", "-c", text)
-    launch.record = lambda: json.loads((tmp_path / "record.json").read_text())
-    launch.files = lambda: [path for name in ("home", "project") for path in (tmp_path / name).rglob("*")]
-    return launch
+    return Launch(run, tmp_path)
 
 
-def test_every_client_is_tried_here():
+def test_every_client_is_tried_here() -> None:
     assert TOLD.keys() == agents().keys()
 
 
 @pytest.mark.parametrize("client", TOLD)
-def test_a_client_becomes_the_command_and_is_told_of_the_service(client, run, url):
+def test_a_client_becomes_the_command_and_is_told_of_the_service(client: str, run: Launch, url: str) -> None:
     done = run(client, "--model", MODEL, "-x", "--", "--print", "two words")
     assert done.returncode == 7, done.stderr  # the client's own
     arguments, environment = run.record()
@@ -116,7 +134,7 @@ def test_a_client_becomes_the_command_and_is_told_of_the_service(client, run, ur
 
 
 @pytest.mark.parametrize("client", TOLD)
-def test_what_is_printed_does_the_same_without_the_key(client, run):
+def test_what_is_printed_does_the_same_without_the_key(client: str, run: Launch) -> None:
     run(client, "--model", MODEL, "-x", "two words")
     expected, environment = run.record()
     printed = run(client, "--model", MODEL, "--print", "-x", "two words")
@@ -130,7 +148,7 @@ def test_what_is_printed_does_the_same_without_the_key(client, run):
     }
 
 
-def test_opencode_is_given_a_whole_configuration(run, url):
+def test_opencode_is_given_a_whole_configuration(run: Launch, url: str) -> None:
     run("opencode", "--model", MODEL)
     config = json.loads(run.record()[1]["OPENCODE_CONFIG_CONTENT"])
     provider = config["provider"]["switchyard"]
@@ -139,7 +157,9 @@ def test_opencode_is_given_a_whole_configuration(run, url):
     assert config["model"] == config["small_model"] == f"switchyard/{MODEL}"
 
 
-def test_pis_provider_is_a_file_of_the_package_that_reads_those_variables(run):
+def test_pis_provider_is_a_file_of_the_package_that_reads_those_variables(
+    run: Launch,
+) -> None:
     run("pi", "--model", MODEL)
     arguments, environment = run.record()
     provider = Path(arguments[arguments.index("-e") + 1])
@@ -148,7 +168,7 @@ def test_pis_provider_is_a_file_of_the_package_that_reads_those_variables(run):
     assert "SWITCHYARD_KEY" in environment
 
 
-def test_what_a_model_here_holds_is_told(run, tmp_path):
+def test_what_a_model_here_holds_is_told(run: Launch, tmp_path: Path) -> None:
     root = model_root(tmp_path / "models")
     (root / "tiny" / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 5000}')
     config = tmp_path / "my.toml"
@@ -161,7 +181,7 @@ def test_what_a_model_here_holds_is_told(run, tmp_path):
     assert "--model tiny" in told["qwen"]
 
 
-def test_a_model_that_reads_too_little_for_agents_is_told_before_they_start(run, url):
+def test_a_model_that_reads_too_little_for_agents_is_told_before_they_start(run: Launch, url: str) -> None:
     assert run("codex", "--model", MODEL).stderr == ""  # not loaded: nobody knows what it reads
     urlopen(Request(f"{url}/admin/models/{MODEL}/load", method="POST"), timeout=30).close()  # noqa: S310  our own
     told = run("codex", "--model", MODEL).stderr
@@ -170,7 +190,9 @@ def test_a_model_that_reads_too_little_for_agents_is_told_before_they_start(run,
     urlopen(Request(f"{url}/admin/models/{MODEL}/unload", method="POST"), timeout=30).close()  # noqa: S310  our own
 
 
-def test_names_that_shells_take_for_something_else_are_quoted(run):
+def test_names_that_shells_take_for_something_else_are_quoted(
+    run: Launch,
+) -> None:
     name = "org/it's $(here)"
     printed = run("claude", "--model", name, "--print").stdout
     assert run.shell(printed).returncode == 7
@@ -178,7 +200,7 @@ def test_names_that_shells_take_for_something_else_are_quoted(run):
     assert shlex.split(printed.replace("\\\n", ""))[0] == "env"
 
 
-def test_what_is_missing_is_said(run, tmp_path):
+def test_what_is_missing_is_said(run: Launch, tmp_path: Path) -> None:
     (tmp_path / "bin" / "qwen").unlink()
     missing = run("qwen", PATH=str(tmp_path / "bin"))
     assert missing.returncode == Exit.NO_CLIENT

@@ -1,7 +1,11 @@
 """What a terminal sees while a model is loaded."""
 
 import io
+import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -33,11 +37,11 @@ MODEL = AdminModel(
 
 
 class Terminal(io.StringIO):
-    def isatty(self):
+    def isatty(self) -> bool:
         return True
 
 
-def test_a_load_moves_and_a_download_has_its_share():
+def test_a_load_moves_and_a_download_has_its_share() -> None:
     with Progress(console=Console(file=io.StringIO())) as board:
         bar = board.add_task("", total=None)
         loading.show(board, bar, MODEL)
@@ -56,9 +60,11 @@ def test_a_load_moves_and_a_download_has_its_share():
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_terminal_sees_the_load_and_a_pipe_nothing(terminal, monkeypatch, tmp_path):
+def test_a_terminal_sees_the_load_and_a_pipe_nothing(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Any]:
         loader = ScriptedLoader(scripted_memory(), seconds=1.0)
         async with scripted_registry(loader, tmp_path) as registry:
             yield create_app(Settings(), registry=registry)
@@ -67,7 +73,7 @@ def test_a_terminal_sees_the_load_and_a_pipe_nothing(terminal, monkeypatch, tmp_
     seen = Terminal() if terminal else io.StringIO()
     with live(make) as url:
         client = Client(url, None)
-        monkeypatch.setattr(loading.sys, "stderr", seen)
+        monkeypatch.setattr(sys, "stderr", seen)
         with loading.watched(client, "org/tiny"):
             client.ask("POST", "/admin/models/org/tiny/load", AdminModel)
         monkeypatch.undo()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from app.cli.exits import Exit
 from app.cli.root import switchyard
 from app.cli.run import launched
 from app.cli.system import managers, service, unit
+from app.cli.system.managers import Launchd, Systemd
 
 LAUNCHCTL = """#!/bin/sh
 # Loaded agents are files below $STATE; one that was booted out stays for as many looks as $SLOW says.
@@ -50,7 +51,7 @@ AGENT = "io.github.switchyard"
 
 
 @pytest.fixture
-def mac(tmp_path, monkeypatch):
+def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home, and a launchctl on PATH."""
     for name in unit.KEPT:
         monkeypatch.delenv(name, raising=False)
@@ -67,23 +68,25 @@ def mac(tmp_path, monkeypatch):
     return tmp_path
 
 
-def call(*words, code=0):
+def call(*words: str, code: int | Exit = 0) -> Result:
     done = CliRunner().invoke(switchyard, ["service", *words])
     assert done.exit_code == code, done.output
     return done
 
 
-def asked(mac):
+def asked(mac: Path) -> list[str]:
     lines = (mac / "state" / "asked").read_text().splitlines()
     (mac / "state" / "asked").unlink()
     return [line.replace(str(mac), "") for line in lines if not line.startswith("print")]
 
 
-def agent(mac):
+def agent(mac: Path) -> Path:
     return mac / "home" / "Library" / "LaunchAgents" / f"{AGENT}.plist"
 
 
-def test_installing_again_takes_the_old_one_out_and_waits_until_it_is_gone(mac, monkeypatch):
+def test_installing_again_takes_the_old_one_out_and_waits_until_it_is_gone(
+    mac: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     call("install")
     bootstrap = f"bootstrap gui/501 /home/Library/LaunchAgents/{AGENT}.plist"
     assert asked(mac) == [f"enable gui/501/{AGENT}", bootstrap]
@@ -100,7 +103,7 @@ def test_installing_again_takes_the_old_one_out_and_waits_until_it_is_gone(mac, 
     call("install")
 
 
-def test_a_mac_that_is_reached_by_ssh_alone_has_a_domain_too(mac, monkeypatch):
+def test_a_mac_that_is_reached_by_ssh_alone_has_a_domain_too(mac: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADLESS", "1")
     call("install")
     assert asked(mac)[-1].startswith("bootstrap user/501 ")
@@ -115,20 +118,22 @@ def test_a_mac_that_is_reached_by_ssh_alone_has_a_domain_too(mac, monkeypatch):
     assert plistlib.loads(agent(mac).read_bytes())["LimitLoadToSessionType"] == "Aqua"
 
 
-def test_launchd_may_refuse_once(mac, monkeypatch):
+def test_launchd_may_refuse_once(mac: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HICCUP", "1")
     call("install")
     assert len([line for line in asked(mac) if line.startswith("bootstrap")]) == 2
 
 
-def test_an_agent_that_does_not_go_is_said(mac, monkeypatch):
+def test_an_agent_that_does_not_go_is_said(mac: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call("install")
     monkeypatch.setenv("SLOW", "100000")
     monkeypatch.setattr(managers, "PATIENCE", -9.8)
     assert "launchctl kill KILL gui/501" in call("install", code=Exit.FAILED).stderr
 
 
-def test_the_agent_keeps_what_the_shell_knows_of_the_hub_and_no_secret(mac, monkeypatch):
+def test_the_agent_keeps_what_the_shell_knows_of_the_hub_and_no_secret(
+    mac: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = {name: f"/some/{name}" for name in unit.KEPT}
     for name, value in (given | {"HF_TOKEN": "hf_secret", "OTHER": "x"}).items():
         monkeypatch.setenv(name, value)
@@ -146,7 +151,9 @@ def test_the_agent_keeps_what_the_shell_knows_of_the_hub_and_no_secret(mac, monk
 
 @pytest.mark.parametrize("folder", ["Documents", "Desktop", "Downloads/deep", "Library/Mobile Documents/x"])
 @pytest.mark.parametrize("what", ["config", "HF_HOME"])
-def test_folders_that_macos_guards_are_warned_of(mac, monkeypatch, folder, what):
+def test_folders_that_macos_guards_are_warned_of(
+    mac: Path, monkeypatch: pytest.MonkeyPatch, folder: str, what: str
+) -> None:
     place = mac / "home" / folder / "switchyard"
     place.mkdir(parents=True)
     words = []
@@ -160,14 +167,16 @@ def test_folders_that_macos_guards_are_warned_of(mac, monkeypatch, folder, what)
     assert "Full Disk Access" in said
 
 
-def test_an_ordinary_place_is_not_warned_of(mac):
+def test_an_ordinary_place_is_not_warned_of(mac: Path) -> None:
     (mac / "home").mkdir()
     (mac / "home" / "my.toml").write_text("port = 9000")
     assert call("install", "--no-start", "--config", str(mac / "home" / "my.toml")).stderr == ""
 
 
 @pytest.mark.parametrize("code", list(Exit))
-def test_only_what_starting_again_may_mend_is_started_again(monkeypatch, capsys, code):
+def test_only_what_starting_again_may_mend_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: Exit
+) -> None:
     assert launched.final(code) == code
     monkeypatch.setenv(unit.LAUNCHED, "/somewhere")
     ended = launched.final(code)
@@ -178,14 +187,14 @@ def test_only_what_starting_again_may_mend_is_started_again(monkeypatch, capsys,
 @pytest.mark.parametrize(
     "words", [["serve", "--no-such-flag"], ["serve", "--port", "x"], ["serve", "--host", "0.0.0.0"]]
 )
-def test_a_launched_service_that_cannot_start_is_not_started_for_ever(words):
+def test_a_launched_service_that_cannot_start_is_not_started_for_ever(words: list[str]) -> None:
     environ = os.environ | {unit.LAUNCHED: "/somewhere", "LD_PRELOAD": ""}
     for variables, code in ((environ, 0), (environ | {unit.LAUNCHED: ""}, Exit.USAGE)):
         done = subprocess.run([sys.executable, "-m", "app", *words], env=variables, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
 
 
-def test_logs_are_turned_over_where_they_stand(tmp_path):
+def test_logs_are_turned_over_where_they_stand(tmp_path: Path) -> None:
     file = tmp_path / "switchyard.log"
     with file.open("a") as writer:  # as launchd has it open
         for number in range(6):
@@ -198,7 +207,7 @@ def test_logs_are_turned_over_where_they_stand(tmp_path):
     assert kept == {"switchyard.log": "l", "switchyard.log.1": "5", "switchyard.log.2": "4", "switchyard.log.3": "3"}
 
 
-def test_a_log_that_is_small_or_not_there_is_let_be(tmp_path):
+def test_a_log_that_is_small_or_not_there_is_let_be(tmp_path: Path) -> None:
     launched.turn_over(tmp_path / "none")
     (tmp_path / "log").write_text("short")
     launched.turn_over(tmp_path / "log")
@@ -211,7 +220,7 @@ echo "$*" >>"$STATE/asked"
 
 
 @pytest.fixture
-def linux(tmp_path, monkeypatch):
+def linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "bin" / "systemctl"
     program.parent.mkdir()
     program.write_text(SYSTEMCTL)
@@ -222,7 +231,7 @@ def linux(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_systemd_runs_what_was_installed_last(linux):
+def test_systemd_runs_what_was_installed_last(linux: Path) -> None:
     config = linux / "my.toml"
     config.write_text("port = 9000")
     file = linux / "config" / "systemd" / "user" / "switchyard.service"
@@ -240,12 +249,12 @@ def test_systemd_runs_what_was_installed_last(linux):
     call("uninstall", code=Exit.USAGE)
 
 
-def test_a_manager_that_fails_is_named(linux):
+def test_a_manager_that_fails_is_named(linux: Path) -> None:
     (linux / "bin" / "systemctl").write_text("#!/bin/sh\nexit 4\n")
     assert "`systemctl --user daemon-reload` failed" in call("install", code=Exit.FAILED).stderr
 
 
-def test_the_unit_is_one_that_systemd_takes(tmp_path):
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
     environ = {"HF_HOME": "/data/my models", "HTTPS_PROXY": 'http://me:p%40"$x\\@proxy:1'}
     text = unit.systemd(tmp_path / "my settings 100%.toml", grace=10, environ=environ)
     for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "OOMPolicy=continue", "ExecReload="):
@@ -264,7 +273,7 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path):
         st.sampled_from(unit.KEPT), st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"]))
     )
 )
-def test_variables_reach_a_unit_as_they_are(environ):
+def test_variables_reach_a_unit_as_they_are(environ: dict[str, str]) -> None:
     lines = unit.systemd(None, grace=10, environ=unit.kept(environ)).splitlines()
     read = [
         shlex.split(line.removeprefix("Environment=").replace("%%", "%"))[0] for line in lines if line.startswith("Env")
@@ -273,8 +282,10 @@ def test_variables_reach_a_unit_as_they_are(environ):
 
 
 @pytest.mark.parametrize(("platform", "kind"), [("darwin", managers.Launchd), ("linux", managers.Systemd)])
-def test_each_system_has_its_manager(platform, kind, monkeypatch):
-    monkeypatch.setattr(managers.sys, "platform", platform)
+def test_each_system_has_its_manager(
+    platform: str, kind: type[Launchd | Systemd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
     made = managers.manager()
     assert isinstance(made, kind)
     assert made.file.is_relative_to(Path.home()) or "XDG_CONFIG_HOME" in os.environ

@@ -11,7 +11,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_tells_of_a_command_what_the_command_tells_of_itself(name):
+def test_help_tells_of_a_command_what_the_command_tells_of_itself(name: str) -> None:
     switchyard.load(name)
     command = switchyard.commands[name]
     assert command.name == name
@@ -20,5 +20,5 @@ def test_help_tells_of_a_command_what_the_command_tells_of_itself(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_documented(name):
+def test_every_command_is_documented(name: str) -> None:
     assert re.search(rf"^\|.*`{name}[ `].*\|.*\|$", PAGE, re.MULTILINE)

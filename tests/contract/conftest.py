@@ -1,6 +1,6 @@
 """The servers that the contract is checked against: the same tests for each engine."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 from litestar import Litestar
 from msgspec import Struct
 
+from app.engine.base import Sequence
 from app.main import create_app
 from app.settings import Settings
 from tests.support.house import scripted_memory, scripted_registry
@@ -36,7 +37,7 @@ class Server(Struct, frozen=True):
 async def scripted_app(root: Path) -> AsyncIterator[Litestar]:
     """Every model says ``SAYS``, and its prompt again where that begins with "echo:"."""
 
-    def script(sequence, row):
+    def script(sequence: Sequence, row: int) -> Iterable[int]:
         if bytes(sequence.prompt[1:6]) == b"echo:":
             return echoes(sequence, row)
         return says(SAYS)(sequence, row)
@@ -52,7 +53,7 @@ async def mlx_app(root: Path) -> AsyncIterator[Litestar]:
 
 
 @pytest.fixture(scope="session")
-def real(tmp_path_factory) -> Iterator[Server]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the MLX engine; ``tiny-a`` and ``tiny-b`` have random weights, ``coder`` fills in the middle."""
     root = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("tiny-a", "tiny-b")):
@@ -63,7 +64,7 @@ def real(tmp_path_factory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def scripted(tmp_path_factory) -> Iterator[Server]:
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose engine says what it is told."""
     root = tmp_path_factory.mktemp("scripted")
     with live(lambda: scripted_app(root)) as url:
@@ -71,24 +72,24 @@ def scripted(tmp_path_factory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session", params=["scripted", "real"])
-def server(request) -> Server:
+def server(request: pytest.FixtureRequest) -> Server:
     """Each of both servers."""
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
-def client(server) -> Iterator[openai.OpenAI]:
+def client(server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0, timeout=30) as made:
         yield made
 
 
 @pytest.fixture
-async def aclient(server) -> AsyncIterator[openai.AsyncOpenAI]:
+async def aclient(server: Server) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0, timeout=30) as made:
         yield made
 
 
 @pytest.fixture
-def http(server) -> Iterator[httpx2.Client]:
+def http(server: Server) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=server.url, timeout=30) as made:
         yield made

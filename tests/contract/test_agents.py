@@ -1,10 +1,13 @@
 """Prompts of coding agents, as long as theirs: the second turn computes only what is new, in both dialects."""
 
 import json
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 import pytest
+from httpx2 import Client
 
 from app.main import create_app
 from app.settings import ModelEntry, Settings
@@ -18,7 +21,7 @@ ARGUMENTS = {"cmd": "ls"}
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory):
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     root = tmp_path_factory.mktemp("models")
     make_tiny(root / "tiny", seed=3, width=32, layers=1, context=1 << 15)
     settings = Settings(
@@ -30,20 +33,20 @@ def http(tmp_path_factory):
     )
 
     @asynccontextmanager
-    async def app():
+    async def app() -> AsyncIterator[Any]:
         yield create_app(settings)
 
     with live(app) as url, httpx2.Client(base_url=url, timeout=300) as made:
         yield made
 
 
-def asked(http, path, body):
+def asked(http: Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
     answer = http.post(path, json={"model": "tiny", "temperature": 0, **body})
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def test_codex(http):
+def test_codex(http: httpx2.Client) -> None:
     said = [
         {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": RULES * 350}]},
         {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Network is off."}]},
@@ -61,8 +64,8 @@ def test_codex(http):
     assert second["input_tokens_details"]["cached_tokens"] >= 0.98 * first["input_tokens"]
 
 
-def test_claude_code(http):
-    def system(number):
+def test_claude_code(http: httpx2.Client) -> None:
+    def system(number: int) -> list[dict[str, Any]]:
         billing = f"x-anthropic-billing-header: cc_version=2.1.197; cc_entrypoint=cli; cch={number};"
         texts = (billing, "You are a coding agent.", RULES * 280)
         return [{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}} for text in texts]

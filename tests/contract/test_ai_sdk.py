@@ -18,7 +18,7 @@ VERSIONS = {"ai 7": ("7.0.173", "4.0.118", 22), "ai 6": ("6.0.326", "3.0.141", 2
 
 
 @pytest.mark.parametrize("versions", VERSIONS.values(), ids=VERSIONS)
-def test_two_turns_with_a_tool(tmp_path, versions):
+def test_two_turns_with_a_tool(tmp_path: Path, versions: tuple[str, str, int]) -> None:
     ai, provider, least = versions
     directories = [npm_package("ai", ai), npm_package("@ai-sdk/openai", provider)]
     node = shutil.which("node")

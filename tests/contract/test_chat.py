@@ -1,20 +1,25 @@
 """``/v1/chat/completions`` as the OpenAI SDK sees it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import openai
 import pytest
 
-USER = {"role": "user", "content": "Say hello."}
-SETTINGS = {"temperature": 0, "seed": 1, "max_completion_tokens": 12}
+from tests.contract.conftest import Server
+
+USER: Any = {"role": "user", "content": "Say hello."}
+SETTINGS: Any = {"temperature": 0, "seed": 1, "max_completion_tokens": 12}
 
 
 @pytest.fixture
-def ask(client, server):
+def ask(client: openai.OpenAI, server: Server) -> Callable[..., Any]:
     return lambda *messages, **fields: client.chat.completions.create(
         model=server.model, messages=list(messages) or [USER], **{**SETTINGS, **fields}
     )
 
 
-def test_a_whole_answer(ask, server):
+def test_a_whole_answer(ask: Callable[..., Any], server: Server) -> None:
     answer = ask()
     assert (answer.object, answer.model) == ("chat.completion", server.model)
     assert answer.id.startswith("chatcmpl-")
@@ -26,10 +31,12 @@ def test_a_whole_answer(ask, server):
         assert server.says.startswith(message.content.removesuffix("�"))
 
 
-def test_the_stream_says_what_the_whole_answer_says_and_the_role_once(ask):
+def test_the_stream_says_what_the_whole_answer_says_and_the_role_once(ask: Callable[..., Any]) -> None:
     whole = ask(n=2)
     chunks = list(ask(n=2, stream=True, stream_options={"include_usage": True}))
-    texts, roles, ends = {0: "", 1: ""}, {0: [], 1: []}, {}
+    texts = {0: "", 1: ""}
+    roles: dict[Any, Any] = {0: [], 1: []}
+    ends = {}
     for chunk in chunks[:-1]:
         assert chunk.usage is None
         (choice,) = chunk.choices
@@ -44,7 +51,7 @@ def test_the_stream_says_what_the_whole_answer_says_and_the_role_once(ask):
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
 
 
-def test_the_sdks_own_stream_helper_understands(client, server):
+def test_the_sdks_own_stream_helper_understands(client: openai.OpenAI, server: Server) -> None:
     with client.chat.completions.stream(model=server.model, messages=[USER], **SETTINGS) as stream:
         kinds = [event.type for event in stream]
         final = stream.current_completion_snapshot
@@ -53,7 +60,7 @@ def test_the_sdks_own_stream_helper_understands(client, server):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_logprobs(ask, stream):
+def test_logprobs(ask: Callable[..., Any], stream: bool) -> None:
     fields = {"logprobs": True, "top_logprobs": 3}
     answer = ask(**fields)
     tokens = answer.choices[0].logprobs.content
@@ -72,7 +79,7 @@ def test_logprobs(ask, stream):
         assert scores == sorted(scores, reverse=True)
 
 
-def test_every_role_and_kind_of_text(ask):
+def test_every_role_and_kind_of_text(ask: Callable[..., Any]) -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     answer = ask(
         {"role": "system", "content": "Be brief."},
@@ -90,7 +97,7 @@ def test_every_role_and_kind_of_text(ask):
     assert answer.choices[0].finish_reason in {"stop", "length"}
 
 
-def test_an_answer_is_continued(ask):
+def test_an_answer_is_continued(ask: Callable[..., Any]) -> None:
     answer = ask(
         USER,
         {"role": "assistant", "content": "Once upon"},
@@ -99,12 +106,12 @@ def test_an_answer_is_continued(ask):
     assert answer.choices[0].message.role == "assistant"
 
 
-def test_what_is_not_offered_is_refused_by_name(ask):
+def test_what_is_not_offered_is_refused_by_name(ask: Callable[..., Any]) -> None:
     image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}
     with pytest.raises(openai.BadRequestError) as refused:
         ask(image)
     assert refused.value.param == "messages.0.content.0"
-    for fields, param in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"store": True}, "store"),
         ({"service_tier": "priority"}, "service_tier"),
@@ -112,13 +119,14 @@ def test_what_is_not_offered_is_refused_by_name(ask):
         ({"extra_body": {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}}, "chat_template_kwargs.chat_template"),
         ({"max_completion_tokens": 0}, "max_completion_tokens"),
         ({"max_completion_tokens": None, "max_tokens": 0}, "max_tokens"),
-    ]:
+    ]
+    for fields, param in cases:
         with pytest.raises(openai.BadRequestError) as refused:
             ask(**fields)
         assert refused.value.param == param, fields
 
 
-def test_harmless_fields_are_accepted(ask):
+def test_harmless_fields_are_accepted(ask: Callable[..., Any]) -> None:
     assert ask(
         store=False,
         service_tier="auto",
@@ -129,5 +137,5 @@ def test_harmless_fields_are_accepted(ask):
     ).choices
 
 
-def test_null_means_unset(ask):
+def test_null_means_unset(ask: Callable[..., Any]) -> None:
     assert ask(temperature=None, top_p=None, n=None, stop=None, stream_options=None, logit_bias=None).choices

@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from app.engine.base import Sequence
 from app.errors import EngineFailed, InvalidRequest, QueueFull, SwitchyardError, Unavailable
 from app.generation.events import Delta
 from app.main import create_app
@@ -37,7 +39,7 @@ class Agent:
     def __init__(self) -> None:
         self.prompts: list[str] = []
 
-    def __call__(self, sequence, _row) -> bytes:
+    def __call__(self, sequence: Sequence, _row: int) -> bytes:
         prompt = bytes(token for token in sequence.prompt if token < BOS).decode()
         self.prompts.append(prompt)
         if results := re.findall(r"^<tool>(.*)", prompt, re.MULTILINE):
@@ -52,12 +54,12 @@ def program() -> list[str | Path]:
 
 
 @pytest.fixture
-def claude(program, tmp_path):
+def claude(program: list[str | Path], tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Run it in an empty home and an empty project; nothing but the service is asked."""
     for name in ("home", "project"):
         (tmp_path / name).mkdir()
 
-    def run(url, *arguments):
+    def run(url: str, *arguments: str) -> tuple[int, str]:
         environment = {
             "HOME": str(tmp_path / "home"),
             "PATH": os.environ["PATH"],
@@ -80,7 +82,7 @@ def claude(program, tmp_path):
 
 
 @pytest.fixture
-def agent(tmp_path) -> Iterator[tuple[Agent, str]]:
+def agent(tmp_path: Path) -> Iterator[tuple[Agent, str]]:
     made = Agent()
     root = tmp_path / "models"
     root.mkdir()
@@ -89,9 +91,9 @@ def agent(tmp_path) -> Iterator[tuple[Agent, str]]:
 
 
 @contextmanager
-def failing(root: Path, *steps) -> Iterator[str]:
+def failing(root: Path, *steps: InvalidRequest) -> Iterator[str]:
     @asynccontextmanager
-    async def app():
+    async def app() -> AsyncIterator[Any]:
         async with scripted_registry(ScriptedLoader(scripted_memory()), root) as registry:
             yield create_app(Settings(), registry=registry, strategy=ScriptedStrategy(*steps))
 
@@ -99,7 +101,9 @@ def failing(root: Path, *steps) -> Iterator[str]:
         yield url
 
 
-def test_it_answers_and_goes_on_in_a_second_turn(claude, agent):
+def test_it_answers_and_goes_on_in_a_second_turn(
+    claude: Callable[..., tuple[int, str]], agent: tuple[Agent, str]
+) -> None:
     model, url = agent
     assert claude(url, "Say hello.") == (0, "Hello from here.")
     assert claude(url, "--continue", "And again.") == (0, "Hello from here.")
@@ -109,7 +113,9 @@ def test_it_answers_and_goes_on_in_a_second_turn(claude, agent):
     assert second[: round(0.98 * len(first))] == first[: round(0.98 * len(first))]
 
 
-def test_it_runs_a_command_and_reads_its_result(claude, agent):
+def test_it_runs_a_command_and_reads_its_result(
+    claude: Callable[..., tuple[int, str]], agent: tuple[Agent, str]
+) -> None:
     model, url = agent
     assert claude(url, "Please run the command.", "--allowedTools", "Bash") == (0, "It said: it-ran-42")
     first, second = model.prompts
@@ -117,7 +123,9 @@ def test_it_runs_a_command_and_reads_its_result(claude, agent):
     assert second[: round(0.98 * len(first))] == first[: round(0.98 * len(first))]
 
 
-def test_its_instructions_inside_the_conversation_and_its_tools_reach_the_model(claude, agent):
+def test_its_instructions_inside_the_conversation_and_its_tools_reach_the_model(
+    claude: Callable[..., tuple[int, str]], agent: tuple[Agent, str]
+) -> None:
     model, url = agent
     claude(url, "Say hello.")
     (prompt,) = model.prompts
@@ -136,7 +144,9 @@ def test_its_instructions_inside_the_conversation_and_its_tools_reach_the_model(
         (EngineFailed("The engine stopped; send it again."), 500),
     ],
 )
-def test_a_failure_is_shown_in_our_words(claude, tmp_path, failure: SwitchyardError, status, late):
+def test_a_failure_is_shown_in_our_words(
+    claude: Callable[..., tuple[int, str]], tmp_path: Path, failure: SwitchyardError, status: int, late: bool
+) -> None:
     steps = [STARTED, Delta(0, "Part of"), failure] if late else [failure]
     (tmp_path / "models").mkdir()
     with failing(tmp_path / "models", *steps) as url:
@@ -146,14 +156,16 @@ def test_a_failure_is_shown_in_our_words(claude, tmp_path, failure: SwitchyardEr
     assert late or str(status) in said
 
 
-def test_a_prompt_that_is_too_long_is_one_for_it_too(claude, tmp_path):
+def test_a_prompt_that_is_too_long_is_one_for_it_too(claude: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     with scripted_caller(tmp_path / "models", context_length=1000) as url:
         code, said = claude(url.removesuffix("/v1"), "Say hello.")
     assert (code, said[:18]) == (1, "Prompt is too long")
 
 
-def test_it_is_launched_without_a_file_of_its_own_being_touched(program, agent, tmp_path):
+def test_it_is_launched_without_a_file_of_its_own_being_touched(
+    program: list[str | Path], agent: tuple[Agent, str], tmp_path: Path
+) -> None:
     _, url = agent
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "claude").write_text(f'#!/bin/sh\nexec {" ".join(map(str, program))} "$@"\n')
@@ -177,7 +189,7 @@ def test_it_is_launched_without_a_file_of_its_own_being_touched(program, agent, 
     assert settings.read_text() == "{}"
 
 
-def test_the_page_about_it_sets_what_these_tests_set(program):
+def test_the_page_about_it_sets_what_these_tests_set(program: list[str | Path]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "clients" / "claude-code.md").read_text()
     for name in ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL"):
         assert name in page

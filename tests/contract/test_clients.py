@@ -8,7 +8,9 @@ there. ``SWITCHYARD_CLIENTS`` names another interpreter.
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,18 +25,18 @@ pytestmark = NEEDS
 
 
 @pytest.fixture(scope="module")
-def mlx(tmp_path_factory):
+def mlx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with guided(tmp_path_factory.mktemp("guided")) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def caller(tmp_path_factory):
+def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with scripted_caller(tmp_path_factory.mktemp("caller")) as url:
         yield url
 
 
-def run(program, *arguments):
+def run(program: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
         [PYTHON, CLIENTS / program, *arguments],
         capture_output=True,
@@ -46,19 +48,19 @@ def run(program, *arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def check_guest(guest):
+def check_guest(guest: dict[str, Any]) -> None:
     assert len(guest["name"]) <= 12
     assert 0 <= guest["age"] <= 120
 
 
-def test_instructor(mlx):
+def test_instructor(mlx: str) -> None:
     told = run("with_instructor.py", mlx, "tiny")
     assert told.keys() == {"JSON_SCHEMA", "TOOLS"}
     for guest in told.values():
         check_guest(guest)
 
 
-def test_langchain(mlx, caller):
+def test_langchain(mlx: str, caller: str) -> None:
     told = run("with_langchain.py", mlx, "tiny", caller, "org/tiny")
     check_guest(told["json_schema"])
     check_guest(told["function_calling"])
@@ -67,7 +69,7 @@ def test_langchain(mlx, caller):
     assert set(told["responses"].values()) == {"The answer is: 12 degrees in Paris"}
 
 
-def test_the_agents_sdk_runs_a_two_step_loop(caller):
+def test_the_agents_sdk_runs_a_two_step_loop(caller: str) -> None:
     told = run("with_agents.py", caller, "org/tiny")
     for kind in ("chat", "responses"):
         assert told[kind]["whole"] == told[kind]["streamed"] == "The answer is: 12 degrees in Paris"

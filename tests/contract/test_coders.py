@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from app.engine.base import Sequence
 from tests.support.calling import scripted_caller
 from tests.support.npm import npm_package
 from tests.support.scripted import BOS
@@ -22,7 +23,7 @@ COMMAND = "echo it-ran-$((40 + 2))"
 RULE = re.compile(r"^<(?:user|assistant)>", re.MULTILINE)
 
 
-def coder(sequence, _row) -> bytes:
+def coder(sequence: Sequence, _row: int) -> bytes:
     """Runs the command where there is a tool for it, and tells what came of it."""
     prompt = bytes(token for token in sequence.prompt if token < BOS).decode()
     if results := re.findall(r"^<tool>((?:.|\n)*?)(?=^<|\Z)", prompt, re.MULTILINE):
@@ -34,7 +35,7 @@ def coder(sequence, _row) -> bytes:
 
 
 @pytest.fixture
-def service(tmp_path) -> Iterator[str]:
+def service(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "models").mkdir()
     with scripted_caller(tmp_path / "models", coder, context_length=1 << 20, aliases=(MODEL,)) as url:
         yield url
@@ -59,15 +60,24 @@ def run(home: Path, *command: str | Path) -> str:
     return done.stdout
 
 
-def test_pi(service, tmp_path):
+def test_pi(service: str, tmp_path: Path) -> None:
     package = npm_package("@mariozechner/pi-coding-agent", "0.73.1")
     (tmp_path / ".pi" / "agent").mkdir(parents=True)
     (tmp_path / ".pi" / "agent" / "models.json").write_text(config("pi", service))
-    command = ["node", package / "dist" / "cli.js", "--provider", "switchyard", "--model", MODEL, "-p", "Run it."]
+    command: list[str | Path] = [
+        "node",
+        package / "dist" / "cli.js",
+        "--provider",
+        "switchyard",
+        "--model",
+        MODEL,
+        "-p",
+        "Run it.",
+    ]
     assert "It said: it-ran-42" in run(tmp_path, *command)
 
 
-def test_opencode(service, tmp_path):
+def test_opencode(service: str, tmp_path: Path) -> None:
     package = npm_package("opencode-ai", "1.18.33")
     (tmp_path / ".config" / "opencode").mkdir(parents=True)
     (tmp_path / ".config" / "opencode" / "opencode.json").write_text(config("opencode", service))

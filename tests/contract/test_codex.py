@@ -8,13 +8,15 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.api.write.response_dialect import ResponseDialect
+from app.engine.base import Sequence
 from app.errors import EngineFailed, InvalidRequest, ModelNotFound, QueueFull, SwitchyardError, Unavailable
 from app.generation.events import Delta, Finished
 from tests.support.calling import scripted_caller, telling
@@ -40,7 +42,7 @@ class Agent:
     def __init__(self) -> None:
         self.prompts: list[str] = []
 
-    def __call__(self, sequence, _row) -> bytes:
+    def __call__(self, sequence: Sequence, _row: int) -> bytes:
         prompt = bytes(token for token in sequence.prompt if token < BOS).decode()
         self.prompts.append(prompt)
         asked = RULE.split(prompt)[-2]
@@ -59,12 +61,12 @@ def program() -> list[str | Path]:
 
 
 @pytest.fixture
-def codex(program, tmp_path):
+def codex(program: list[str | Path], tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
     """Run it in an empty home and an empty project; nothing but the service is asked."""
     for name in ("home", "project"):
         (tmp_path / name).mkdir()
 
-    def run(url, *arguments, model="org/tiny", **settings):
+    def run(url: str, *arguments: str, model: str = "org/tiny", **settings: Any) -> tuple[int, str, str]:
         provider = {"name": "Switchyard", "base_url": url, "wire_api": "responses", "request_max_retries": 1}
         provider |= {"stream_max_retries": 0, **settings}
         written = ", ".join(f"{key} = {json.dumps(value)}" for key, value in provider.items())
@@ -82,7 +84,7 @@ def codex(program, tmp_path):
 
 
 @pytest.fixture
-def agent(tmp_path) -> Iterator[tuple[Agent, str]]:
+def agent(tmp_path: Path) -> Iterator[tuple[Agent, str]]:
     made = Agent()
     root = tmp_path / "models"
     root.mkdir()
@@ -96,7 +98,9 @@ def shared(first: str, second: str) -> float:
     return sum(1 for _ in same) / len(first)
 
 
-def test_it_answers_and_goes_on_in_a_second_turn(codex, agent):
+def test_it_answers_and_goes_on_in_a_second_turn(
+    codex: Callable[..., tuple[int, str, str]], agent: tuple[Agent, str]
+) -> None:
     model, url = agent
     assert codex(url, "Say hello.")[:2] == (0, "Hello from here.")
     assert codex(url, "resume", "--last", "And again.")[:2] == (0, "Hello from here.")
@@ -106,7 +110,9 @@ def test_it_answers_and_goes_on_in_a_second_turn(codex, agent):
     assert shared(first, second) > 0.98
 
 
-def test_it_runs_a_command_and_reads_its_result(codex, agent):
+def test_it_runs_a_command_and_reads_its_result(
+    codex: Callable[..., tuple[int, str, str]], agent: tuple[Agent, str]
+) -> None:
     model, url = agent
     code, said, shown = codex(url, "Please run the command.")
     assert code == 0
@@ -117,7 +123,9 @@ def test_it_runs_a_command_and_reads_its_result(codex, agent):
     assert shared(first, second) > 0.98
 
 
-def test_a_function_of_a_namespace_is_found(codex, agent):
+def test_a_function_of_a_namespace_is_found(
+    codex: Callable[..., tuple[int, str, str]], agent: tuple[Agent, str]
+) -> None:
     _, url = agent
     code, said, _ = codex(url, "Please close the agent.")
     assert code == 0
@@ -125,7 +133,9 @@ def test_a_function_of_a_namespace_is_found(codex, agent):
     assert "unsupported" not in said
 
 
-def test_it_edits_with_a_custom_tool(codex, agent, tmp_path):
+def test_it_edits_with_a_custom_tool(
+    codex: Callable[..., tuple[int, str, str]], agent: tuple[Agent, str], tmp_path: Path
+) -> None:
     _, url = agent
     code, said, _ = codex(url, "Please edit the file.", model=KNOWN)
     assert (code, "A made.txt" in said) == (0, True)
@@ -143,7 +153,9 @@ def test_it_edits_with_a_custom_tool(codex, agent, tmp_path):
         (EngineFailed("The engine stopped; send it again."), True),
     ],
 )
-def test_a_failure_is_shown_in_our_words(codex, tmp_path, failure: SwitchyardError, late):
+def test_a_failure_is_shown_in_our_words(
+    codex: Callable[..., tuple[int, str, str]], tmp_path: Path, failure: SwitchyardError, late: bool
+) -> None:
     steps = [STARTED, Delta(0, "Part of"), failure] if late else [failure]
     (tmp_path / "models").mkdir()
     with telling(tmp_path / "models", ScriptedStrategy(*steps)) as url:
@@ -152,7 +164,9 @@ def test_a_failure_is_shown_in_our_words(codex, tmp_path, failure: SwitchyardErr
     assert failure.message in shown
 
 
-def test_a_prompt_that_is_too_long_is_one_for_it_too(codex, tmp_path):
+def test_a_prompt_that_is_too_long_is_one_for_it_too(
+    codex: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     (tmp_path / "models").mkdir()
     with scripted_caller(tmp_path / "models", Agent(), context_length=1000) as url:
         code, _, shown = codex(url, "Say hello.")
@@ -163,20 +177,22 @@ def test_a_prompt_that_is_too_long_is_one_for_it_too(codex, tmp_path):
 class Slow(ScriptedStrategy):
     """Computes its prompt for longer than Codex waits for an event."""
 
-    async def run(self, lease, job, meter=None):
+    async def run(self, *given: Any, **named: Any) -> AsyncGenerator[Any]:
         yield (STARTED,)
         await asyncio.sleep(3)
         yield (Delta(0, "At last."), Finished(0, "stop"), COMPLETED)
 
 
-def test_it_waits_for_a_long_prompt(codex, tmp_path, monkeypatch):
+def test_it_waits_for_a_long_prompt(
+    codex: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ResponseDialect, "quiet_seconds", 0.3)
     (tmp_path / "models").mkdir()
     with telling(tmp_path / "models", Slow()) as url:
         assert codex(url, "Say hello.", stream_idle_timeout_ms=1000)[:2] == (0, "At last.")
 
 
-def test_the_page_about_it_sets_what_these_tests_set():
+def test_the_page_about_it_sets_what_these_tests_set() -> None:
     page = (Path(__file__).parents[2] / "docs" / "clients" / "codex.md").read_text()
     for words in ('wire_api = "responses"', "base_url", 'model_provider = "switchyard"', VERSION):
         assert words in page

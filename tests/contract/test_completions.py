@@ -1,21 +1,25 @@
 """``/v1/completions`` as the OpenAI SDK sees it."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import openai
 import pytest
 
-SETTINGS = {"temperature": 0, "seed": 1, "max_tokens": 12}
+from tests.contract.conftest import Server
+
+SETTINGS: Any = {"temperature": 0, "seed": 1, "max_tokens": 12}
 
 
 @pytest.fixture
-def ask(client, server):
+def ask(client: openai.OpenAI, server: Server) -> Callable[..., Any]:
     return lambda prompt="Once upon", **fields: client.completions.create(
         model=server.model, prompt=prompt, **{**SETTINGS, **fields}
     )
 
 
-def test_a_whole_answer(ask, server):
+def test_a_whole_answer(ask: Callable[..., Any], server: Server) -> None:
     answer = ask()
     assert (answer.object, answer.model) == ("text_completion", server.model)
     assert answer.id.startswith("cmpl-")
@@ -28,7 +32,7 @@ def test_a_whole_answer(ask, server):
         assert server.says.startswith(choice.text.removesuffix("�"))
 
 
-def test_the_stream_says_what_the_whole_answer_says(ask):
+def test_the_stream_says_what_the_whole_answer_says(ask: Callable[..., Any]) -> None:
     whole = ask(max_tokens=40)
     chunks = list(ask(max_tokens=40, stream=True, stream_options={"include_usage": True}))
     assert "".join(c.choices[0].text for c in chunks if c.choices) == whole.choices[0].text
@@ -40,7 +44,7 @@ def test_the_stream_says_what_the_whole_answer_says(ask):
     assert {(c.id, c.object) for c in chunks} == {(chunks[0].id, "text_completion")}
 
 
-def test_choices_come_in_index_order_prompt_major(ask, server):
+def test_choices_come_in_index_order_prompt_major(ask: Callable[..., Any], server: Server) -> None:
     answer = ask(["echo:a", "echo:bb"], n=2, max_tokens=40)
     assert [c.index for c in answer.choices] == [0, 1, 2, 3]
     if server.says:
@@ -52,7 +56,7 @@ def test_choices_come_in_index_order_prompt_major(ask, server):
     assert [texts[index] for index in range(4)] == [c.text for c in answer.choices]
 
 
-def test_token_ids_are_a_prompt(ask):
+def test_token_ids_are_a_prompt(ask: Callable[..., Any]) -> None:
     answer = ask([5, 6, 7])
     assert answer.usage.prompt_tokens == 3
     assert ask([[5, 6, 7], [8]]).usage.prompt_tokens == 4
@@ -62,13 +66,13 @@ def test_token_ids_are_a_prompt(ask):
 
 
 @pytest.mark.parametrize("prompt", ["", [""], [[]]])
-def test_an_empty_prompt_begins_a_text(ask, prompt):
+def test_an_empty_prompt_begins_a_text(ask: Callable[..., Any], prompt: str | list[str | list[Any]]) -> None:
     assert ask(prompt).usage.prompt_tokens == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("echo", [False, True])
-def test_logprobs_in_the_legacy_shape(ask, stream, echo):
+def test_logprobs_in_the_legacy_shape(ask: Callable[..., Any], stream: bool, echo: bool) -> None:
     fields = {"logprobs": 2, "echo": echo, "max_tokens": 5}
     answer = ask("Once", **fields)
     if stream:
@@ -91,7 +95,7 @@ def test_logprobs_in_the_legacy_shape(ask, stream, echo):
     assert all(text.startswith(t, at) for t, at in shown)
 
 
-def test_a_prompt_is_scored_without_generating(ask):
+def test_a_prompt_is_scored_without_generating(ask: Callable[..., Any]) -> None:
     answer = ask("Once upon", echo=True, logprobs=1, max_tokens=0)
     (choice,) = answer.choices
     assert (choice.text, choice.finish_reason) == ("Once upon", "length")
@@ -99,7 +103,7 @@ def test_a_prompt_is_scored_without_generating(ask):
     assert answer.usage.completion_tokens == 0
 
 
-def test_the_best_are_picked(ask):
+def test_the_best_are_picked(ask: Callable[..., Any]) -> None:
     answer = ask(n=2, best_of=4, max_tokens=4, temperature=1)
     assert [c.index for c in answer.choices] == [0, 1]
     with pytest.raises(openai.BadRequestError) as refused:
@@ -107,7 +111,7 @@ def test_the_best_are_picked(ask):
     assert refused.value.param == "best_of"
 
 
-def test_a_stop_string_is_never_sent(ask, server):
+def test_a_stop_string_is_never_sent(ask: Callable[..., Any], server: Server) -> None:
     if server.says is None:
         pytest.skip("what the model says is not known")
     for stop in ("wör", ["nothing", "wör"]):
@@ -117,8 +121,10 @@ def test_a_stop_string_is_never_sent(ask, server):
         assert streamed == "Hello, "
 
 
-def test_what_cannot_be_done_is_a_400_that_names_the_field(ask, client, server):
-    for fields, param in [
+def test_what_cannot_be_done_is_a_400_that_names_the_field(
+    ask: Callable[..., Any], client: openai.OpenAI, server: Server
+) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"suffix": "the end"}, "suffix"),
         ({"stop": ["a"] * 65}, "stop"),
         ({"n": 1000}, "n"),
@@ -126,7 +132,8 @@ def test_what_cannot_be_done_is_a_400_that_names_the_field(ask, client, server):
         ({"logit_bias": {"2000000000": 1}}, "logit_bias"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"extra_body": {"stop_token_ids": [2**31 - 1]}}, "stop_token_ids"),
-    ]:
+    ]
+    for fields, param in cases:
         with pytest.raises(openai.BadRequestError) as refused:
             ask(**fields)
         assert refused.value.param == param
@@ -137,7 +144,7 @@ def test_what_cannot_be_done_is_a_400_that_names_the_field(ask, client, server):
 
 
 @pytest.mark.parametrize("limit", [-1, 10**9])
-def test_a_limit_beyond_the_context_is_an_upper_bound(client, server, limit):
+def test_a_limit_beyond_the_context_is_an_upper_bound(client: openai.OpenAI, server: Server, limit: int) -> None:
     stream = client.completions.create(model=server.model, prompt="a", max_tokens=limit, stream=True, stop=["q"])
     for chunk in stream:
         assert chunk.choices[0].finish_reason is None
@@ -152,8 +159,8 @@ def test_a_limit_beyond_the_context_is_an_upper_bound(client, server, limit):
     assert chat.choices[0].finish_reason in {"stop", "length"}
 
 
-async def test_sixteen_at_once_are_each_answered(aclient, server):
-    async def one(number):
+async def test_sixteen_at_once_are_each_answered(aclient: openai.AsyncOpenAI, server: Server) -> None:
+    async def one(number: int) -> str:
         stream = await aclient.completions.create(
             model=server.model, prompt=f"echo:{number}", stream=True, **{**SETTINGS, "max_tokens": 20}
         )
@@ -165,23 +172,23 @@ async def test_sixteen_at_once_are_each_answered(aclient, server):
         assert texts == [f"echo:{number}" for number in range(16)]
 
 
-def real_ask(real, **fields):
+def real_ask(real: Server, **fields: Any) -> Any:
     with openai.OpenAI(base_url=real.base_url, api_key="none", max_retries=0, timeout=60) as client:
         answer = client.completions.create(**{"model": real.model, "max_tokens": 8, "temperature": 0, **fields})
         return list(answer) if fields.get("stream") else answer
 
 
-def test_the_token_that_ends_a_completion_is_scored(real):
+def test_the_token_that_ends_a_completion_is_scored(real: Server) -> None:
     """What lm-eval's local-completions counts on: ``[context:-1]`` of the scores is the continuation, no token less."""
     answer = real_ask(real, prompt="Hi", max_tokens=1, echo=True, logprobs=1, logit_bias={"2": 100})
-    (choice,) = answer.choices
+    choice: Any = answer.choices[0]
     assert (choice.text, choice.finish_reason) == ("Hi", "stop")
     assert (choice.logprobs.tokens[-1], choice.logprobs.text_offset[-1]) == ("<|im_end|>", 2)
     assert len(choice.logprobs.tokens) == answer.usage.prompt_tokens + 1
 
 
-def test_a_gap_is_filled_in_the_models_own_format(real):
-    def ask(prompt, **fields):
+def test_a_gap_is_filled_in_the_models_own_format(real: Server) -> None:
+    def ask(prompt: str | list[str], **fields: Any) -> Any:
         return real_ask(real, model="coder", prompt=prompt, **fields)
 
     whole = ask("def f(", suffix="return x")
@@ -202,9 +209,9 @@ def test_a_gap_is_filled_in_the_models_own_format(real):
     assert refused.value.param == "echo"
 
 
-def test_special_tokens_in_a_prompt_keep_their_place(real):
+def test_special_tokens_in_a_prompt_keep_their_place(real: Server) -> None:
     text = "<|im_start|>user\nGrüße 🙂<|im_end|>"
-    (choice,) = real_ask(real, prompt=text, echo=True, logprobs=0, max_tokens=4).choices
+    choice: Any = real_ask(real, prompt=text, echo=True, logprobs=0, max_tokens=4).choices[0]
     assert choice.text.startswith(text)
     placed = [
         (token, at)

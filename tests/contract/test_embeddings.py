@@ -5,16 +5,18 @@ import base64
 import os
 import struct
 import time
+from collections.abc import Iterator
 
 import httpx2
 import msgspec
 import numpy as np
 import openai
 import pytest
+from openai import OpenAI
 
-from app.schemas.admin import AdminModels
+from app.schemas.admin import AdminModel, AdminModels
 from tests.support.encoders import WIDTH, add_modules, make_bert, make_decoder
-from tests.support.process import service
+from tests.support.process import Service, service
 from tests.support.tiny import make_tiny
 
 POOLING = ("Pooling", {"pooling_mode_mean_tokens": True})
@@ -23,7 +25,7 @@ TOML = '[models."raw"]\npooling = "lasttoken"\n'
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     root = tmp_path_factory.mktemp("models")
     make_tiny(root / "chat", seed=0)
     add_modules(make_bert(root / "vec"), POOLING, ("Normalize", {}))
@@ -47,17 +49,17 @@ def running(tmp_path_factory):
 
 
 @pytest.fixture
-def client(running):
+def client(running: Service) -> Iterator[OpenAI]:
     with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
         yield client
 
 
-def resident(url):
+def resident(url: str) -> dict[str, AdminModel]:
     told = msgspec.json.decode(httpx2.get(f"{url}/admin/models").content, type=AdminModels)
     return {model.id: model for model in told.data if model.state == "resident"}
 
 
-def test_openai_sdk_reads_vectors_in_both_encodings(client):
+def test_openai_sdk_reads_vectors_in_both_encodings(client: openai.OpenAI) -> None:
     told = client.embeddings.create(model="vec", input=TEXTS)  # the SDK asks for base64 by itself
     plain = client.embeddings.create(model="vec", input=TEXTS, encoding_format="float")
     assert [it.index for it in told.data] == [0, 1, 2, 3]
@@ -68,21 +70,21 @@ def test_openai_sdk_reads_vectors_in_both_encodings(client):
     assert len(short.data[0].embedding) == 8
 
 
-def test_the_most_inputs_that_a_request_may_hold_are_answered_in_order(client):
+def test_the_most_inputs_that_a_request_may_hold_are_answered_in_order(client: openai.OpenAI) -> None:
     texts = [TEXTS[at * at % 3] for at in range(2048)]
     told = client.embeddings.create(model="vec", input=texts)
     singles = {text: client.embeddings.create(model="vec", input=text).data[0].embedding for text in TEXTS[:3]}
     np.testing.assert_allclose([it.embedding for it in told.data], [singles[text] for text in texts], atol=2e-6)
 
 
-def test_ids_that_tokenize_gives_are_the_same_text(client, running):
+def test_ids_that_tokenize_gives_are_the_same_text(client: openai.OpenAI, running: Service) -> None:
     ids = httpx2.post(f"{running.url}/tokenize", json={"model": "vec", "prompt": TEXTS[0]}).json()["tokens"]
     by_ids = client.embeddings.create(model="vec", input=ids)
     by_text = client.embeddings.create(model="vec", input=TEXTS[0])
     np.testing.assert_allclose(by_ids.data[0].embedding, by_text.data[0].embedding, atol=1e-6)
 
 
-def test_a_chat_models_files_serve_embeddings_where_the_settings_say_how(client):
+def test_a_chat_models_files_serve_embeddings_where_the_settings_say_how(client: openai.OpenAI) -> None:
     assert len(client.embeddings.create(model="raw", input="dog").data[0].embedding) == WIDTH
     with pytest.raises(openai.BadRequestError, match="raw is an embedding model"):
         client.chat.completions.create(model="raw", messages=[{"role": "user", "content": "hi"}])
@@ -92,13 +94,13 @@ def test_a_chat_models_files_serve_embeddings_where_the_settings_say_how(client)
     ("model", "told"),
     [("chat", "chat is a chat model"), ("mute", "set pooling in its entry"), ("judge", "is a reranker")],
 )
-def test_what_makes_no_vectors_says_why(client, model, told):
+def test_what_makes_no_vectors_says_why(client: openai.OpenAI, model: str, told: str) -> None:
     with pytest.raises(openai.BadRequestError, match=told) as refused:
         client.embeddings.create(model=model, input="dog")
     assert refused.value.param == "model"
 
 
-def test_too_long_is_a_400_or_cut(client):
+def test_too_long_is_a_400_or_cut(client: openai.OpenAI) -> None:
     long = "fox " * 100
     with pytest.raises(openai.BadRequestError, match="tokens longer") as refused:
         client.embeddings.create(model="vec", input=["dog", long])
@@ -107,7 +109,7 @@ def test_too_long_is_a_400_or_cut(client):
     assert cut.usage.prompt_tokens == 3 + 64
 
 
-def test_documents_are_ranked(running):
+def test_documents_are_ranked(running: Service) -> None:
     body = {"model": "judge", "query": TEXTS[2], "documents": [*TEXTS, {"text": "paris"}], "return_documents": True}
     told = httpx2.post(f"{running.url}/v1/rerank", json=body).json()
     scores = [it["relevance_score"] for it in told["results"]]
@@ -116,14 +118,14 @@ def test_documents_are_ranked(running):
     assert {it["index"]: it["document"]["text"] for it in told["results"]} == dict(enumerate([*TEXTS, "paris"]))
 
 
-def test_base64_is_little_endian(running):
+def test_base64_is_little_endian(running: Service) -> None:
     asked = {"model": "vec", "input": "dog"}
     plain = httpx2.post(f"{running.url}/v1/embeddings", json=asked).json()["data"][0]["embedding"]
     coded = httpx2.post(f"{running.url}/v1/embeddings", json=asked | {"encoding_format": "base64"}).json()
     assert list(struct.unpack(f"<{WIDTH}f", base64.b64decode(coded["data"][0]["embedding"]))) == plain
 
 
-def test_unloaded_its_process_and_memory_are_gone(client, running):
+def test_unloaded_its_process_and_memory_are_gone(client: openai.OpenAI, running: Service) -> None:
     client.embeddings.create(model="vec", input="dog")
     before = resident(running.url)["vec"]
     assert before.nbytes > 0
@@ -136,7 +138,7 @@ def test_unloaded_its_process_and_memory_are_gone(client, running):
     assert resident(running.url)["vec"].pid != before.pid
 
 
-async def test_a_stream_of_another_model_goes_on_beside_a_large_request(running):
+async def test_a_stream_of_another_model_goes_on_beside_a_large_request(running: Service) -> None:
     async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
         many = asyncio.create_task(client.embeddings.create(model="vec", input=TEXTS[:3] * 600))
         began, pieces = time.perf_counter(), 0

@@ -4,39 +4,46 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
 import pytest
+from httpx2 import Client
+from openai import OpenAI
+from openai.types.completion import Completion
 
+from tests.contract.conftest import Server
 from tests.support.hub import Faults, LocalHub
-from tests.support.process import service
+from tests.support.process import Service, service
 from tests.support.tiny import tiny
 
 FRANCE = "The capital of France is"
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture
-def client(real):
+def client(real: Server) -> Iterator[OpenAI]:
     with openai.OpenAI(base_url=real.base_url, api_key="none", max_retries=0, timeout=120) as made:
         yield made
 
 
-def test_the_embedded_model_knows_the_capital_of_france(client):
+def test_the_embedded_model_knows_the_capital_of_france(client: openai.OpenAI) -> None:
     answer = client.completions.create(model="smollm2", prompt=FRANCE, max_tokens=3, temperature=0)
     assert answer.choices[0].text.startswith(" Paris"), "the first space is part of the completion"
     assert answer.model == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (5, 3)
 
 
-def test_the_embedded_model_chats(client):
+def test_the_embedded_model_chats(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(model="smollm2", messages=QUESTION, max_tokens=20, temperature=0)
     assert "Paris" in answer.choices[0].message.content
     assert answer.choices[0].finish_reason == "stop"
 
 
-def test_a_stop_string_cuts_and_echo_keeps(client):
+def test_a_stop_string_cuts_and_echo_keeps(client: openai.OpenAI) -> None:
     answer = client.completions.create(
         model="smollm2", prompt=FRANCE, max_tokens=12, temperature=0, stop="ris", echo=True
     )
@@ -44,7 +51,7 @@ def test_a_stop_string_cuts_and_echo_keeps(client):
     assert answer.choices[0].finish_reason == "stop"
 
 
-def test_tokens_leave_as_they_are_made(client):
+def test_tokens_leave_as_they_are_made(client: openai.OpenAI) -> None:
     with client.completions.create(model="smollm2", prompt=FRANCE, max_tokens=8, temperature=0, stream=True) as stream:
         times = [time.monotonic() for chunk in stream if chunk.choices[0].text]
     assert len(times) >= 6
@@ -52,10 +59,10 @@ def test_tokens_leave_as_they_are_made(client):
     assert times[-1] - times[0] > 0.05
 
 
-async def test_sixteen_at_once_say_what_they_say_alone(real):
+async def test_sixteen_at_once_say_what_they_say_alone(real: Server) -> None:
     async with openai.AsyncOpenAI(base_url=real.base_url, api_key="none", timeout=120) as client:
 
-        async def say(number):
+        async def say(number: int) -> str:
             answer = await client.completions.create(
                 model="tiny-a", prompt=f"Number {number}:", max_tokens=24, temperature=0
             )
@@ -65,7 +72,7 @@ async def test_sixteen_at_once_say_what_they_say_alone(real):
         assert await asyncio.gather(*(say(number) for number in range(16))) == alone
 
 
-async def test_two_models_answer_side_by_side(real):
+async def test_two_models_answer_side_by_side(real: Server) -> None:
     async with openai.AsyncOpenAI(base_url=real.base_url, api_key="none", timeout=120) as client:
         answers = await asyncio.gather(
             *(
@@ -76,14 +83,14 @@ async def test_two_models_answer_side_by_side(real):
     assert [answer.model for answer in answers] == ["tiny-a", "tiny-b"] * 4
 
 
-def leave_early(http, body):
+def leave_early(http: Client, body: dict[str, Any]) -> None:
     """Ask and go away: after the first piece of a stream, or while the whole answer is being made."""
     with contextlib.suppress(httpx2.ReadTimeout), http.stream("POST", "/v1/completions", json=body, timeout=0.3) as it:
         next(it.iter_bytes())
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_goes_away_frees_its_place(real, stream):
+def test_a_client_that_goes_away_frees_its_place(real: Server, stream: bool) -> None:
     body = {"model": "tiny-a", "prompt": "Hi", "max_tokens": 2000, "n": 16, "stream": stream, "ignore_eos": True}
     with httpx2.Client(base_url=real.url, timeout=60) as http:
         for _ in range(8):  # 128 rows, twice what there is room for: they fit only if places become free
@@ -95,7 +102,7 @@ def test_a_client_that_goes_away_frees_its_place(real, stream):
 
 
 @pytest.fixture(scope="module")
-def hub():
+def hub() -> Iterator[LocalHub]:
     with LocalHub() as hub:
         hub.add("org/cold", tiny(5))
         hub.add("org/gated", tiny(6))
@@ -104,18 +111,20 @@ def hub():
 
 
 @pytest.fixture(scope="module")
-def fetching(hub, tmp_path_factory):
+def fetching(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home = str(tmp_path_factory.mktemp("hf"))
     with service(HF_ENDPOINT=hub.url, HF_HOME=home) as running:
         yield running
 
 
-def ask(running, model, **fields):
+def ask(running: Service, model: str, **fields: Any) -> Completion:
     with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
         return client.completions.create(model=model, prompt="Hi", max_tokens=3, **fields)
 
 
-async def test_the_first_request_fetches_and_twenty_at_once_fetch_each_file_once(hub, fetching):
+async def test_the_first_request_fetches_and_twenty_at_once_fetch_each_file_once(
+    hub: LocalHub, fetching: Service
+) -> None:
     async with openai.AsyncOpenAI(base_url=f"{fetching.url}/v1", api_key="none", max_retries=0) as client:
         answers = await asyncio.gather(
             *(client.completions.create(model="org/cold", prompt="Hi", max_tokens=3) for _ in range(20))
@@ -124,7 +133,7 @@ async def test_the_first_request_fetches_and_twenty_at_once_fetch_each_file_once
     assert [hub.count(name) for name in ("model.safetensors", "config.json", "tokenizer.json")] == [1, 1, 1]
 
 
-def test_what_the_hub_refuses_is_told_and_the_next_request_works(hub, fetching):
+def test_what_the_hub_refuses_is_told_and_the_next_request_works(hub: LocalHub, fetching: Service) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         ask(fetching, "org/nowhere")
     assert unknown.value.code == "model_not_found"
@@ -136,7 +145,7 @@ def test_what_the_hub_refuses_is_told_and_the_next_request_works(hub, fetching):
     assert ask(fetching, "org/cold").choices
 
 
-def test_a_hub_that_is_down_is_a_503_and_only_for_what_it_has(hub, fetching):
+def test_a_hub_that_is_down_is_a_503_and_only_for_what_it_has(hub: LocalHub, fetching: Service) -> None:
     assert ask(fetching, "org/cold").choices
     hub.faults["*"] = Faults(status=503)
     with pytest.raises(openai.InternalServerError) as down:
@@ -148,7 +157,7 @@ def test_a_hub_that_is_down_is_a_503_and_only_for_what_it_has(hub, fetching):
     assert ask(fetching, "org/late").choices
 
 
-def test_ctrl_c_ends_it_cleanly_while_it_works(tmp_path):
+def test_ctrl_c_ends_it_cleanly_while_it_works(tmp_path: Path) -> None:
     with service("--offline", "--model-root", str(tiny(1).parent), HF_HOME=str(tmp_path)) as running:
         with httpx2.Client(base_url=running.url, timeout=30) as http:
             assert http.get("/health").status_code == 200
@@ -164,13 +173,15 @@ def test_ctrl_c_ends_it_cleanly_while_it_works(tmp_path):
 
 
 @pytest.mark.parametrize(("model", "tokens"), [("tiny-a", 24), ("smollm2", 10)])
-async def test_a_seed_says_the_same_beside_others_in_any_order_streamed_or_whole(real, model, tokens):
+async def test_a_seed_says_the_same_beside_others_in_any_order_streamed_or_whole(
+    real: Server, model: str, tokens: int
+) -> None:
     prompts = ["This is the story of", "Once upon a time in the west there", "Paris", "A long winter night"]
     async with openai.AsyncOpenAI(base_url=real.base_url, api_key="none", timeout=120) as client:
 
-        async def say(number, *, stream=False):
-            fields = {"model": model, "prompt": prompts[number], "max_tokens": tokens, "temperature": 0.7, "top_p": 0.9}
-            answer = await client.completions.create(**fields, seed=number, n=2, stream=stream)
+        async def say(number: int, *, stream: bool = False) -> list[str]:
+            fields: dict[str, Any] = {"prompt": prompts[number], "temperature": 0.7, "top_p": 0.9, "seed": number}
+            answer = await client.completions.create(model=model, max_tokens=tokens, n=2, stream=stream, **fields)
             if not stream:
                 return [choice.text for choice in answer.choices]
             texts = ["", ""]
@@ -179,7 +190,7 @@ async def test_a_seed_says_the_same_beside_others_in_any_order_streamed_or_whole
                     texts[choice.index] += choice.text
             return texts
 
-        async def noise(number):
+        async def noise(number: int) -> None:
             await client.completions.create(
                 model=model, prompt="noise " * number, max_tokens=2 * number, temperature=1, seed=7
             )

@@ -2,22 +2,29 @@
 
 import json
 import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import openai
 import pytest
+from openai import OpenAI
+from openai.types.responses.response import Response
 from pydantic import BaseModel, Field
 
+from tests.contract.conftest import Server
 from tests.support.calling import THOUGHT, guided, scripted_caller
-from tests.support.process import service
+from tests.support.process import Service, service
 from tests.support.tiny import make_tiny
 
-SETTINGS = {"temperature": 0, "max_output_tokens": 12}
+SETTINGS: Any = {"temperature": 0, "max_output_tokens": 12}
 LINES = """
 start: line~1..3
 line: "\\"" /[a-z]{1,3}/ "\\"" LF
 %import common.LF
 """
-WEATHER = {
+CITIES = ["Paris", "Rome"]
+WEATHER: Any = {
     "type": "function",
     "name": "get_weather",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
@@ -26,13 +33,13 @@ WEATHER = {
 
 
 @pytest.fixture
-def ask(client, server):
+def ask(client: openai.OpenAI, server: Server) -> Callable[..., Any]:
     return lambda said="Say hello.", **fields: client.responses.create(
         model=server.model, **{"input": said, **SETTINGS, **fields}
     )
 
 
-def test_a_whole_response(ask, server):
+def test_a_whole_response(ask: Callable[..., Any], server: Server) -> None:
     answer = ask(metadata={"a": "b"}, instructions="Be brief.")
     assert (answer.object, answer.model, answer.metadata, answer.error) == ("response", server.model, {"a": "b"}, None)
     assert answer.id.startswith("resp_")
@@ -49,7 +56,7 @@ def test_a_whole_response(ask, server):
         assert server.says.startswith(answer.output_text.removesuffix("�"))
 
 
-def test_the_stream_says_what_the_whole_response_says(ask):
+def test_the_stream_says_what_the_whole_response_says(ask: Callable[..., Any]) -> None:
     whole = ask(store=False)
     told = list(ask(stream=True))
     assert [it.sequence_number for it in told] == list(range(len(told)))
@@ -60,7 +67,7 @@ def test_the_stream_says_what_the_whole_response_says(ask):
     assert last.response.usage.output_tokens == whole.usage.output_tokens
 
 
-def test_the_sdks_own_stream_helper_understands(client, server):
+def test_the_sdks_own_stream_helper_understands(client: openai.OpenAI, server: Server) -> None:
     with client.responses.stream(model=server.model, input="Say hello.", **SETTINGS) as stream:
         kinds = [event.type for event in stream]
         final = stream.get_final_response() if kinds[-1] == "response.completed" else None
@@ -68,7 +75,7 @@ def test_the_sdks_own_stream_helper_understands(client, server):
     assert final is None or final.output_text
 
 
-def test_what_is_kept_is_retrieved_continued_and_deleted(client, ask):
+def test_what_is_kept_is_retrieved_continued_and_deleted(client: openai.OpenAI, ask: Callable[..., Any]) -> None:
     first = ask("My name is Ann.")
     assert client.responses.retrieve(first.id) == first
     items = client.responses.input_items.list(first.id)
@@ -88,7 +95,7 @@ def test_what_is_kept_is_retrieved_continued_and_deleted(client, ask):
     assert ask("And now?", previous_response_id=second.id).usage.input_tokens > second.usage.input_tokens
 
 
-def test_what_is_referred_to_is_what_was_answered(ask):
+def test_what_is_referred_to_is_what_was_answered(ask: Callable[..., Any]) -> None:
     first = ask("One.")
     answered = first.output[0].to_dict()
     told = ask([{"role": "user", "content": "One."}, answered, {"role": "user", "content": "Two."}])
@@ -104,7 +111,7 @@ def test_what_is_referred_to_is_what_was_answered(ask):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_log_probabilities(ask, stream):
+def test_log_probabilities(ask: Callable[..., Any], stream: bool) -> None:
     fields = {"top_logprobs": 2, "include": ["message.output_text.logprobs"], "stream": stream}
     if stream:
         told = list(ask(**fields))
@@ -117,21 +124,22 @@ def test_log_probabilities(ask, stream):
     assert all(len(token.top_logprobs) == 2 and token.logprob <= 0 for token in tokens)
 
 
-def test_what_is_not_offered_is_refused_by_name(ask):
+def test_what_is_not_offered_is_refused_by_name(ask: Callable[..., Any]) -> None:
     image = {"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AA=="}]}
-    for fields, param in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"input": [image]}, "input.0.content.0"),
         ({"background": True}, "background"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"input": "x" * 300_000}, "input"),
-    ]:
+    ]
+    for fields, param in cases:
         with pytest.raises(openai.BadRequestError) as refused:
             ask(**fields)
         assert refused.value.param == param, fields
 
 
-def test_harmless_fields_are_accepted(ask):
+def test_harmless_fields_are_accepted(ask: Callable[..., Any]) -> None:
     assert (
         ask(
             service_tier="auto",
@@ -155,18 +163,18 @@ class Guest(BaseModel):
 
 
 @pytest.fixture(scope="module")
-def mlx(tmp_path_factory):
+def mlx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     with guided(tmp_path_factory.mktemp("guided")) as url, openai.OpenAI(base_url=url, api_key="none") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def caller(tmp_path_factory):
+def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     with scripted_caller(tmp_path_factory.mktemp("caller")) as url, openai.OpenAI(base_url=url, api_key="none") as made:
         yield made
 
 
-def test_an_answer_is_parsed_into_a_model(mlx):
+def test_an_answer_is_parsed_into_a_model(mlx: OpenAI) -> None:
     parsed = mlx.responses.parse(model="tiny", input="Invent a guest.", text_format=Guest, temperature=1.2)
     assert isinstance(parsed.output_parsed, Guest)
     with mlx.responses.stream(model="tiny", input="Invent a guest.", text_format=Guest, temperature=1.2) as stream:
@@ -175,11 +183,11 @@ def test_an_answer_is_parsed_into_a_model(mlx):
         assert isinstance(stream.get_final_response().output_parsed, Guest)
 
 
-def test_a_named_function_is_called_and_a_custom_tool_takes_text(mlx):
+def test_a_named_function_is_called_and_a_custom_tool_takes_text(mlx: OpenAI) -> None:
     answer = mlx.responses.create(
         model="tiny",
         input="Weather?",
-        tools=[{**WEATHER, "parameters": {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}}}],
+        tools=cast("Any", [WEATHER | {"parameters": {"type": "object", "properties": {"city": {"enum": CITIES}}}}]),
         tool_choice={"type": "function", "name": "get_weather"},
         temperature=1.2,
     )
@@ -194,44 +202,46 @@ def test_a_named_function_is_called_and_a_custom_tool_takes_text(mlx):
         tool_choice={"type": "custom", "name": "patch"},
         temperature=1.2,
     )
-    (call,) = [it for it in answer.output if it.type == "custom_tool_call"]
-    assert call.name == "patch"
-    assert re.fullmatch(r'("[a-z]{1,3}"\n){1,3}', call.input), "held to its grammar, through all quoting"
+    (patch,) = [it for it in answer.output if it.type == "custom_tool_call"]
+    assert patch.name == "patch"
+    assert re.fullmatch(r'("[a-z]{1,3}"\n){1,3}', patch.input), "held to its grammar, through all quoting"
 
 
 @pytest.mark.parametrize("stateful", [True, False])
-def test_a_loop_of_two_steps_with_thoughts_and_a_function_of_a_namespace(caller, stateful):
+def test_a_loop_of_two_steps_with_thoughts_and_a_function_of_a_namespace(caller: OpenAI, stateful: bool) -> None:
     space = {"type": "namespace", "name": "ns", "description": "Weather.", "tools": [WEATHER]}
-    fields = {
+    fields: dict[str, Any] = {
         "model": "org/tiny",
         "tools": [WEATHER, space],
         "reasoning": {"summary": "auto"},
         "include": ["reasoning.encrypted_content"],
         "store": stateful,
     }
-    question = {"role": "user", "content": "Weather in Paris?"}
+    question: Any = {"role": "user", "content": "Weather in Paris?"}
     with caller.responses.stream(input=[question], **fields) as stream:
         kinds = [event.type for event in stream]
         first = stream.get_final_response()
     assert kinds.index("response.reasoning_summary_text.done") < kinds.index("response.function_call_arguments.done")
+    thought: Any
+    call: Any
     thought, call = first.output
     assert thought.summary[0].text == thought.content[0].text == THOUGHT
     assert (call.name, json.loads(call.arguments)) == ("get_weather", {"city": "Paris"})
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": "12 degrees"}
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "12 degrees"}
     if stateful:
         second = caller.responses.create(input=[result], previous_response_id=first.id, **fields)
     else:
         thought.content, thought.summary = None, []
-        sent = [it.to_dict() for it in first.output]
+        sent: list[Any] = [it.to_dict() for it in first.output]
         second = caller.responses.create(input=[question, *sent, result], **fields)
     assert second.output_text == "The answer is: 12 degrees"
 
 
-def test_what_is_kept_in_a_file_survives_the_service(tmp_path):
+def test_what_is_kept_in_a_file_survives_the_service(tmp_path: Path) -> None:
     make_tiny(tmp_path / "models" / "tiny", seed=0)
     flags = ("--offline", "--model-root", str(tmp_path / "models"), "--response-file", str(tmp_path / "responses.db"))
 
-    def ask(running, **fields):
+    def ask(running: Service, **fields: Any) -> Response:
         with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none") as client:
             return client.responses.create(model="tiny", temperature=0, max_output_tokens=4, **fields)
 

@@ -2,17 +2,20 @@
 
 import json
 import re
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import httpx2
 import openai
 import pytest
+from openai import OpenAI
 from pydantic import BaseModel, Field
 
+from tests.contract.conftest import Server
 from tests.support.calling import THOUGHT, guided, scripted_caller
 
-HOT = {"temperature": 1.5, "seed": 5}
-ASK = [{"role": "user", "content": "Weather in Paris?"}]
+HOT: Any = {"temperature": 1.5, "seed": 5}
+ASK: Any = [{"role": "user", "content": "Weather in Paris?"}]
 
 
 class Guest(BaseModel, extra="forbid"):
@@ -28,7 +31,7 @@ class GetWeather(BaseModel):
     days: int = Field(ge=1, le=7)
 
 
-WEATHER = {
+WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -39,18 +42,18 @@ WEATHER = {
 
 
 @pytest.fixture(scope="module")
-def mlx(tmp_path_factory):
+def mlx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     with guided(tmp_path_factory.mktemp("guided")) as url:
         yield openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=120)
 
 
 @pytest.fixture(scope="module")
-def caller(tmp_path_factory):
+def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     with scripted_caller(tmp_path_factory.mktemp("caller")) as url:
         yield openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=30)
 
 
-def test_parse_gives_the_model_that_was_asked_for(mlx):
+def test_parse_gives_the_model_that_was_asked_for(mlx: OpenAI) -> None:
     answer = mlx.chat.completions.parse(model="tiny", messages=ASK, response_format=Guest, n=2, **HOT)
     assert len(answer.choices) == 2
     for choice in answer.choices:
@@ -58,7 +61,7 @@ def test_parse_gives_the_model_that_was_asked_for(mlx):
         assert choice.finish_reason == "stop"
 
 
-def test_stream_gives_events_and_the_model_at_the_end(mlx):
+def test_stream_gives_events_and_the_model_at_the_end(mlx: OpenAI) -> None:
     with mlx.chat.completions.stream(model="tiny", messages=ASK, response_format=Guest, **HOT) as stream:
         kinds = [event.type for event in stream]
         parsed = stream.get_final_completion().choices[0].message.parsed
@@ -67,7 +70,7 @@ def test_stream_gives_events_and_the_model_at_the_end(mlx):
     assert kinds[-1] == "content.done" or "content.done" in kinds
 
 
-def test_a_pydantic_tool_that_must_be_called_is_called_and_parsed(mlx):
+def test_a_pydantic_tool_that_must_be_called_is_called_and_parsed(mlx: OpenAI) -> None:
     answer = mlx.chat.completions.parse(
         model="tiny",
         messages=ASK,
@@ -75,13 +78,13 @@ def test_a_pydantic_tool_that_must_be_called_is_called_and_parsed(mlx):
         tool_choice={"type": "function", "function": {"name": "GetWeather"}},
         **HOT,
     )
-    [call] = answer.choices[0].message.tool_calls
+    [call] = answer.choices[0].message.tool_calls or []
     assert isinstance(call.function.parsed_arguments, GetWeather)
     assert answer.choices[0].finish_reason == "tool_calls"
     assert answer.choices[0].message.content is None
 
 
-def test_a_required_call_streams_its_arguments(mlx):
+def test_a_required_call_streams_its_arguments(mlx: OpenAI) -> None:
     with mlx.chat.completions.stream(
         model="tiny",
         messages=ASK,
@@ -97,7 +100,7 @@ def test_a_required_call_streams_its_arguments(mlx):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_legacy_completions_have_a_form_too(mlx, stream):
+def test_legacy_completions_have_a_form_too(mlx: OpenAI, stream: bool) -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "guest", "schema": Guest.model_json_schema()}}
     answer = mlx.completions.create(
         model="tiny", prompt="A guest:", max_tokens=400, stream=stream, extra_body={"response_format": schema}, **HOT
@@ -116,12 +119,12 @@ def test_legacy_completions_have_a_form_too(mlx, stream):
         ({"guided_regex": "[xyz]{9}"}, "[xyz]{9}"),
     ],
 )
-def test_extensions(mlx, extra, form):
+def test_extensions(mlx: OpenAI, extra: dict[str, Any], form: str) -> None:
     answer = mlx.chat.completions.create(model="tiny", messages=ASK, extra_body=extra, **HOT)
     assert re.fullmatch(form, answer.choices[0].message.content)
 
 
-def test_the_embedded_model_extracts_what_a_text_says(mlx):
+def test_the_embedded_model_extracts_what_a_text_says(mlx: OpenAI) -> None:
     schema = {
         "type": "object",
         "properties": {
@@ -144,14 +147,14 @@ def test_the_embedded_model_extracts_what_a_text_says(mlx):
         ],
         response_format={"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": schema}},
     )
-    person = json.loads(answer.choices[0].message.content)
+    person = json.loads(answer.choices[0].message.content or "")
     assert person["age"] == 34
     assert "Anna" in person["name"]
     assert person["city"] == "Berlin"
 
 
-def test_a_schema_that_cannot_be_enforced_is_a_400_that_names_the_place(mlx):
-    schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+def test_a_schema_that_cannot_be_enforced_is_a_400_that_names_the_place(mlx: OpenAI) -> None:
+    schema: Any = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
     with pytest.raises(openai.BadRequestError) as refused:
         mlx.chat.completions.create(
             model="tiny",
@@ -162,7 +165,7 @@ def test_a_schema_that_cannot_be_enforced_is_a_400_that_names_the_place(mlx):
     assert "uniqueItems" in refused.value.message
 
 
-def test_two_forms_at_once_are_a_400(mlx):
+def test_two_forms_at_once_are_a_400(mlx: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         mlx.chat.completions.create(
             model="tiny",
@@ -173,14 +176,14 @@ def test_two_forms_at_once_are_a_400(mlx):
     assert refused.value.param == "guided_regex"
 
 
-def test_a_two_step_loop_with_thoughts(caller):
+def test_a_two_step_loop_with_thoughts(caller: OpenAI) -> None:
     first = caller.chat.completions.create(model="org/tiny", messages=ASK, tools=[WEATHER])
-    message = first.choices[0].message
+    message: Any = first.choices[0].message
     assert (message.content, first.choices[0].finish_reason) == (None, "tool_calls")
     assert message.reasoning_content == THOUGHT
     assert json.loads(message.tool_calls[0].function.arguments) == {"city": "Paris"}
     assert first.usage.completion_tokens_details.reasoning_tokens == len(f"<think>\n{THOUGHT}\n</think>")
-    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "12 degrees"}
+    result: Any = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "12 degrees"}
     second = caller.chat.completions.create(
         model="org/tiny", messages=[*ASK, message.model_dump(exclude_none=True), result], tools=[WEATHER]
     )
@@ -188,14 +191,14 @@ def test_a_two_step_loop_with_thoughts(caller):
     assert second.choices[0].finish_reason == "stop"
 
 
-def test_no_tools_when_none_may_be_called(caller):
+def test_no_tools_when_none_may_be_called(caller: OpenAI) -> None:
     answer = caller.chat.completions.create(model="org/tiny", messages=ASK, tools=[WEATHER], tool_choice="none")
     assert answer.choices[0].message.content == "No tools."
     assert answer.choices[0].message.tool_calls is None
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_older_form_is_answered_in_the_older_form(caller, stream):
+def test_the_older_form_is_answered_in_the_older_form(caller: OpenAI, stream: bool) -> None:
     answer = caller.chat.completions.create(
         model="org/tiny", messages=ASK, functions=[WEATHER["function"]], function_call="auto", stream=stream
     )
@@ -207,11 +210,11 @@ def test_the_older_form_is_answered_in_the_older_form(caller, stream):
     chunks = [chunk.choices[0] for chunk in answer]
     calls = [chunk.delta.function_call for chunk in chunks if chunk.delta.function_call is not None]
     assert calls[0].name == "get_weather"
-    assert json.loads("".join(call.arguments for call in calls)) == {"city": "Paris"}
+    assert json.loads("".join(call.arguments or "" for call in calls)) == {"city": "Paris"}
     assert chunks[-1].finish_reason == "function_call"
 
 
-def test_a_streamed_call_on_the_wire(caller):
+def test_a_streamed_call_on_the_wire(caller: OpenAI) -> None:
     body = {"model": "org/tiny", "messages": ASK, "tools": [WEATHER], "stream": True}
     with httpx2.stream("POST", f"{caller.base_url}chat/completions", json=body) as answer:
         frames = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
@@ -227,7 +230,7 @@ def test_a_streamed_call_on_the_wire(caller):
     assert deltas[-1]["finish_reason"] == "tool_calls"
 
 
-def test_a_model_whose_template_knows_no_tools_can_be_made_to_call_them(real):
+def test_a_model_whose_template_knows_no_tools_can_be_made_to_call_them(real: Server) -> None:
     with openai.OpenAI(base_url=real.base_url, api_key="none", max_retries=0) as client:
         answer = client.chat.completions.create(
             model="tiny-a", messages=ASK, tools=[WEATHER], tool_choice="required", max_tokens=200

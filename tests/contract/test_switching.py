@@ -4,13 +4,15 @@ import asyncio
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import httpx2
 import msgspec
 import openai
 import pytest
+from openai.types.completion import Completion
 
-from app.schemas.admin import AdminEvent, AdminMemory, AdminModels
+from app.schemas.admin import AdminEvent, AdminMemory, AdminModel, AdminModels
 from tests.support.cut_pull import cut_pull
 from tests.support.process import service
 from tests.support.tiny import make_tiny
@@ -26,7 +28,7 @@ GROWTH = 48 << 20
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("four")
     for seed, name in enumerate(FOUR):
         make_tiny(root / name, seed=seed, width=256, layers=4)
@@ -34,7 +36,7 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=[ONE, TWO])
-def url(request, root) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, root: Path) -> Iterator[str]:
     flags = ("--offline", "--model-root", str(root), "--memory-budget", request.param, "--log-level", "warning")
     with service(*flags) as running:
         yield running.url
@@ -44,31 +46,31 @@ def asking(url: str) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120)
 
 
-def models(url):
+def models(url: str) -> dict[str, AdminModel]:
     return {it.id: it for it in msgspec.json.decode(httpx2.get(f"{url}/admin/models").content, type=AdminModels).data}
 
 
-def memory(url):
+def memory(url: str) -> AdminMemory:
     return msgspec.json.decode(httpx2.get(f"{url}/admin/memory").content, type=AdminMemory)
 
 
-def loads(url):
+def loads(url: str) -> float:
     lines = httpx2.get(f"{url}/metrics").text.splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith("switchyard_model_loads_total")))
 
 
-def emptied(url):
+def emptied(url: str) -> AdminMemory:
     for model in models(url).values():
         if model.state == "resident":
             httpx2.post(f"{url}/admin/models/{model.id}/unload", timeout=30).raise_for_status()
     return memory(url)
 
 
-async def test_twenty_clients_of_each_of_two_models_are_answered(url):
+async def test_twenty_clients_of_each_of_two_models_are_answered(url: str) -> None:
     before = loads(url)
     async with asking(url) as client:
 
-        async def ask(number):
+        async def ask(number: int) -> Completion:
             return await client.completions.create(
                 model=FOUR[number % 2], prompt=f"Number {number}:", max_tokens=8, temperature=0
             )
@@ -80,10 +82,10 @@ async def test_twenty_clients_of_each_of_two_models_are_answered(url):
     assert not any(model.leases or model.queued or model.kv_bytes for model in models(url).values())
 
 
-async def test_switching_leaves_memory_as_it_was(url):
+async def test_switching_leaves_memory_as_it_was(url: str) -> None:
     async with asking(url) as client:
 
-        async def around(times):
+        async def around(times: int) -> AdminMemory:
             for number in range(times):
                 await client.completions.create(model=FOUR[number % 4], prompt=f"Switch {number}", max_tokens=2)
             return emptied(url)
@@ -95,7 +97,7 @@ async def test_switching_leaves_memory_as_it_was(url):
     assert (last.weights, last.kv, last.unaccounted) == (0, 0, 0)
 
 
-async def test_a_stream_goes_on_while_another_model_is_loaded(root):
+async def test_a_stream_goes_on_while_another_model_is_loaded(root: Path) -> None:
     with service("--offline", "--model-root", str(root), "--log-level", "warning") as running:
         async with asking(running.url) as client:
             await client.completions.create(model="a", prompt="Warm up", max_tokens=2)
@@ -111,13 +113,14 @@ async def test_a_stream_goes_on_while_another_model_is_loaded(root):
                         asked = time.monotonic()
                         late = asyncio.create_task(client.completions.create(model="b", prompt="Now", max_tokens=1))
             answered = late is not None and late.done()
+            assert late is not None
             await late
     during = [when for when in times if when >= asked]
     assert answered, "the other model was loaded and asked while the stream ran"
     assert max(after - before for before, after in pairwise(during)) < 1
 
 
-def test_the_live_feed_tells_every_state(url):
+def test_the_live_feed_tells_every_state(url: str) -> None:
     emptied(url)
     seen: dict[str, list[str]] = {name: [] for name in FOUR}
     with httpx2.stream("GET", f"{url}/admin/events", timeout=30) as feed:
@@ -141,6 +144,6 @@ def test_the_live_feed_tells_every_state(url):
     assert all(set(states) <= {"on_disk"} for name, states in seen.items() if name != "c")
 
 
-def test_a_pull_that_is_cut_three_times_is_resumed(tmp_path):
+def test_a_pull_that_is_cut_three_times_is_resumed(tmp_path: Path) -> None:
     told = list(cut_pull(tmp_path, cuts=3, width=128))
     assert '"total":' in told[0]

@@ -5,21 +5,24 @@ import pytest
 
 from app.engine.base import Sequence
 from app.engine.mlx.load.weights import load_in_steps
+from app.engine.mlx.loaded import Loaded
 from tests.support.batches import GREEDY, HandBatch, greedy, run_steps
 from tests.support.tiny import tiny
 
 
 @pytest.fixture(scope="module")
-def loaded():
+def loaded() -> Loaded:
     return run_steps(load_in_steps(tiny()))
 
 
-def prompts(count):
+def prompts(count: int) -> list[tuple[int, ...]]:
     return [tuple((7 * i + 3 * n) % 90 + 5 for i in range(9 + 5 * (n % 4))) for n in range(count)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 8, 11, 13])
-def test_where_shapes_are_to_be_few_any_number_of_prompts_is_one_slice(loaded, monkeypatch, count):
+def test_where_shapes_are_to_be_few_any_number_of_prompts_is_one_slice(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
     with monkeypatch.context() as cuda:
         cuda.setattr(mx.cuda, "is_available", lambda: True)
         batch = HandBatch(loaded, slice_tokens=2048)
@@ -32,7 +35,9 @@ def test_where_shapes_are_to_be_few_any_number_of_prompts_is_one_slice(loaded, m
         assert stream.ids() == greedy(loaded.model, prompt, 6)[0]
 
 
-def test_more_prompts_than_a_slice_takes_are_begun_in_few_slices(loaded, monkeypatch):
+def test_more_prompts_than_a_slice_takes_are_begun_in_few_slices(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as cuda:
         cuda.setattr(mx.cuda, "is_available", lambda: True)
         batch = HandBatch(loaded, slice_tokens=256)

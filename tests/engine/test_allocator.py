@@ -23,7 +23,7 @@ print(full, held() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's option")
-def test_arrays_that_are_freed_go_back_to_the_system():
+def test_arrays_that_are_freed_go_back_to_the_system() -> None:
     ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     full, left = map(int, ran.stdout.split())
     assert full > 45_000_000

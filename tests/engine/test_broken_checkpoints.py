@@ -2,6 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -9,6 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.engine.kind import kind_of
+from app.engine.mlx.batch.engine import MLXEngine
+from app.engine.mlx.encode.engine import MLXEncoder
+from app.engine.mlx.load.loader import MLXLoader
 from app.engine.options import LoadOptions
 from app.errors import ModelUnusable
 from app.registry.footprint import footprint
@@ -16,7 +22,22 @@ from tests.support.encoders import make_bert
 from tests.support.tiny import make_tiny
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d7a' * 16}\nsize 12345\n"
-ODD = ("", "x", -1, 0, 1.5, 10**12, None, True, [], [1], {}, {"type": "x"}, "full_attention", ["x", "y"])
+ODD: tuple[Any, ...] = (
+    "",
+    "x",
+    -1,
+    0,
+    1.5,
+    10**12,
+    None,
+    True,
+    [],
+    [1],
+    {},
+    {"type": "x"},
+    "full_attention",
+    ["x", "y"],
+)
 TEXTS = ("", "{", "[]", "null", "5", '"x"', "[" * 5000, POINTER, "\x00\x01", "{}")
 FIELDS = (
     *("model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size"),
@@ -32,18 +53,18 @@ FILES = (
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("whole")
     return make_tiny(root / "text", seed=1), make_bert(root / "encoder")
 
 
-async def told(loader, path, **options):
+async def told(loader: MLXLoader, path: Path, **options: Any) -> str | None:
     """What the refusal of a load says, None if it loads; as the service does it, its own checks first."""
     try:
         footprint(path)
         kind = kind_of(path, name=path.name)
         made = LoadOptions(**options)
-        load = loader.load(path, name="m", options=made)
+        load: Coroutine[Any, Any, MLXEngine | MLXEncoder] = loader.load(path, name="m", options=made)
         if kind != "text":
             load.close()
             load = loader.encoder(path, kind, name="m", options=made)
@@ -58,7 +79,7 @@ async def told(loader, path, **options):
     return None
 
 
-def split(path, gone=None, *, index=True):
+def split(path: Path, gone: str | None = None, *, index: bool = True) -> None:
     """The weights in three shards, one of which may be gone."""
     weights = dict(mx.load(str(path / "model.safetensors")))
     (path / "model.safetensors").unlink()
@@ -72,34 +93,34 @@ def split(path, gone=None, *, index=True):
         (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": mapped}))
 
 
-def keep(path, wanted):
+def keep(path: Path, wanted: Callable[..., Any]) -> None:
     weights = {name: array for name, array in mx.load(str(path / "model.safetensors")).items() if wanted(name)}
     mx.eval(weights)
     mx.save_safetensors(str(path / "model.safetensors"), weights)
 
 
-def described(path, **changes):
+def described(path: Path, **changes: Any) -> None:
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | changes))
 
 
 @pytest.fixture
-def copy(whole, tmp_path):
+def copy(whole: tuple[Path, Path], tmp_path: Path) -> Path:
     return shutil.copytree(whole[0], tmp_path / "m")
 
 
 @pytest.mark.parametrize("index", [True, False])
-async def test_a_missing_shard_is_named(loader, copy, index):
+async def test_a_missing_shard_is_named(loader: MLXLoader, copy: Path, index: bool) -> None:
     split(copy, "model-00002-of-00003.safetensors", index=index)
     assert "model-00002-of-00003.safetensors, with some of its weights, is not in its" in await told(loader, copy)
 
 
-async def test_an_index_that_is_of_other_weights_is_no_fault(loader, copy):
+async def test_an_index_that_is_of_other_weights_is_no_fault(loader: MLXLoader, copy: Path) -> None:
     (copy / "model.safetensors.index.json").write_text('{"weight_map": {"a": "other-00001-of-00009.safetensors"}}')
     assert await told(loader, copy) is None
 
 
-async def test_missing_and_needless_parameters_are_named(loader, copy):
+async def test_missing_and_needless_parameters_are_named(loader: MLXLoader, copy: Path) -> None:
     keep(copy, lambda name: "mlp" not in name and name != "model.norm.weight")
     said = await told(loader, copy)
     assert "its weights lack what its config.json calls for: model.layers.0.mlp.down_proj.weight, " in said
@@ -109,7 +130,7 @@ async def test_missing_and_needless_parameters_are_named(loader, copy):
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json"])
-async def test_a_git_lfs_pointer_is_called_that(loader, copy, file):
+async def test_a_git_lfs_pointer_is_called_that(loader: MLXLoader, copy: Path, file: str) -> None:
     (copy / file).write_text(POINTER)
     assert f"{file} is a git-lfs pointer" in await told(loader, copy)
 
@@ -129,12 +150,14 @@ async def test_a_git_lfs_pointer_is_called_that(loader, copy, file):
         ({"model_file": "x.py"}, "asks for Python code of its own (model_file), which is never run here"),
     ],
 )
-async def test_a_configuration_that_describes_no_model_is_told(loader, copy, changes, said):
+async def test_a_configuration_that_describes_no_model_is_told(
+    loader: MLXLoader, copy: Path, changes: dict[str, Any], said: str
+) -> None:
     described(copy, **changes)
     assert said in await told(loader, copy)
 
 
-async def test_a_missing_tokenizer_is_told_by_its_files(loader, copy):
+async def test_a_missing_tokenizer_is_told_by_its_files(loader: MLXLoader, copy: Path) -> None:
     (copy / "tokenizer.json").unlink()
     assert "it has no tokenizer: none of tokenizer.json, tokenizer.model, " in await told(loader, copy)
 
@@ -142,7 +165,9 @@ async def test_a_missing_tokenizer_is_told_by_its_files(loader, copy):
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"fine_tune_type": "x"}', '{"num_layers": "2", "lora_parameters": 5}']
 )
-async def test_what_is_wrong_with_an_adapter_is_told_of_the_adapter(loader, whole, tmp_path, text):
+async def test_what_is_wrong_with_an_adapter_is_told_of_the_adapter(
+    loader: MLXLoader, whole: tuple[Path, Path], tmp_path: Path, text: str
+) -> None:
     (tmp_path / "adapter_config.json").write_text(text)
     mx.save_safetensors(str(tmp_path / "adapters.safetensors"), {"x": mx.zeros(3)})
     base = await loader.load(whole[0], name="m")
@@ -152,7 +177,9 @@ async def test_what_is_wrong_with_an_adapter_is_told_of_the_adapter(loader, whol
 
 
 @pytest.mark.not_on_cuda("drafts are not loaded there")
-async def test_what_is_wrong_with_a_draft_is_told_of_the_draft(loader, whole, copy):
+async def test_what_is_wrong_with_a_draft_is_told_of_the_draft(
+    loader: MLXLoader, whole: tuple[Path, Path], copy: Path
+) -> None:
     from app.engine.options import DraftOptions  # noqa: PLC0415
 
     (copy / "config.json").write_text("{")
@@ -172,7 +199,13 @@ changes = st.one_of(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(made=st.lists(changes, min_size=1, max_size=2), encoder=st.booleans())
-async def test_whatever_is_broken_the_model_is_loaded_or_refused_for_good(loader, whole, tmp_path, made, encoder):
+async def test_whatever_is_broken_the_model_is_loaded_or_refused_for_good(
+    loader: MLXLoader,
+    whole: tuple[Path, Path],
+    tmp_path: Path,
+    made: list[tuple[str, str, Any]],
+    encoder: bool,
+) -> None:
     path = tmp_path / "m"
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(whole[encoder], path)

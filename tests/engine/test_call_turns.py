@@ -2,6 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer
@@ -31,7 +34,7 @@ NINE = (
 )
 NONE = LOOP + PLAIN + "{% endfor %}"
 
-CONVERSATION = [
+CONVERSATION: list[dict[str, Any]] = [
     {"role": "user", "content": "Both?"},
     {
         "role": "assistant",
@@ -48,8 +51,8 @@ CONVERSATION = [
 
 
 @pytest.fixture
-def tokenizer(tmp_path):
-    def make(template, *marks):
+def tokenizer(tmp_path: Path) -> Callable[..., MLXTokenizer]:
+    def make(template: str, *marks: str) -> MLXTokenizer:
         directory = tmp_path / "model"
         shutil.copytree(tiny(), directory, dirs_exist_ok=True)
         made = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -79,12 +82,14 @@ def tokenizer(tmp_path):
         ),
     ],
 )
-def test_calls_are_written_as_the_template_takes_them(tokenizer, template, written):
+def test_calls_are_written_as_the_template_takes_them(
+    tokenizer: Callable[..., MLXTokenizer], template: str, written: str
+) -> None:
     text = tokenizer(template).render_chat(CONVERSATION)
     assert text == f"<user>Both?\n{written}<user>And?\n"
 
 
-def test_ids_of_other_origin_become_short_and_stay_together(tokenizer):
+def test_ids_of_other_origin_become_short_and_stay_together(tokenizer: Callable[..., MLXTokenizer]) -> None:
     text = tokenizer(NINE).render_chat(CONVERSATION)
     ids = [part[:9] for part in text.split("#")[1:]]
     assert len(ids) == 4
@@ -94,7 +99,7 @@ def test_ids_of_other_origin_become_short_and_stay_together(tokenizer):
     assert "[f#abcdefghi]" in tokenizer(NINE).render_chat(short)
 
 
-def test_a_template_may_read_tools_from_a_variable_of_its_own(tokenizer):
+def test_a_template_may_read_tools_from_a_variable_of_its_own(tokenizer: Callable[..., MLXTokenizer]) -> None:
     template = "{% for t in xml_tools or [] %}{{ t.function.name }}{% endfor %}" + MANY
     made = tokenizer(template)
     assert made.template_takes_tools
@@ -102,12 +107,12 @@ def test_a_template_may_read_tools_from_a_variable_of_its_own(tokenizer):
     assert made.render_chat(CONVERSATION[:1], tools=[tool]).startswith("look<user>")
 
 
-def test_a_template_that_reads_what_a_schema_says_takes_tools(tokenizer):
+def test_a_template_that_reads_what_a_schema_says_takes_tools(tokenizer: Callable[..., MLXTokenizer]) -> None:
     template = "{% for t in tools or [] %}{{ t.function.name }}{{ t.function.parameters.properties.items() | list }}"
     assert tokenizer(template + "{% endfor %}" + MANY).template_takes_tools
 
 
-def test_thinking_is_asked_for_only_by_the_client(tokenizer):
+def test_thinking_is_asked_for_only_by_the_client(tokenizer: Callable[..., MLXTokenizer]) -> None:
     template = "{{ 'on' if enable_thinking is defined and enable_thinking else 'off' }}" + MANY
     made = tokenizer(template, "<think>", "</think>")
     assert made.thinking.start == "<think>"
@@ -131,25 +136,29 @@ def test_thinking_is_asked_for_only_by_the_client(tokenizer):
         ('<tool_call>\n{"name": <f>, "arguments": <o>}', [], ("json_tools", False, 0)),
     ],
 )
-def test_families_are_known_by_words_of_their_templates_and_by_their_tokens(tokenizer, words, marks, known):
+def test_families_are_known_by_words_of_their_templates_and_by_their_tokens(
+    tokenizer: Callable[..., MLXTokenizer], words: str, marks: list[str], known: tuple[str, bool, int]
+) -> None:
     made = tokenizer("{# " + words + " #}" + MANY, *marks)
     assert (made.call_format, made.thinking is not None, len(made.answer_marks)) == known
 
 
-def test_a_template_that_reads_descriptions_is_given_some(tokenizer):
+def test_a_template_that_reads_descriptions_is_given_some(tokenizer: Callable[..., MLXTokenizer]) -> None:
     told = "{% for t in tools or [] %}{{ '// ' + t.function.description }}{{ t.function.name }}{% endfor %}"
     template = told + MANY
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
     assert tokenizer(template).render_chat(CONVERSATION[:1], tools=[tool]).startswith("// look<user>")
 
 
-def test_content_and_calls_are_told_apart_where_a_template_shows_one_of_them(tokenizer):
+def test_content_and_calls_are_told_apart_where_a_template_shows_one_of_them(
+    tokenizer: Callable[..., MLXTokenizer],
+) -> None:
     template = LOOP + "<{{ m.role }}>{% if m.tool_calls %}" + CALLS + "{% else %}{{ m.content }}{% endif %}{% endfor %}"
     text = tokenizer(template).render_chat(CONVERSATION[:3])
     assert text == '<user>Both?<assistant>Now.<assistant>[call_a-1 f {"é": 1}][call_b-2 g {}]<tool>of g'
 
 
-def test_gpt_oss_reads_thoughts_and_ends_with_its_calls(tokenizer):
+def test_gpt_oss_reads_thoughts_and_ends_with_its_calls(tokenizer: Callable[..., MLXTokenizer]) -> None:
     template = LOOP + "<{{ m.role }}>{{ m.thinking or '' }}|{{ m.content or '' }}|{{ 'content' in m }}\n{% endfor %}"
     made = tokenizer(template + "{{ reasoning_effort }}", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>")
     assert made.call_format == "harmony"

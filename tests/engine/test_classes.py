@@ -1,5 +1,7 @@
 """No row pays for another's length: what a batch holds is bounded by its tokens, whatever their mix."""
 
+from typing import Any
+
 import mlx.core as mx
 import pytest
 from hypothesis import given, settings
@@ -19,13 +21,13 @@ CLOSE = 1e-3
 lengths = st.lists(st.one_of(st.integers(0, 40), st.integers(200, 300), st.integers(0, 9000)), min_size=1, max_size=70)
 
 
-def rows(groups):
+def rows(groups: list[list[int]]) -> list[int]:
     return sorted(row for group in groups for row in group)
 
 
 @settings(max_examples=200, deadline=None)
 @given(lengths)
-def test_an_arrangement_holds_every_row_once_and_no_more_than_is_allowed(given_):
+def test_an_arrangement_holds_every_row_once_and_no_more_than_is_allowed(given_: list[int]) -> None:
     groups = arranged(given_)
     assert rows(groups) == list(range(len(given_)))
     assert fits(groups, given_)
@@ -34,8 +36,8 @@ def test_an_arrangement_holds_every_row_once_and_no_more_than_is_allowed(given_)
 
 @settings(max_examples=100, deadline=None)
 @given(lengths)
-def test_rows_are_placed_one_by_one_within_what_is_allowed_and_in_few_classes(given_):
-    groups = []
+def test_rows_are_placed_one_by_one_within_what_is_allowed_and_in_few_classes(given_: list[int]) -> None:
+    groups: list[Any] = []
     for row in range(len(given_)):
         groups = placed(groups, [row], given_[: row + 1])
         assert rows(groups) == list(range(row + 1))
@@ -43,12 +45,12 @@ def test_rows_are_placed_one_by_one_within_what_is_allowed_and_in_few_classes(gi
         assert cost(groups, given_) <= 1.15 * cost(arranged(given_[: row + 1]), given_)
 
 
-def cost(groups, given_):
+def cost(groups: list[list[int]], given_: list[int]) -> int:
     return sum(len(group) * max(given_[row] for row in group) + CLASS for group in groups)
 
 
 @given(st.integers(0, 9000), st.integers(1, 70))
-def test_equal_lengths_are_one_class(length, count):
+def test_equal_lengths_are_one_class(length: int, count: int) -> None:
     assert len(arranged([length] * count)) == 1
     groups = [[0]]
     for row in range(1, count):
@@ -57,7 +59,7 @@ def test_equal_lengths_are_one_class(length, count):
 
 
 @pytest.mark.parametrize("classes", [True, False])
-def test_one_long_row_beside_short_ones_costs_them_nothing(classes):
+def test_one_long_row_beside_short_ones_costs_them_nothing(classes: bool) -> None:
     batch = HandBatch(model(ABLE if classes else Abilities(classes=False)), slice_tokens=2048)
     batch.submit(*(Sequence(prompt(i, n), GREEDY, max_tokens=40) for i, n in enumerate([1800, *[70] * 15])))
     while batch.batch._queue.sequences or batch.batch._rounds.tasks:
@@ -68,21 +70,21 @@ def test_one_long_row_beside_short_ones_costs_them_nothing(classes):
     assert sum(it.kv_bytes for it in running) / POSITION <= allowed([n for it in running for n in it.lengths])
 
 
-def model(abilities=ABLE):
+def model(abilities: Abilities = ABLE) -> Loaded:
     made, _ = load_model(tiny())
     made.set_dtype(mx.float32)
     return Loaded(made, 1, 1, 384, 384, abilities=abilities)
 
 
-def prompt(seed, length):
+def prompt(seed: int, length: int) -> tuple[int, ...]:
     return tuple(3 + (seed * 31 + i * i + 7 * i) % 240 for i in range(length))
 
 
 LOADED = model()
-TEXTS = {}
+TEXTS: dict[Any, Any] = {}
 
 
-def text(given_, count):
+def text(given_: tuple[int, ...], count: int) -> tuple[list[int], list[float]]:
     if (given_, count) not in TEXTS:
         TEXTS[given_, count] = greedy(LOADED.model, given_, count)
     return TEXTS[given_, count]
@@ -102,21 +104,22 @@ deeds = st.lists(
 class Company:
     """Whoever comes, one after the other, grows and leaves."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.batch = HandBatch(LOADED, slice_tokens=512)
-        self.running, self.left = [], []
+        self.running: list[Any] = []
+        self.left: list[Any] = []
 
-    def come(self, size, count):
+    def come(self, size: int, count: int) -> None:
         given_ = prompt(len(self.running) % 5, size)
         self.running.append((given_, count, self.batch.submit(Sequence(given_, GREEDY, max_tokens=count))))
 
-    def leave(self, size, _):
+    def leave(self, size: int, _: int) -> None:
         if self.running:
             gone = self.running.pop(size % len(self.running))
             gone[2].cancel()
             self.left.append(gone)
 
-    def step(self, times, _=0):
+    def step(self, times: int, _: int = 0) -> bool:
         more = True
         for _ in range(times):
             more = self.batch.batch.step()
@@ -128,7 +131,9 @@ class Company:
 @pytest.mark.not_on_cuda("widths of prompts are powers of two there")
 @settings(max_examples=8, deadline=None)
 @given(deeds)
-def test_whoever_comes_grows_and_leaves_each_says_its_own_and_no_more_is_held_than_allowed(todo):
+def test_whoever_comes_grows_and_leaves_each_says_its_own_and_no_more_is_held_than_allowed(
+    todo: list[tuple[str, int, int]],
+) -> None:
     company = Company()
     for deed, size, count in todo:
         getattr(company, deed)(size, count)
@@ -144,5 +149,5 @@ def test_whoever_comes_grows_and_leaves_each_says_its_own_and_no_more_is_held_th
         assert said == text(given_, count)[0][: len(said)]
 
 
-def test_a_step_is_what_is_allocated_at_once():
+def test_a_step_is_what_is_allocated_at_once() -> None:
     assert held([[0]], [0]) == STEP

@@ -37,7 +37,7 @@ print(tried(lambda: __import__("json").dumps({})))
 """
 
 
-def test_only_the_folders_that_are_given_and_no_connection(tmp_path_factory):
+def test_only_the_folders_that_are_given_and_no_connection(tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("confined")
     for name in ("given", "kept", "apart"):
         (root / name).mkdir()
@@ -57,6 +57,6 @@ def test_only_the_folders_that_are_given_and_no_connection(tmp_path_factory):
     assert told == ["done", denied, "done", denied, denied, denied, denied, "done"], done.stderr
 
 
-def test_elsewhere_nothing_is_held(monkeypatch):
+def test_elsewhere_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.engine.host.confine.sys.platform", "darwin")
     assert confine(Folders()) is False

@@ -1,5 +1,8 @@
 """Every field of a sampling changes what is drawn, on the host and on the device."""
 
+from collections.abc import Callable
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -24,12 +27,12 @@ TELLING = {
 
 
 @pytest.fixture(params=[HostStep, DeviceStep])
-def says(request):
+def says(request: pytest.FixtureRequest) -> Callable[..., list[int]]:
     """200 tokens drawn one after the other."""
     logits = np.random.default_rng(8).normal(0, 1, (1, VOCABULARY)).astype(np.float32)
     logits[0, [1, 2, 3]] = 7  # 1 and 2 stand in the prompt
 
-    def draw(**sampling):
+    def draw(**sampling: Any) -> list[int]:
         rows = [row(**{"seed": 5, **sampling})]
         processor = LogitsProcessor(rows)
 
@@ -44,6 +47,6 @@ def says(request):
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Sampling)])
-def test_every_field_changes_what_is_drawn(says, name):
+def test_every_field_changes_what_is_drawn(says: Callable[..., list[int]], name: str) -> None:
     assert says() == says()
     assert says(**{name: TELLING[name]}) != says()

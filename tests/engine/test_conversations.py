@@ -4,6 +4,7 @@ On small models of each kind of cache, with the batch stepped by hand.
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.base import Sequence
+from app.engine.mlx.loaded import Loaded
 from tests.engine.families.bench import Bench, build, loaded
-from tests.engine.families.configs import VOCABULARY
+from tests.engine.families.parts import VOCABULARY
 from tests.engine.families.test_families import NAMED
-from tests.support.batches import GREEDY, HandBatch
+from tests.support.batches import GREEDY, HandBatch, Stream
 
 KINDS = {
     "llama": 1.05,
@@ -32,30 +34,32 @@ HEAD, HEADER = 150, (3, 4, 5)
 
 
 @cache
-def bench_of(family):
+def bench_of(family: str) -> Bench:
     return Bench(family, model_of(family))
 
 
 @cache
-def model_of(family):
+def model_of(family: str) -> Loaded:
     return loaded(family, build(family))
 
 
-def said(seed, length):
+def said(seed: int, length: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.random.default_rng(seed).integers(6, VOCABULARY, length))
 
 
 class Session:
     """One conversation, as an agent has it; ``new`` and ``computed`` count tokens."""
 
-    def __init__(self, batch, head):
+    def __init__(self, batch: HandBatch, head: tuple[int, ...]) -> None:
         self.batch = batch
         self.head = head
-        self.turns = []
-        self.known = []
+        self.turns: list[Any] = []
+        self.known: list[Any] = []
         self.new = self.computed = 0
 
-    def ask(self, message, answer=24, *, cancel_after=None):
+    def ask(
+        self, message: tuple[int, ...], answer: int = 24, *, cancel_after: int | None = None
+    ) -> tuple[tuple[int, ...], Stream]:
         self.turns.append(message)
         begin = (*self.head, *(token for turn in self.turns for token in turn))
         prompt = (*begin, *HEADER)
@@ -80,12 +84,12 @@ class Session:
         return prompt, stream
 
 
-def _common(a, b):
+def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 @pytest.mark.parametrize("family", FEW)
-def test_turns_cost_what_is_new_in_them(family):
+def test_turns_cost_what_is_new_in_them(family: str) -> None:
     batch = HandBatch(model_of(family), slice_tokens=128)
     bench = bench_of(family)
     session = Session(batch, said(1, HEAD))
@@ -105,7 +109,7 @@ def test_turns_cost_what_is_new_in_them(family):
     )
 
 
-def _first(stream):
+def _first(stream: Stream) -> Stream:
     """The beginning of an answer, as long as the bench has them."""
     for key in stream.tokens:
         stream.tokens[key] = stream.tokens[key][:8]
@@ -113,7 +117,7 @@ def _first(stream):
 
 
 @pytest.mark.parametrize("family", FEW)
-def test_an_edit_in_what_was_said_last_costs_little_beside_what_is_new(family):
+def test_an_edit_in_what_was_said_last_costs_little_beside_what_is_new(family: str) -> None:
     batch = HandBatch(model_of(family), slice_tokens=1024)
     session, message = Session(batch, said(1, HEAD)), said(2, 900)
     session.ask(said(3, 600))
@@ -127,7 +131,7 @@ def test_an_edit_in_what_was_said_last_costs_little_beside_what_is_new(family):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3_next"])
-def test_what_was_cut_off_is_gone_on_with(family):
+def test_what_was_cut_off_is_gone_on_with(family: str) -> None:
     batch = HandBatch(model_of(family), slice_tokens=64)
     batch.batch._pace._lone = 64
     prompt = said(3, 900)
@@ -142,7 +146,7 @@ def test_what_was_cut_off_is_gone_on_with(family):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3_next"])
-def test_an_answer_that_was_cut_off_is_kept(family):
+def test_an_answer_that_was_cut_off_is_kept(family: str) -> None:
     batch = HandBatch(model_of(family), slice_tokens=1024)
     prompt = said(4, 100)
     stream = batch.submit(Sequence(prompt, GREEDY, max_tokens=200))
@@ -155,7 +159,7 @@ def test_an_answer_that_was_cut_off_is_kept(family):
     assert again.prefilled[0].cached_tokens >= len(prompt) + len(told)
 
 
-def test_what_several_rows_answer_is_kept_of_each():
+def test_what_several_rows_answer_is_kept_of_each() -> None:
     batch = HandBatch(model_of("gemma3_text"), slice_tokens=1024)
     prompts = [said(50 + i, 60 + 20 * i) for i in range(4)]
     stream = batch.run(*prompts, max_tokens=50)
@@ -167,7 +171,7 @@ def test_what_several_rows_answer_is_kept_of_each():
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 @settings(max_examples=3, deadline=None)
 @given(st.data())
-def test_any_conversation_costs_no_more_than_its_bound(family, data):
+def test_any_conversation_costs_no_more_than_its_bound(family: str, data: st.DataObject) -> None:
     """With little memory it may cost more, but there is never another text, nor more than the limit."""
     little = data.draw(st.booleans())
     batch = HandBatch(model_of(family), slice_tokens=128, prefix_bytes=(1 << 18) if little else (64 << 20))
@@ -189,7 +193,7 @@ def test_any_conversation_costs_no_more_than_its_bound(family, data):
         assert session.computed <= KINDS[family] * session.new + 32 * len(session.turns)
 
 
-def test_a_long_prompt_of_which_little_is_known_says_where_it_differs(caplog):
+def test_a_long_prompt_of_which_little_is_known_says_where_it_differs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "app.engine.mlx.batch.keeping")
     batch = HandBatch(model_of("llama"), slice_tokens=2048)
     prompt = said(7, 2400)

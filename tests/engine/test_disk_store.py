@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -20,32 +21,32 @@ MODEL, OTHER = "0" * 31 + "a", "0" * 31 + "b"
 STEPS = ("open", "write", "fsync", "replace", "statvfs", "scandir", "close", "utime")
 
 
-def facts(number=0, model=MODEL, kind="keys"):
+def facts(number: int = 0, model: str = MODEL, kind: Literal["keys", "states"] = "keys") -> Facts:
     ids = b"".join((number * 1000 + i).to_bytes(4, "little") for i in range(8))
     return Facts(model, kind, chained("", b"root"), 0, ids, more="[0,1]")
 
 
-def tensors(number=0, size=64):
+def tensors(number: int = 0, size: int = 64) -> list[Tensor]:
     return [Tensor("F32", (size // 4,), bytes([number]) * size), Tensor("U8", (3,), b"abc"), Tensor("BF16", (0,), b"")]
 
 
-def opened(folder, model=MODEL, limit=1 << 20, free=0):
+def opened(folder: Path, model: str = MODEL, limit: int = 1 << 20, free: int = 0) -> DiskStore:
     made = DiskStore(folder, model, limit, free=free)
     made.open()
     return made
 
 
-def found(store, number=0):
+def found(store: DiskStore, number: int = 0) -> list[Tensor] | None:
     """What a store knows of a file: its tensors, or None."""
     entry = store.find(facts(number).name)
     return None if entry is None else store.read(entry)
 
 
-def files(folder):
+def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
 
 
-def test_what_is_written_is_found_by_whoever_comes_later(tmp_path):
+def test_what_is_written_is_found_by_whoever_comes_later(tmp_path: Path) -> None:
     first = opened(tmp_path)
     assert found(first) is None
     assert first.write(facts(), tensors())
@@ -57,7 +58,7 @@ def test_what_is_written_is_found_by_whoever_comes_later(tmp_path):
     assert found(opened(tmp_path, OTHER)) is None
 
 
-def test_files_are_their_owners_alone(tmp_path):
+def test_files_are_their_owners_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         opened(tmp_path / "cache").write(facts(), tensors())
@@ -69,7 +70,7 @@ def test_files_are_their_owners_alone(tmp_path):
     assert {path.is_dir() for path, mode in modes.items() if mode == 0o700} == {True}
 
 
-def test_it_is_safetensors_as_others_read_it(tmp_path):
+def test_it_is_safetensors_as_others_read_it(tmp_path: Path) -> None:
     import mlx.core as mx  # noqa: PLC0415
 
     opened(tmp_path).write(facts(), [Tensor("F32", (2, 2), b"\0\0\x80?" * 4)])
@@ -84,7 +85,9 @@ whole = st.sampled_from(["flip", "cut", "zero", "insert", "append", "swap"])
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), how=whole)
-def test_a_file_that_was_damaged_anywhere_is_a_miss_that_is_counted_and_removed(data, how, tmp_path_factory):
+def test_a_file_that_was_damaged_anywhere_is_a_miss_that_is_counted_and_removed(
+    data: st.DataObject, how: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("damaged")
     opened(folder).write(facts(), tensors(7))
     warm = opened(folder)
@@ -121,7 +124,7 @@ def test_a_file_that_was_damaged_anywhere_is_a_miss_that_is_counted_and_removed(
 
 
 @pytest.mark.parametrize("lie", [facts(1), facts(0, OTHER), facts(0, MODEL, "states")])
-def test_a_file_under_anothers_name_is_not_believed(tmp_path, lie):
+def test_a_file_under_anothers_name_is_not_believed(tmp_path: Path, lie: Facts) -> None:
     store = opened(tmp_path)
     store.write(facts(), tensors())
     liar = opened(tmp_path, lie.model)
@@ -135,7 +138,7 @@ def test_a_file_under_anothers_name_is_not_believed(tmp_path, lie):
     assert found(again) is None
 
 
-def test_temporary_foreign_and_old_files_are_removed_at_the_start_and_nothing_else(tmp_path):
+def test_temporary_foreign_and_old_files_are_removed_at_the_start_and_nothing_else(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.write(facts(), tensors())
     place = tmp_path / MODEL
@@ -154,7 +157,7 @@ def test_temporary_foreign_and_old_files_are_removed_at_the_start_and_nothing_el
     assert store.write(facts(1), tensors()) is False or found(store, 1) == tensors()
 
 
-def test_what_was_not_used_for_longest_makes_room_whosever_it_is(tmp_path):
+def test_what_was_not_used_for_longest_makes_room_whosever_it_is(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path, OTHER)
     for number in range(3):
         one.write(facts(number), tensors(number, 4096))
@@ -176,7 +179,7 @@ def test_what_was_not_used_for_longest_makes_room_whosever_it_is(tmp_path):
     assert facts(9).name in {path.name for path in files(tmp_path)}
 
 
-def test_what_stands_on_others_goes_first(tmp_path):
+def test_what_stands_on_others_goes_first(tmp_path: Path) -> None:
     store = opened(tmp_path)
     for number in range(4):
         store.write(facts(number), tensors(number, 4096))
@@ -185,7 +188,7 @@ def test_what_stands_on_others_goes_first(tmp_path):
     assert sorted(used, key=lambda name: -used[name]) == [facts(number).name for number in range(4)]
 
 
-def test_nothing_is_written_where_the_disk_has_no_room_to_spare(tmp_path):
+def test_nothing_is_written_where_the_disk_has_no_room_to_spare(tmp_path: Path) -> None:
     store = opened(tmp_path, free=1 << 60)
     assert not store.write(facts(), tensors())
     assert (files(tmp_path), store.counts.faults) == ([], 0)
@@ -195,7 +198,9 @@ def test_nothing_is_written_where_the_disk_has_no_room_to_spare(tmp_path):
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
-def test_a_failure_at_any_step_of_a_write_is_no_file_and_a_fault(tmp_path, monkeypatch, step, error):
+def test_a_failure_at_any_step_of_a_write_is_no_file_and_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: int
+) -> None:
     """The disk is full, or broken, at each call of each kind in turn; what was there before is still read."""
     store = opened(tmp_path)
     store.write(facts(5), tensors(5))
@@ -203,7 +208,7 @@ def test_a_failure_at_any_step_of_a_write_is_no_file_and_a_fault(tmp_path, monke
     for nth in range(1, 12):
         call = 0
 
-        def failing(*given, nth=nth, **named):
+        def failing(*given: int | Path | memoryview, nth: int = nth, **named: tuple[int, int]) -> Any:
             nonlocal call
             call += 1
             if call == nth:
@@ -228,7 +233,7 @@ def test_a_failure_at_any_step_of_a_write_is_no_file_and_a_fault(tmp_path, monke
 
 
 @pytest.mark.parametrize("step", ["open", "write", "fsync", "replace", "close"])
-def test_a_process_killed_at_any_step_leaves_a_whole_file_or_none(tmp_path, step):
+def test_a_process_killed_at_any_step_leaves_a_whole_file_or_none(tmp_path: Path, step: str) -> None:
     """kill -9 at the first, second, ... call of each kind: the next start finds what is whole and removes the rest."""
     program = (
         "import os, signal, sys\n"
@@ -262,7 +267,7 @@ def test_a_process_killed_at_any_step_leaves_a_whole_file_or_none(tmp_path, step
     assert found(store, 8) == tensors(8, 1 << 16), "who lives to the end writes all"
 
 
-def test_a_process_killed_between_writes_loses_nothing_that_was_told(tmp_path):
+def test_a_process_killed_between_writes_loses_nothing_that_was_told(tmp_path: Path) -> None:
     program = (
         "import sys\nsys.path.insert(0, sys.argv[2])\nfrom pathlib import Path\n"
         "from tests.engine.test_disk_store import facts, opened, tensors\n"
@@ -282,7 +287,7 @@ def test_a_process_killed_between_writes_loses_nothing_that_was_told(tmp_path):
     assert store.counts.faults == 0
 
 
-def test_two_services_on_one_folder_read_each_others_and_write_each_others_again(tmp_path):
+def test_two_services_on_one_folder_read_each_others_and_write_each_others_again(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     one.write(facts(1), tensors(1))
     assert found(other, 1) is None, "it looked before"
@@ -293,7 +298,9 @@ def test_two_services_on_one_folder_read_each_others_and_write_each_others_again
     assert (one.counts.faults, other.counts.faults) == (0, 0)
 
 
-def test_while_another_process_writes_nothing_is_written_and_nothing_waits_for_long(tmp_path, monkeypatch):
+def test_while_another_process_writes_nothing_is_written_and_nothing_waits_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
     one, other = opened(tmp_path), opened(tmp_path)
     with alone(one._folder) as held:
@@ -306,7 +313,9 @@ def test_while_another_process_writes_nothing_is_written_and_nothing_waits_for_l
 
 
 @pytest.mark.parametrize("trouble", ["a file", "a link", "unreadable"])
-def test_a_folder_that_cannot_be_used_is_a_fault_and_no_more(tmp_path, trouble, monkeypatch):
+def test_a_folder_that_cannot_be_used_is_a_fault_and_no_more(
+    tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "cache"
     if trouble == "a file":
         folder.write_text("in the way")
@@ -323,7 +332,7 @@ def test_a_folder_that_cannot_be_used_is_a_fault_and_no_more(tmp_path, trouble, 
     assert clear(folder) == (0, 0)
 
 
-def test_links_are_neither_read_nor_followed(tmp_path):
+def test_links_are_neither_read_nor_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     opened(outside).write(facts(), tensors())
     folder = tmp_path / "cache"
@@ -336,5 +345,5 @@ def test_links_are_neither_read_nor_followed(tmp_path):
     assert found(opened(outside)) == tensors()
 
 
-def _denied(*_):
+def _denied(*_: Path) -> None:
     raise PermissionError(errno.EACCES, "Permission denied")

@@ -1,7 +1,10 @@
 """What memory holds comes to lie on disk and is found there by who starts later. Keys are ids, so a wrong one shows."""
 
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from queue import SimpleQueue
+from typing import Any, Self
 
 import pytest
 from hypothesis import given, settings
@@ -21,21 +24,23 @@ MODEL = "c" * 32
 class Memory:
     """A model's prefix cache and its disk tier; what is posted runs when the test says."""
 
-    def __init__(self, folder, kind="plain", limit=1 << 24, bound=1 << 30, model=MODEL):
-        self.kind, self.busy, self.posted = kind, False, SimpleQueue()
+    def __init__(
+        self, folder: Path, kind: str = "plain", limit: int = 1 << 24, bound: int = 1 << 30, model: str = MODEL
+    ) -> None:
+        self.kind, self.busy = kind, False
+        self.posted: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.cache = PrefixCache(PrefixPool(limit), lambda: fresh(kind))
         self.store = DiskStore(folder, model, bound, free=0)
-        options = {"post": self.posted.put, "busy": lambda: self.busy}
-        self.tier = DiskTier(self.store, self.cache, lambda: fresh(kind), **options)
+        self.tier = DiskTier(self.store, self.cache, lambda: fresh(kind), post=self.posted.put, busy=lambda: self.busy)
         self.wait(lambda: self.tier._open)
 
-    def wait(self, done):
+    def wait(self, done: Callable[..., Any]) -> None:
         deadline = time.monotonic() + 20
         while not done():
             assert time.monotonic() < deadline
             self.posted.get(timeout=20)()
 
-    def keep(self, *sequences, ends=()):
+    def keep(self, *sequences: list[int], ends: tuple[int, ...] = ()) -> Self:
         for tokens in sequences:
             kv, at = fresh(self.kind), 0
             for end in (*ends, len(tokens)):
@@ -44,13 +49,13 @@ class Memory:
                 at = end
         return self
 
-    def write(self):
+    def write(self) -> Self:
         settled = []
         self.tier.settle(lambda: settled.append(True))
         self.wait(lambda: settled)
         return self
 
-    def fetch(self, tokens):
+    def fetch(self, tokens: list[int]) -> int:
         """How many tokens are known once the disk was asked; they are what would have been computed."""
         packed, done = pack(tokens), []
         if self.tier.wanted(packed):
@@ -64,10 +69,10 @@ class Memory:
 
 
 @pytest.fixture
-def memory(tmp_path):
+def memory(tmp_path: Path) -> Iterator[Callable[..., Memory]]:
     made = []
 
-    def make(*given, folder=tmp_path / "disk", **named):
+    def make(*given: Any, folder: Path = tmp_path / "disk", **named: Any) -> Memory:
         made.append(Memory(folder, *given, **named))
         return made[-1]
 
@@ -78,7 +83,7 @@ def memory(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [20, PIECE, 3 * PIECE, 3 * PIECE + 100])
-def test_a_sequence_is_found_by_who_starts_later(memory, kind, size):
+def test_a_sequence_is_found_by_who_starts_later(memory: Callable[..., Memory], kind: str, size: int) -> None:
     tokens = list(range(100, 100 + size))
     memory(kind).keep(tokens).write()
     later = memory(kind)
@@ -90,7 +95,7 @@ def test_a_sequence_is_found_by_who_starts_later(memory, kind, size):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_branch_goes_on_from_the_nearest_place(memory, kind):
+def test_a_branch_goes_on_from_the_nearest_place(memory: Callable[..., Memory], kind: str) -> None:
     tokens = list(range(100, 1000))
     memory(kind).keep(tokens, ends=(300, 700)).write()
     for cut, known in ((890, 700), (512, 300), (310, 300)):
@@ -98,7 +103,9 @@ def test_a_branch_goes_on_from_the_nearest_place(memory, kind):
     assert memory(kind).fetch([5, *tokens]) == 0
 
 
-def test_a_shared_beginning_is_on_disk_once_and_a_conversation_that_grows_leaves_no_old_ends(memory):
+def test_a_shared_beginning_is_on_disk_once_and_a_conversation_that_grows_leaves_no_old_ends(
+    memory: Callable[..., Memory],
+) -> None:
     system = list(range(1900))
     one = memory().keep(*([*system, *range(5000 + 50 * i, 5050 + 50 * i)] for i in range(8))).write()
     tails = 1900 % PIECE + 50
@@ -110,7 +117,7 @@ def test_a_shared_beginning_is_on_disk_once_and_a_conversation_that_grows_leaves
     assert sum(len(it.facts.ids) // 4 for it in grows.store._entries.values()) == 900
 
 
-def test_only_what_memory_lacks_is_read_and_two_that_want_the_same_read_it_once(memory):
+def test_only_what_memory_lacks_is_read_and_two_that_want_the_same_read_it_once(memory: Callable[..., Memory]) -> None:
     tokens = list(range(3000))
     memory().keep(tokens).write()
     later = memory().keep(tokens[:1000])
@@ -123,7 +130,7 @@ def test_only_what_memory_lacks_is_read_and_two_that_want_the_same_read_it_once(
     assert both.store.counts.reads == 3000 // PIECE + 1
 
 
-def test_nothing_is_written_while_the_model_works_and_the_newest_goes_first(memory):
+def test_nothing_is_written_while_the_model_works_and_the_newest_goes_first(memory: Callable[..., Memory]) -> None:
     one = memory()
     old, new = list(range(600)), list(range(5000, 5600))
     one.keep(old, new)
@@ -139,7 +146,9 @@ def test_nothing_is_written_while_the_model_works_and_the_newest_goes_first(memo
     assert one.store.counts.writes == 6
 
 
-def test_what_memory_is_about_to_let_go_of_is_written_while_the_model_works(memory, monkeypatch):
+def test_what_memory_is_about_to_let_go_of_is_written_while_the_model_works(
+    memory: Callable[..., Memory], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.engine.mlx.cache.ahead.BETWEEN", 1)
     one, sequences = memory(limit=1 << 18), [list(range(5000 * i, 5000 * i + 600)) for i in range(1, 7)]
     one.busy = True
@@ -158,12 +167,14 @@ def test_what_memory_is_about_to_let_go_of_is_written_while_the_model_works(memo
         assert memory().fetch([*tokens, 1]) == 600
 
 
-def test_taking_what_is_written_leaves_a_working_model_most_of_its_time(memory, monkeypatch):
+def test_taking_what_is_written_leaves_a_working_model_most_of_its_time(
+    memory: Callable[..., Memory], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, clock = memory(limit=1 << 18), [100.0]
     monkeypatch.setattr("app.engine.mlx.cache.ahead.time.perf_counter", lambda: clock[0])
     taken = one.tier._ahead._pieces.unwritten
 
-    def slow(*given):
+    def slow(*given: Any) -> Any:
         clock[0] += 0.01
         return taken(*given)
 
@@ -178,7 +189,7 @@ def test_taking_what_is_written_leaves_a_working_model_most_of_its_time(memory, 
     assert 3 <= one.store.counts.writes <= 1000 * 0.001 / 0.01 / 20 * 2 + 1
 
 
-def test_a_read_that_takes_longer_than_computing_is_not_made(memory):
+def test_a_read_that_takes_longer_than_computing_is_not_made(memory: Callable[..., Memory]) -> None:
     tokens = list(range(1000))
     memory().keep(tokens).write()
     later = memory()
@@ -188,14 +199,14 @@ def test_a_read_that_takes_longer_than_computing_is_not_made(memory):
     assert later.tier.wanted(pack([*tokens, 1]))
 
 
-def test_nothing_is_read_that_memory_has_no_room_for(memory):
+def test_nothing_is_read_that_memory_has_no_room_for(memory: Callable[..., Memory]) -> None:
     tokens = list(range(1000))
     memory().keep(tokens).write()
     assert memory(limit=2000).fetch([*tokens, 1]) == 0
     assert memory(limit=0).fetch([*tokens, 1]) == 0
 
 
-def test_other_models_find_nothing(memory):
+def test_other_models_find_nothing(memory: Callable[..., Memory]) -> None:
     tokens = list(range(1000))
     memory().keep(tokens).write()
     assert memory(model="d" * 32).fetch([*tokens, 1]) == 0
@@ -203,7 +214,7 @@ def test_other_models_find_nothing(memory):
 
 
 @pytest.mark.parametrize("kind", ["plain", "hybrid"])
-def test_a_fault_costs_what_lies_behind_it_and_nothing_else(memory, kind):
+def test_a_fault_costs_what_lies_behind_it_and_nothing_else(memory: Callable[..., Memory], kind: str) -> None:
     tokens = list(range(1000))
     first = memory(kind).keep(tokens, ends=(300,)).write()
     third = next(it for it in first.store._entries.values() if it.facts.start == 512 and it.facts.kind == "keys")
@@ -218,14 +229,14 @@ def test_a_fault_costs_what_lies_behind_it_and_nothing_else(memory, kind):
     assert later.fetch([*tokens, 1]) == (512 if kind == "plain" else 300), "what is left is found"
 
 
-def test_a_disk_without_room_is_asked_again_with_the_next_sequence_only(memory):
+def test_a_disk_without_room_is_asked_again_with_the_next_sequence_only(memory: Callable[..., Memory]) -> None:
     one = memory(bound=10)
     one.keep(list(range(1000))).write()
     assert one.store.counts.writes == 0
     assert memory().fetch([*range(1000), 1]) == 0
 
 
-def test_what_waits_to_be_written_is_bounded_and_the_oldest_goes(memory):
+def test_what_waits_to_be_written_is_bounded_and_the_oldest_goes(memory: Callable[..., Memory]) -> None:
     one = memory()
     for number in range(100):
         one.keep(list(range(1000 * number, 1000 * number + 40)))
@@ -243,7 +254,9 @@ def test_what_waits_to_be_written_is_bounded_and_the_oldest_goes(memory):
     limit=st.integers(5_000, 200_000),
     bound=st.integers(3_000, 300_000),
 )
-def test_conversations_survive_any_mix_of_rests_evictions_and_restarts(data, kind, limit, bound, tmp_path_factory):
+def test_conversations_survive_any_mix_of_rests_evictions_and_restarts(
+    data: st.DataObject, kind: str, limit: int, bound: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Whatever is found, in memory or on disk, is what would have been computed."""
     folder = tmp_path_factory.mktemp("disk")
     said, now = [list(range(20))], Memory(folder, kind, limit, bound)

@@ -21,18 +21,18 @@ TEMPLATES = {
 }
 
 
-def tokenizer_of(template):
+def tokenizer_of(template: str) -> MLXTokenizer:
     wrapper = load_tokenizer(Path(tiny()))
     wrapper._tokenizer.chat_template = template
     return MLXTokenizer(wrapper)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_boundaries_are_shared_by_what_conversations_become(name):
+def test_boundaries_are_shared_by_what_conversations_become(name: str) -> None:
     tokenizer = tokenizer_of(TEMPLATES[name])
     finder = EdgeFinder(tokenizer)
 
-    def ids(*messages):
+    def ids(*messages: dict[str, str]) -> tuple[int, ...]:
         return tuple(tokenizer.encode(tokenizer.render_chat([SYSTEM, *messages]), special_tokens=False))
 
     question, other = ({"role": "user", "content": text} for text in ("What is it?", "Who barks in the evening?"))
@@ -49,7 +49,7 @@ def test_boundaries_are_shared_by_what_conversations_become(name):
     assert tokenizer.decode(prompt[end:]).startswith(("<|im_start|>assistant", "assistant:"))
 
 
-def test_a_template_that_refuses_has_no_edges():
+def test_a_template_that_refuses_has_no_edges() -> None:
     tokenizer = tokenizer_of("{{ raise_exception('never') }}")
     assert EdgeFinder(tokenizer).edges(b'{"messages": [], "tools": null, "variables": null}') == Edges()
     assert Edges().boundaries((1, 2, 3)) == ()

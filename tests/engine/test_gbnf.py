@@ -3,6 +3,7 @@
 from functools import reduce
 from itertools import accumulate
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +26,11 @@ EOS = 0
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
+def tokenizer() -> Any:
     return LLTokenizer((tiny() / "tokenizer.json").read_text())
 
 
-def accepts(tokenizer, grammar, text):
+def accepts(tokenizer: Any, grammar: str, text: str) -> bool:
     """Whether the text, a byte a token, is a whole word of the language."""
     matcher = LLMatcher(tokenizer, spelt(Grammar("lark", grammar)), log_level=0)
     mask = allocate_token_bitmask(1, tokenizer.vocab_size)
@@ -43,10 +44,11 @@ def accepts(tokenizer, grammar, text):
     return not matcher.is_error() and bool(bits[tokenizer.eos_token])
 
 
-# A grammar of the tests: ("chars", set), ("name", name), ("all", nodes), ("any", nodes), ("times", node, least, most)
+Node = tuple[Any, ...]
+"""A grammar: ("chars", set), ("name", name), ("all", nodes), ("any", nodes), ("times", node, least, most)."""
 
 
-def nodes(names):
+def nodes(names: tuple[str, ...]) -> st.SearchStrategy[Node]:
     atoms = st.one_of(
         st.sampled_from([("chars", frozenset("a")), ("chars", frozenset("b")), ("chars", frozenset("ab"))]),
         st.sampled_from([("name", name) for name in names]),
@@ -70,27 +72,28 @@ FLAT = st.fixed_dictionaries({name: nodes(NAMES[at + 1 :] or ("root",)) for at, 
 TEXTS = st.lists(st.text(LETTERS, max_size=6), min_size=1, max_size=8)
 
 
-def written(node):
+def written(node: Node) -> str:
     match node:
         case ("chars", letters) if len(letters) == 1:
             return f'"{min(letters)}"'
         case ("chars", letters):
             return f"[{min(letters)}-{max(letters)}]"
         case ("name", name):
-            return name
+            return str(name)
         case ("all", parts):
             return f"({' '.join(map(written, parts))})" if parts else '""'
         case ("any", options):
             return f"({' | '.join(map(written, options))})"
         case ("times", part, least, most):
             return f"({written(part)}){{{least},{'' if most is None else most}}}"
+    raise AssertionError(node)
 
 
-def means(rules, text):
+def means(rules: dict[str, Node], text: str) -> bool:
     """Whether ``text`` is a word, found by trying everything until no more is found."""
-    ends = {(name, at): set() for name in rules for at in range(len(text) + 1)}
+    ends: dict[Any, Any] = {(name, at): set() for name in rules for at in range(len(text) + 1)}
 
-    def reach(node, starts):
+    def reach(node: Node, starts: set[int]) -> set[int]:
         match node:
             case ("chars", letters):
                 return {at + 1 for at in starts if at < len(text) and text[at] in letters}
@@ -104,6 +107,7 @@ def means(rules, text):
                 steps = range(len(text) + least if most is None else most)
                 told = list(accumulate(steps, lambda ends, _: reach(part, ends), initial=starts))
                 return set().union(*told[least:])
+        raise AssertionError(node)
 
     changed = True
     while changed:
@@ -117,7 +121,7 @@ def means(rules, text):
 
 @settings(max_examples=150, deadline=None)
 @given(rules=GRAMMARS | FLAT, texts=TEXTS)
-def test_a_grammar_means_what_its_characters_mean(tokenizer, rules, texts):
+def test_a_grammar_means_what_its_characters_mean(tokenizer: Any, rules: dict[str, Any], texts: list[str]) -> None:
     grammar = "\n".join(f"{name} ::= {written(node)}" for name, node in rules.items())
     for text in texts:
         assert accepts(tokenizer, grammar, text) == means(rules, text), (grammar, text)
@@ -136,7 +140,7 @@ ws ::= | " " | "\n" [ \t]{0,20}
 """
 
 
-def test_a_grammar_that_is_clear_is_made_of_long_lexemes(tokenizer):
+def test_a_grammar_that_is_clear_is_made_of_long_lexemes(tokenizer: Any) -> None:
     written = lark(JSON)
     assert max(len(lexeme) for lexeme in written.split("/")) > 150
     assert accepts(tokenizer, JSON, '{"a": [1, -2.5e3, true, {"b\\u00e9": "c\\n"}],\n  "d": null}')
@@ -161,7 +165,7 @@ def test_a_grammar_that_is_clear_is_made_of_long_lexemes(tokenizer):
         ('root ::= root "a" | "b"', ["b", "baa"], ["a"]),
     ],
 )
-def test_what_the_syntax_offers(tokenizer, grammar, words, others):
+def test_what_the_syntax_offers(tokenizer: Any, grammar: str, words: list[str], others: list[str]) -> None:
     if "[]a]" in grammar:
         with pytest.raises(ValueError, match="no characters"):
             lark(grammar)
@@ -190,7 +194,7 @@ def test_what_the_syntax_offers(tokenizer, grammar, words, others):
         ('root ::= "a" )', "expected"),
     ],
 )
-def test_what_is_no_grammar_is_refused_with_its_place(grammar, said):
+def test_what_is_no_grammar_is_refused_with_its_place(grammar: str, said: str) -> None:
     asked = Grammar("lark", grammar, param="grammar")
     with pytest.raises(ValueError, match=r"in line|no rule") as wrong:
         spelt(asked)
@@ -200,7 +204,7 @@ def test_what_is_no_grammar_is_refused_with_its_place(grammar, said):
 
 
 @given(st.text('root:= |()[]{}*+?."\\-^a1,\n#', max_size=40).map("root ::= {}".format))
-def test_whatever_is_read_is_a_grammar_or_no_grammar(text):
+def test_whatever_is_read_is_a_grammar_or_no_grammar(text: str) -> None:
     try:
         rules = parse(text)
     except ValueError:
@@ -209,14 +213,14 @@ def test_whatever_is_read_is_a_grammar_or_no_grammar(text):
     assert lark(text).startswith("start: ")
 
 
-def test_lark_is_not_taken_for_gbnf():
+def test_lark_is_not_taken_for_gbnf() -> None:
     assert not is_gbnf('start: "a ::= b"\n')
     assert not is_gbnf('start: /x/ | "::="')
     assert is_gbnf('# one\n  root ::= "a"')
     assert is_gbnf("root::=[a]")
 
 
-def test_nesting_without_end_is_refused():
+def test_nesting_without_end_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="nested"):
         spelt(Grammar("lark", "root ::= " + "(" * 100_000, param="grammar"))
 
@@ -234,7 +238,7 @@ WORDS = " | ".join(f'"word-{at}"' for at in range(8000))
         "root ::= root root | x\nx ::= ([a-z] | [a-m]){0,60} ([n-z]* [a-z]{2,9})*",
     ],
 )
-def test_a_large_grammar_is_written_in_little_time(grammar):
+def test_a_large_grammar_is_written_in_little_time(grammar: str) -> None:
     began = perf_counter()
     assert lark(grammar).startswith("start: ")
     assert perf_counter() - began < 5

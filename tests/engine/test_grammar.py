@@ -6,14 +6,18 @@ import json
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jsonschema
 import pytest
 
 from app.engine.base import Sequence, Token
 from app.engine.grammar import Grammar, Thoughts
+from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.guide import compiler
 from app.engine.mlx.guide import guide as guides
+from app.engine.mlx.guide.compiler import GrammarCompiler
 from app.errors import EngineFailed, InvalidRequest, Unavailable
 from app.schemas.sampling import Sampling
 from tests.support.schemas import random_schema
@@ -25,11 +29,13 @@ VALIDATOR = jsonschema.Draft202012Validator
 FIELD = "response_format.json_schema.schema"
 
 
-def schema(told) -> Grammar:
+def schema(told: dict[str, Any]) -> Grammar:
     return Grammar("json_schema", json.dumps(told), param=FIELD)
 
 
-def ask(engine, grammar, *, sampling=HOT, max_tokens=400, **more) -> Sequence:
+def ask(
+    engine: MLXEngine, grammar: Grammar | None, *, sampling: Sampling = HOT, max_tokens: int = 400, **more: Any
+) -> Sequence:
     return Sequence(
         tuple(engine.tokenizer.encode("An answer:")),
         sampling,
@@ -40,7 +46,7 @@ def ask(engine, grammar, *, sampling=HOT, max_tokens=400, **more) -> Sequence:
     )
 
 
-async def run(engine, *sequences) -> list[list[Token]]:
+async def run(engine: MLXEngine, *sequences: Sequence) -> list[list[Token]]:
     """The tokens of each row, in order."""
     made: dict[tuple[int, int], list[Token]] = {}
     async for items in engine.stream(sequences):
@@ -50,20 +56,20 @@ async def run(engine, *sequences) -> list[list[Token]]:
     return [made[key] for key in sorted(made)]
 
 
-def said(engine, tokens) -> str:
+def said(engine: MLXEngine, tokens: list[Token]) -> str:
     detokenizer = engine.tokenizer.detokenizer()
     return "".join(detokenizer.push(it.id) for it in tokens if it.finish != "stop") + detokenizer.finish()
 
 
-def ids(engine, text) -> tuple[int, ...]:
+def ids(engine: MLXEngine, text: str) -> tuple[int, ...]:
     return tuple(engine.tokenizer.encode(text, special_tokens=False))
 
 
-async def test_every_answer_is_valid_json_of_its_schema(engine):
+async def test_every_answer_is_valid_json_of_its_schema(engine: MLXEngine) -> None:
     """200 schemas, 16 rows at a time, at a temperature that leaves nothing of the model's own order."""
     places = asyncio.Semaphore(16)
 
-    async def one(seed: int) -> str:
+    async def one(seed: int) -> str | None:
         told = random_schema(seed)
         grammar = schema(told)
         async with places:
@@ -93,14 +99,14 @@ async def test_every_answer_is_valid_json_of_its_schema(engine):
         (Grammar("lark", 'root ::= "a" digit digit\ndigit ::= [0-9]'), r"a[0-9]{2}"),
     ],
 )
-async def test_other_grammars(engine, grammar, form, temperature):
+async def test_other_grammars(engine: MLXEngine, grammar: Grammar, form: str, temperature: float) -> None:
     await engine.prepare(grammar)
     for tokens in await run(engine, ask(engine, grammar, sampling=Sampling(temperature=temperature), rows=3)):
         assert tokens[-1].finish == "stop"
         assert re.fullmatch(form, said(engine, tokens))
 
 
-async def test_free_rows_beside_guided_ones_say_what_they_say_alone(engine):
+async def test_free_rows_beside_guided_ones_say_what_they_say_alone(engine: MLXEngine) -> None:
     free = ask(engine, None, sampling=Sampling(temperature=0.8, seed=5), max_tokens=30)
     [alone] = await run(engine, free)
     beside, held = await run(engine, free, ask(engine, Grammar("regex", "[ab]{40}")))
@@ -108,12 +114,12 @@ async def test_free_rows_beside_guided_ones_say_what_they_say_alone(engine):
     assert re.fullmatch("[ab]{40}", said(engine, held))
 
 
-async def test_max_tokens_cuts_an_answer_short(engine):
+async def test_max_tokens_cuts_an_answer_short(engine: MLXEngine) -> None:
     [tokens] = await run(engine, ask(engine, Grammar("regex", "[ab]{40}"), max_tokens=3))
     assert (len(tokens), tokens[-1].finish) == (3, "length")
 
 
-async def test_only_the_end_follows_a_complete_answer(engine):
+async def test_only_the_end_follows_a_complete_answer(engine: MLXEngine) -> None:
     """Whatever else is asked for: no stop token allowed to be drawn, more tokens wanted, every token banned."""
     banned = tuple((token, -100.0) for token in range(engine.tokenizer.vocab_size))
     sequence = Sequence(
@@ -129,14 +135,14 @@ async def test_only_the_end_follows_a_complete_answer(engine):
     assert tokens[-1].id in engine.tokenizer.eos_ids
 
 
-async def test_penalties_and_logprobs_go_on_beside_a_grammar(engine):
+async def test_penalties_and_logprobs_go_on_beside_a_grammar(engine: MLXEngine) -> None:
     sampling = Sampling(temperature=1, seed=2, frequency_penalty=1, repetition_penalty=1.2, top_p=0.9, top_k=5)
     [tokens] = await run(engine, ask(engine, Grammar("regex", "[a-z]{12}"), sampling=sampling, logprobs=3))
     assert re.fullmatch("[a-z]{12}", said(engine, tokens))
     assert all(it.logprob is not None and len(it.top) == 3 for it in tokens)
 
 
-async def test_the_grammar_begins_after_a_thought(engine):
+async def test_the_grammar_begins_after_a_thought(engine: MLXEngine) -> None:
     end = ids(engine, "</t>")
     for sequence in (
         ask(engine, Grammar("regex", "[0-9]{3}"), thoughts=Thoughts(end, open=True, budget=6)),
@@ -149,7 +155,7 @@ async def test_the_grammar_begins_after_a_thought(engine):
         assert tokens[-1].finish == "stop"
 
 
-async def test_a_thought_that_the_model_opens_is_free_until_it_ends(engine):
+async def test_a_thought_that_the_model_opens_is_free_until_it_ends(engine: MLXEngine) -> None:
     start, end = ids(engine, "#"), ids(engine, "%")
     likes = Sampling(temperature=1, seed=4, logit_bias=((start[0], 40.0),))
     thoughts = Thoughts(end, start, budget=5)
@@ -158,7 +164,7 @@ async def test_a_thought_that_the_model_opens_is_free_until_it_ends(engine):
     assert re.fullmatch("[0-9]{3}", said(engine, tokens).removeprefix("######%"))
 
 
-async def test_an_answer_that_is_owed_cannot_be_left_out_by_ending_inside_a_thought(engine):
+async def test_an_answer_that_is_owed_cannot_be_left_out_by_ending_inside_a_thought(engine: MLXEngine) -> None:
     wants_to_end = Sampling(temperature=1, seed=4, logit_bias=tuple((it, 80.0) for it in engine.tokenizer.eos_ids))
     thoughts = Thoughts(ids(engine, "%"), open=True, budget=9)
     [tokens] = await run(engine, ask(engine, Grammar("regex", "[0-9]{3}"), sampling=wants_to_end, thoughts=thoughts))
@@ -166,12 +172,12 @@ async def test_an_answer_that_is_owed_cannot_be_left_out_by_ending_inside_a_thou
     assert re.search("%[0-9]{3}$", said(engine, tokens))
 
 
-async def test_a_budget_closes_a_thought_without_any_grammar(engine):
+async def test_a_budget_closes_a_thought_without_any_grammar(engine: MLXEngine) -> None:
     [tokens] = await run(engine, ask(engine, None, thoughts=Thoughts(ids(engine, "%"), open=True, budget=4)))
     assert tokens[4].id == ids(engine, "%")[0]
 
 
-async def test_a_trigger_holds_what_follows_it_and_lets_go_again(engine):
+async def test_a_trigger_holds_what_follows_it_and_lets_go_again(engine: MLXEngine) -> None:
     grammar = Grammar("lark", 'start: "[" /[0-9]{2}/ "]"', trigger="e")
     likes = Sampling(temperature=1.5, seed=1, logit_bias=((ids(engine, "e")[0], 6.0),))
     [tokens] = await run(engine, ask(engine, grammar, sampling=likes, max_tokens=120))
@@ -182,7 +188,7 @@ async def test_a_trigger_holds_what_follows_it_and_lets_go_again(engine):
     assert all(re.fullmatch(r"\[[0-9]{2}\]", it) for it in begun)
 
 
-async def test_a_trigger_may_end_the_answer(engine):
+async def test_a_trigger_may_end_the_answer(engine: MLXEngine) -> None:
     grammar = Grammar("lark", 'start: "[" /[0-9]{2}/ "]"', trigger="e", once=True)
     likes = Sampling(temperature=1.5, seed=1, logit_bias=((ids(engine, "e")[0], 6.0),))
     [tokens] = await run(engine, ask(engine, grammar, sampling=likes, max_tokens=120))
@@ -190,8 +196,10 @@ async def test_a_trigger_may_end_the_answer(engine):
     assert tokens[-1].finish == "stop"
 
 
-async def test_a_grammar_that_gives_up_ends_its_own_request_alone(engine, monkeypatch):
-    def broken(matcher, token):
+async def test_a_grammar_that_gives_up_ends_its_own_request_alone(
+    engine: MLXEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(matcher: Any, token: int) -> None:
         raise EngineFailed("The grammar could not be followed.", code="grammar_failed")
 
     other = asyncio.create_task(run(engine, ask(engine, None, max_tokens=40)))
@@ -216,15 +224,17 @@ async def test_a_grammar_that_gives_up_ends_its_own_request_alone(engine, monkey
         ({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "", "no text"),
     ],
 )
-async def test_what_cannot_be_enforced_is_refused_by_name(engine, told, place, word):
+async def test_what_cannot_be_enforced_is_refused_by_name(
+    engine: MLXEngine, told: dict[str, Any], place: str, word: str
+) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await engine.prepare(schema(told))
     assert refused.value.param == FIELD + place
     assert word in refused.value.message
 
 
-def deep() -> dict:
-    told: dict = {"type": "string"}
+def deep() -> dict[str, Any]:
+    told: dict[str, Any] = {"type": "string"}
     for _ in range(400):
         told = {"type": "object", "properties": {"a": told}}
     return told
@@ -241,10 +251,10 @@ def deep() -> dict:
     ],
     ids=["huge", "deep", "exploding", "nested", "wrong"],
 )
-async def test_a_hostile_grammar_is_refused_and_stalls_nobody(engine, grammar):
+async def test_a_hostile_grammar_is_refused_and_stalls_nobody(engine: MLXEngine, grammar: Grammar) -> None:
     ticks = 0
 
-    async def tick():
+    async def tick() -> None:
         nonlocal ticks
         while True:
             await asyncio.sleep(0.005)
@@ -261,7 +271,7 @@ async def test_a_hostile_grammar_is_refused_and_stalls_nobody(engine, grammar):
     assert ticks >= took / 0.1 - 1
 
 
-async def test_a_catastrophic_pattern_does_not_hold_up_the_rows_beside_it(engine):
+async def test_a_catastrophic_pattern_does_not_hold_up_the_rows_beside_it(engine: MLXEngine) -> None:
     grammar = Grammar("regex", "(.*a){30}.{500}b(.*a){30}(((a{1,99}){1,99}){1,99}){1,99}")
     await engine.prepare(grammar)
     costly = asyncio.create_task(run(engine, ask(engine, grammar, max_tokens=40)))
@@ -272,16 +282,16 @@ async def test_a_catastrophic_pattern_does_not_hold_up_the_rows_beside_it(engine
         await costly
 
 
-async def test_options_of_the_grammar_library_are_not_taken_from_a_schema(engine):
+async def test_options_of_the_grammar_library_are_not_taken_from_a_schema(engine: MLXEngine) -> None:
     grammar = schema({"type": "object", "if": {}, "x-guidance": {"lenient": True}})
     with pytest.raises(InvalidRequest, match="if"):
         await engine.prepare(grammar)
 
 
-async def test_the_time_that_a_large_vocabulary_takes_is_not_the_grammars(monkeypatch):
+async def test_the_time_that_a_large_vocabulary_takes_is_not_the_grammars(monkeypatch: pytest.MonkeyPatch) -> None:
     written = (tiny(0) / "tokenizer.json").read_text()
 
-    def slowly():
+    def slowly() -> str:
         time.sleep(0.3)
         return written
 
@@ -291,7 +301,7 @@ async def test_the_time_that_a_large_vocabulary_takes_is_not_the_grammars(monkey
     made.close()
 
 
-def busy(seconds):
+def busy(seconds: float) -> None:
     """Compute for so long."""
     until = time.thread_time() + seconds
     while time.thread_time() < until:
@@ -299,7 +309,7 @@ def busy(seconds):
 
 
 @pytest.fixture
-def hasty(monkeypatch):
+def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[GrammarCompiler, list[Callable[..., Any]]]]:
     """A compiler of little patience, which is told what to do before it compiles."""
     monkeypatch.setattr(compiler, "PATIENCE", 0.2)
     made = compiler.GrammarCompiler((tiny(0) / "tokenizer.json").read_text, vocabulary=512, eos_ids=frozenset({2}))
@@ -311,7 +321,9 @@ def hasty(monkeypatch):
 
 
 @pytest.mark.parametrize("waits", [True, False])
-async def test_only_what_a_grammar_computes_is_held_against_it(hasty, waits, monkeypatch):
+async def test_only_what_a_grammar_computes_is_held_against_it(
+    hasty: tuple[GrammarCompiler, list[Callable[..., Any]]], waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compiler, "SLOWEST", 300)
     made, before = hasty
     before[0] = (lambda: time.sleep(0.4)) if waits else (lambda: busy(1.0))
@@ -322,7 +334,9 @@ async def test_only_what_a_grammar_computes_is_held_against_it(hasty, waits, mon
             await made.prepare(Grammar("regex", "[a-z]"))
 
 
-async def test_a_machine_that_gives_it_no_time_is_told_of_as_one(hasty, monkeypatch):
+async def test_a_machine_that_gives_it_no_time_is_told_of_as_one(
+    hasty: tuple[GrammarCompiler, list[Callable[..., Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, before = hasty
     monkeypatch.setattr(compiler, "SLOWEST", 2)
     before[0] = lambda: time.sleep(0.8)
@@ -332,12 +346,12 @@ async def test_a_machine_that_gives_it_no_time_is_told_of_as_one(hasty, monkeypa
 
 @pytest.mark.parametrize("trigger", ["", "%"])
 async def test_what_was_forgotten_since_it_was_prepared_is_compiled_beside_the_engines_thread(
-    engine, monkeypatch, trigger
-):
+    engine: MLXEngine, monkeypatch: pytest.MonkeyPatch, trigger: str
+) -> None:
     threads = []
     compiled = engine._grammars.compiled
 
-    def noted(grammar):
+    def noted(grammar: Grammar) -> Any:
         threads.append(threading.current_thread().name)
         return compiled(grammar)
 

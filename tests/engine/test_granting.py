@@ -3,8 +3,10 @@
 import asyncio
 
 from app.engine.base import Sequence, Token
+from app.engine.client.engine import ProcessEngine
 from app.engine.client.process import Watch
 from app.engine.client.processes import Processes, ProcessLoader
+from app.engine.client.stream import ProcessStream
 from app.engine.host.setup import Folders
 from app.engine.options import Batching
 from app.errors import ModelUnusable
@@ -15,7 +17,7 @@ GREEDY = Sampling(temperature=0.0)
 TIMEOUT = 2.0
 
 
-async def read(stream, tokens, most=None):
+async def read(stream: ProcessStream, tokens: list[int], most: int | None = None) -> None:
     """Until that many tokens are there, or the end."""
     async for items in stream:
         tokens += [item.id for item in items if isinstance(item, Token)]
@@ -23,7 +25,7 @@ async def read(stream, tokens, most=None):
             return
 
 
-async def freed(engine):
+async def freed(engine: ProcessEngine) -> None:
     """What is told of the books is a moment old."""
     for _ in range(100):
         if engine.books().kv == 0:
@@ -34,7 +36,7 @@ async def freed(engine):
     raise AssertionError(f"{engine.books()} are held")
 
 
-async def test_rows_of_a_process_wait_are_put_back_and_go_on():
+async def test_rows_of_a_process_wait_are_put_back_and_go_on() -> None:
     watch = Watch(Folders(read=(str(tiny()),)), Batching(8), timeout=TIMEOUT)
     loader = ProcessLoader(Processes(watch=watch, prefixes=8 << 20, spare=False), lambda: 4 << 30)
     loader.start()

@@ -11,7 +11,7 @@ from tests.engine.test_sampling import row
 
 
 @pytest.mark.parametrize("vocabulary", [64, 1000, 4099])
-def test_only_guided_rows_change_and_only_where_nothing_may_come(vocabulary):
+def test_only_guided_rows_change_and_only_where_nothing_may_come(vocabulary: int) -> None:
     random = np.random.default_rng(vocabulary)
     logits = random.normal(size=(5, vocabulary)).astype(np.float32)
     masks = [(i, random.integers(-(2**31), 2**31 - 1, -(-vocabulary // 32), dtype=np.int32)) for i in (1, 4)]
@@ -25,7 +25,7 @@ def test_only_guided_rows_change_and_only_where_nothing_may_come(vocabulary):
 
 @pytest.mark.parametrize("temperature", [0, 1])
 @pytest.mark.parametrize("few", [True, False])
-def test_what_a_bias_has_banned_is_the_last_resort(few, temperature):
+def test_what_a_bias_has_banned_is_the_last_resort(few: bool, temperature: int) -> None:
     """All that the mask allows is banned: it is drawn all the same, by both ways to draw."""
     vocabulary = 512
     allowed = [3, 77] if few else range(100, 400)

@@ -6,6 +6,9 @@ The reference is mlx-lm's own quantised cache, which holds one row.
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -16,6 +19,7 @@ from mlx_lm.models.cache import QuantizedKVCache, RotatingKVCache
 from mlx_lm.utils import load_model
 
 from app.engine.base import Sequence, Token
+from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
@@ -33,36 +37,36 @@ HEADS_OF_32 = {"num_attention_heads": 4, "num_key_value_heads": KV_HEADS}
 BITS = [8, 4]
 
 
-def bytes_per_token(bits):
+def bytes_per_token(bits: int) -> int:
     """Keys and values: packed, and a scale and a bias of 4 bytes for each head's one group."""
     return 2 * LAYERS * KV_HEADS * (HEAD * bits // 8 + 2 * 4)
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("heads") / "of-32", seed=4, width=128, config=HEADS_OF_32)
 
 
 @pytest.fixture(scope="module", params=BITS)
-def bits(request):
+def bits(request: pytest.FixtureRequest) -> int:
     return request.param
 
 
 @pytest.fixture(scope="module")
-async def own(loader):
+async def own(loader: MLXLoader) -> MLXLoader:
     """A loader on the session's thread with a prefix pool of its own."""
     return MLXLoader(loader._thread, PrefixPool(8 << 20), Batching(16, 64))
 
 
 @pytest.fixture(scope="module")
-async def few(own, directory, bits):
+async def few(own: MLXLoader, directory: Path, bits: int) -> AsyncIterator[MLXEngine]:
     """An engine whose KV cache has few bits."""
     engine = await own.load(directory, name="few", options=LoadOptions(kv_bits=bits))
     yield engine
     await engine.close()
 
 
-def reference(directory, bits, tokens, count):
+def reference(directory: Path, bits: int, tokens: tuple[int, ...], count: int) -> list[int]:
     """mlx-lm's model with mlx-lm's cache for one row, on this thread: greedy text."""
     model, _ = load_model(directory)
     cache = [QuantizedKVCache(group_size=HEAD, bits=bits) for _ in range(LAYERS)]
@@ -74,12 +78,12 @@ def reference(directory, bits, tokens, count):
 
 
 @pytest.mark.not_on_cuda("mlx-lm's quantised cache, the reference, multiplies packed values")
-async def test_greedy_text_is_that_of_mlx_lms_quantised_cache(few, directory, bits):
+async def test_greedy_text_is_that_of_mlx_lms_quantised_cache(few: MLXEngine, directory: Path, bits: int) -> None:
     made, _ = await run(few, Sequence(prompt(1, 150), GREEDY, max_tokens=16))
     assert ids(made[0, 0]) == reference(directory, bits, prompt(1, 150), 16)
 
 
-async def test_sixteen_at_once_make_the_texts_of_one_by_one(few):
+async def test_sixteen_at_once_make_the_texts_of_one_by_one(few: MLXEngine) -> None:
     sequences = [Sequence(prompt(seed, 3 + 9 * seed), GREEDY, max_tokens=5 + seed) for seed in range(16)]
     alone = [(await run(few, sequence))[0][0, 0] for sequence in sequences]
     together = await asyncio.gather(*(run(few, sequence) for sequence in sequences))
@@ -89,10 +93,12 @@ async def test_sixteen_at_once_make_the_texts_of_one_by_one(few):
 
 
 @pytest.mark.not_on_cuda("mlx-lm's quantised cache, the reference, multiplies packed values")
-async def test_rows_that_join_and_leave_while_another_decodes_change_no_text(few, directory, bits):
+async def test_rows_that_join_and_leave_while_another_decodes_change_no_text(
+    few: MLXEngine, directory: Path, bits: int
+) -> None:
     stream = few.stream((Sequence(prompt(20, 40), GREEDY, max_tokens=300),))
     leaving = few.stream((Sequence(prompt(21, 90), GREEDY, max_tokens=2000, rows=3),))
-    late = []
+    late: list[Any] = []
     told = []
     async for items in stream:
         told += [item.id for item in items if isinstance(item, Token)]
@@ -110,7 +116,7 @@ async def test_rows_that_join_and_leave_while_another_decodes_change_no_text(few
 
 
 @pytest.mark.not_on_cuda("prompts of fewer than 256 tokens are not kept there")
-async def test_a_beginning_seen_before_is_not_computed_again(few, directory, bits):
+async def test_a_beginning_seen_before_is_not_computed_again(few: MLXEngine, directory: Path, bits: int) -> None:
     begin = prompt(80, 150)
     _, before = await run(few, Sequence((*begin, 9, 10), GREEDY, max_tokens=8))
     second, after = await run(few, Sequence((*begin, 11, 12, 13), GREEDY, max_tokens=8))
@@ -119,7 +125,7 @@ async def test_a_beginning_seen_before_is_not_computed_again(few, directory, bit
 
 
 @pytest.mark.not_on_cuda("prompts of fewer than 256 tokens are not kept there")
-async def test_prompts_that_arrive_together_share_their_beginning(few, directory, bits):
+async def test_prompts_that_arrive_together_share_their_beginning(few: MLXEngine, directory: Path, bits: int) -> None:
     begin = prompt(81, 100)
     sequences = [Sequence((*begin, 20 + i, 30 + i), GREEDY, max_tokens=6) for i in range(5)]
     made, prefilled = await run(few, *sequences)
@@ -129,7 +135,7 @@ async def test_prompts_that_arrive_together_share_their_beginning(few, directory
 
 
 @pytest.mark.not_on_cuda("mlx-lm's quantised cache, the reference, multiplies packed values")
-async def test_prompt_scores_are_of_the_same_cache(few, directory, bits):
+async def test_prompt_scores_are_of_the_same_cache(few: MLXEngine, directory: Path, bits: int) -> None:
     given = prompt(70, 40)
     _, prefilled = await run(few, Sequence(given, GREEDY, max_tokens=0, prompt_logprobs=0))
     model, _ = load_model(directory)
@@ -141,7 +147,9 @@ async def test_prompt_scores_are_of_the_same_cache(few, directory, bits):
 
 
 @pytest.mark.not_on_cuda("mlx-lm's quantised cache, the reference, multiplies packed values")
-async def test_widths_rounded_up_to_few_shapes_change_no_text(own, directory, bits, monkeypatch):
+async def test_widths_rounded_up_to_few_shapes_change_no_text(
+    own: MLXLoader, directory: Path, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
     engine = await own.load(directory, name="few-shapes", options=LoadOptions(kv_bits=bits))
     sequences = [Sequence(prompt(seed, 2 + 21 * seed), GREEDY, max_tokens=6) for seed in range(5)]
@@ -153,13 +161,15 @@ async def test_widths_rounded_up_to_few_shapes_change_no_text(own, directory, bi
     assert [ids(it) for it in alone] == expected
 
 
-async def test_a_token_takes_the_bytes_of_its_bits_and_of_one_scale_and_bias_a_group(few, directory, bits):
+async def test_a_token_takes_the_bytes_of_its_bits_and_of_one_scale_and_bias_a_group(
+    few: MLXEngine, directory: Path, bits: int
+) -> None:
     assert few.law.token == bytes_per_token(bits)
     assert footprint(directory, half_bytes=4, kv_bits=bits).allowance == 1024 * bytes_per_token(bits)
 
 
 @pytest.mark.not_on_cuda("prompts of fewer than 256 tokens are not kept there")
-async def test_prompts_that_are_kept_count_with_their_few_bytes(loader, directory, bits):
+async def test_prompts_that_are_kept_count_with_their_few_bytes(loader: MLXLoader, directory: Path, bits: int) -> None:
     pool = PrefixPool(8 << 20)
     own = MLXLoader(loader._thread, pool, Batching(4, 64))
     engine = await own.load(directory, name="kept", options=LoadOptions(kv_bits=bits))
@@ -168,7 +178,7 @@ async def test_prompts_that_are_kept_count_with_their_few_bytes(loader, director
     await engine.close()
 
 
-def test_a_quantised_layer_only_appends(directory):
+def test_a_quantised_layer_only_appends(directory: Path) -> None:
     model, _ = load_model(directory)
     kv = KV.fresh(model, 8)
     assert kv.quantised_layers == LAYERS
@@ -177,19 +187,19 @@ def test_a_quantised_layer_only_appends(directory):
     assert kv.batchable
 
 
-def write_adapter(directory):
+def write_adapter(directory: Path) -> None:
     directory.mkdir(parents=True)
     parameters = {"rank": 4, "scale": 8.0, "dropout": 0.0, "keys": ["self_attn.q_proj"]}
     config = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": parameters}
     (directory / "adapter_config.json").write_text(json.dumps(config))
-    weights = {}
+    weights: dict[Any, Any] = {}
     for layer in range(LAYERS):
         name = f"model.layers.{layer}.self_attn.q_proj"
         weights |= {f"{name}.lora_a": mx.zeros((128, 4)), f"{name}.lora_b": mx.zeros((4, 128))}
     mx.save_safetensors(str(directory / "adapters.safetensors"), weights)
 
 
-async def test_what_models_toml_says_reaches_the_engine(tmp_path):
+async def test_what_models_toml_says_reaches_the_engine(tmp_path: Path) -> None:
     for seed, name in enumerate(("few", "plain")):
         make_tiny(tmp_path / name, seed=seed, width=128, config=HEADS_OF_32)
     for name in ("same", "other"):
@@ -208,7 +218,9 @@ async def test_what_models_toml_says_reaches_the_engine(tmp_path):
     assert len(set(fingerprints.values())) == len(expected)
 
 
-async def test_what_changes_the_answers_changes_the_fingerprint(own, few, directory, bits):
+async def test_what_changes_the_answers_changes_the_fingerprint(
+    own: MLXLoader, few: MLXEngine, directory: Path, bits: int
+) -> None:
     for other in (None, 6):
         engine = await own.load(directory, name="other", options=LoadOptions(kv_bits=other))
         assert engine.fingerprint != few.fingerprint
@@ -218,7 +230,9 @@ async def test_what_changes_the_answers_changes_the_fingerprint(own, few, direct
     await again.close()
 
 
-async def test_other_layers_stay_as_they_are_and_the_log_says_so(own, tmp_path, caplog):
+async def test_other_layers_stay_as_they_are_and_the_log_says_so(
+    own: MLXLoader, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = HEADS_OF_32 | {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 24}
     mixed = make_tiny(tmp_path / "mixed", seed=4, width=128, config=config)
     with caplog.at_level(logging.INFO, logger="app.engine.mlx.load.loader"):
@@ -234,13 +248,13 @@ async def test_other_layers_stay_as_they_are_and_the_log_says_so(own, tmp_path, 
     await engine.close()
 
 
-async def refused(loader, directory, bits=4):
+async def refused(loader: MLXLoader, directory: Path, bits: int = 4) -> str:
     with pytest.raises(ModelUnusable) as raised:
         await loader.load(directory, name="m", options=LoadOptions(kv_bits=bits))
     return raised.value.message
 
 
-async def test_heads_that_no_group_divides_are_refused_at_the_load(own):
+async def test_heads_that_no_group_divides_are_refused_at_the_load(own: MLXLoader) -> None:
     await own._thread.call(release)
     before = mx.get_active_memory()
     assert await refused(own, tiny()) == (
@@ -252,8 +266,10 @@ async def test_heads_that_no_group_divides_are_refused_at_the_load(own):
 
 
 @pytest.mark.not_on_cuda("any attention takes the plain keys and values that are made there")
-async def test_attention_that_takes_no_quantised_cache_is_refused_at_the_load(own, directory, monkeypatch):
-    def sinking(*given, **more):
+async def test_attention_that_takes_no_quantised_cache_is_refused_at_the_load(
+    own: MLXLoader, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sinking(*given: tuple[mx.array, ...] | mx.array, **more: Any) -> mx.array:
         return scaled_dot_product_attention(*given, **more, sinks=mx.zeros(4))
 
     monkeypatch.setattr(llama, "scaled_dot_product_attention", sinking)
@@ -261,16 +277,20 @@ async def test_attention_that_takes_no_quantised_cache_is_refused_at_the_load(ow
     assert "kv_bits = 4 does not suit it: Quantized SDPA does not support attention sinks. Take kv_bits out" in said
 
 
-async def test_a_model_without_a_plain_layer_is_refused_at_the_load(own, directory, monkeypatch):
-    def windows(model):
+async def test_a_model_without_a_plain_layer_is_refused_at_the_load(
+    own: MLXLoader, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def windows(model: Any) -> list[Any]:
         return [RotatingKVCache(max_size=16) for _ in model.layers]
 
     monkeypatch.setattr("app.engine.mlx.cache.kv.make_prompt_cache", windows)
     assert "kv_bits = 4 does not suit it: none of its layers keeps all keys and values" in await refused(own, directory)
 
 
-async def test_what_fails_without_kv_bits_as_well_is_not_laid_to_it(own, directory, monkeypatch):
-    def broken(*_, **__):
+async def test_what_fails_without_kv_bits_as_well_is_not_laid_to_it(
+    own: MLXLoader, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: tuple[mx.array, ...] | mx.array, **__: Any) -> None:
         raise ValueError("broken anyway")
 
     monkeypatch.setattr(llama, "scaled_dot_product_attention", broken)

@@ -1,6 +1,7 @@
 """The books: what is booked for a row is what it holds or more, whatever its model; at rest that is all there is."""
 
 from functools import cache
+from typing import Any
 
 import mlx.core as mx
 import psutil
@@ -16,7 +17,7 @@ from app.engine.host.audit import Audit
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.law import SLICE
 from app.engine.mlx.load.weights import measured
-from app.engine.mlx.loaded import ScratchLaw
+from app.engine.mlx.loaded import Loaded, ScratchLaw
 from app.engine.mlx.prefill.prefill import Prefill
 from tests.engine.families import bench
 from tests.engine.families.bench import prompt
@@ -32,14 +33,14 @@ FAMILIES = {
 
 
 @cache
-def loaded(family):
+def loaded(family: str) -> Loaded:
     model = bench.build(family)
     made = bench.loaded(family, model)
     known = run_steps(measured(model, made.nbytes, None))
     return replace(made, law=known.law, scratch=known.scratch)
 
 
-def test_a_law_says_what_grows_what_ends_and_what_is_there_from_the_first_token_on():
+def test_a_law_says_what_grows_what_ends_and_what_is_there_from_the_first_token_on() -> None:
     laws = {family: loaded(family).law for family in FAMILIES}
     has = {family: (bool(law.row), bool(law.token), bool(law.windows)) for family, law in laws.items()}
     assert has == FAMILIES
@@ -50,7 +51,7 @@ def test_a_law_says_what_grows_what_ends_and_what_is_there_from_the_first_token_
     assert grown == laws["gemma3_text"].token * int(1.25 * window), "a full window grows no more"
 
 
-def test_two_models_side_by_side_take_what_both_take():
+def test_two_models_side_by_side_take_what_both_take() -> None:
     one, other = Law(1, 10, ((5, 20),), 1.25, 384), Law(2, 3)
     for tokens in (0, 7, 1000):
         assert one.beside(other).nbytes(tokens) >= one.nbytes(tokens) + other.nbytes(tokens)
@@ -70,11 +71,12 @@ deeds = st.lists(
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(deeds)
-def test_whoever_comes_and_goes_no_more_is_held_than_is_booked(family, todo):
+def test_whoever_comes_and_goes_no_more_is_held_than_is_booked(family: str, todo: list[tuple[str, int, int]]) -> None:
     made = loaded(family)
-    batch, streams = HandBatch(made, slice_tokens=256), []
+    batch = HandBatch(made, slice_tokens=256)
+    streams: list[Any] = []
 
-    def step():
+    def step() -> bool:
         rows = [row for stream in streams for row in stream.rows if not row.over]
         more = batch.batch.step()
         assert batch.batch.ledger.books().kv <= sum(made.law.nbytes(row.length) for row in rows)
@@ -93,7 +95,7 @@ def test_whoever_comes_and_goes_no_more_is_held_than_is_booked(family, todo):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_slice_takes_no_more_than_was_measured_at_the_load(family):
+def test_a_slice_takes_no_more_than_was_measured_at_the_load(family: str) -> None:
     made = loaded(family)
     ledger = HandBatch(made).batch.ledger
     work = Prefill(made.model, [prompt(3, 6000)], [KV.fresh(made.model)], few_shapes=False)
@@ -117,7 +119,7 @@ def test_what_a_slice_takes_is_room_for_all_of_it(law, tokens, before):
 
 
 @given(laws, st.integers(0, 200_000), st.integers(0, 1 << 30))
-def test_the_most_that_fits_fits_and_one_more_does_not(law, before, room):
+def test_the_most_that_fits_fits_and_one_more_does_not(law: ScratchLaw, before: int, room: int) -> None:
     most = law.most(room, before)
     assert most == 0 or law.nbytes(most, before) <= room
     assert law.nbytes(most + 2, before) > room - 1
@@ -135,13 +137,13 @@ def test_the_most_that_fits_fits_and_one_more_does_not(law, before, room):
     st.integers(0, 100_000),
     st.integers(1, 5000),
 )
-def test_the_longest_context_that_fits_fits_and_one_token_more_does_not(law, room, tokens):
+def test_the_longest_context_that_fits_fits_and_one_token_more_does_not(law: Law, room: int, tokens: int) -> None:
     most = law.most(room, tokens)
     assert most == 0 or law.nbytes(most) <= room
     assert most == tokens or law.nbytes(most + 1) > room
 
 
-def test_slices_shrink_as_the_context_grows_and_never_vanish():
+def test_slices_shrink_as_the_context_grows_and_never_vanish() -> None:
     ledger = HandBatch(loaded("llama")).batch.ledger
     sizes = [ledger.slice(2048, before) for before in (0, 4_000, 40_000, 4_000_000)]
     assert sizes == sorted(sizes, reverse=True)
@@ -150,7 +152,7 @@ def test_slices_shrink_as_the_context_grows_and_never_vanish():
         assert ledger._scratch.nbytes(ledger.slice(2048, before), before) <= ledger.room
 
 
-def test_what_is_held_and_booked_by_nobody_is_told(caplog):
+def test_what_is_held_and_booked_by_nobody_is_told(caplog: pytest.LogCaptureFixture) -> None:
     held = [mx.zeros((1 << 20,))]
     mx.eval(held)
     base = mx.get_active_memory()
@@ -170,8 +172,8 @@ def test_what_is_held_and_booked_by_nobody_is_told(caplog):
     assert "booked" in caplog.messages[0]
 
 
-def test_where_models_have_a_memory_of_their_own_the_process_is_booked_apart(monkeypatch):
-    monkeypatch.setattr(audit.mx.cuda, "is_available", lambda: True)
+def test_where_models_have_a_memory_of_their_own_the_process_is_booked_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
     looked = Audit(lambda: {0: Books(), 1: Books()}, lambda: 0, list)
     looked.look_beside()
     own, other = looked.books()[0], looked.books()[1]
@@ -182,7 +184,7 @@ def test_where_models_have_a_memory_of_their_own_the_process_is_booked_apart(mon
     assert looked.books()[0].apart - own.apart > len(more) // 2
 
 
-def test_what_rounding_explains_is_not_told():
+def test_what_rounding_explains_is_not_told() -> None:
     assert not audit.is_off(1 << 20, 0)
     assert audit.is_off((1 << 20) + 1, 0)
     assert not audit.is_off(-(2 << 30) // 101, 1 << 30)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,12 +22,12 @@ from app.engine.mlx.ranks.operations import Drop, framed
 SECRET = b"s" * 32
 
 
-def handshake(ours: bytes, theirs: bytes, rank: int = 1):
+def handshake(ours: bytes, theirs: bytes, rank: int = 1) -> tuple[tuple[int, dict[str, str]] | Refused, Refused | None]:
     """What came of it at rank 0's end and at the other."""
     a, b = socket.socketpair()
-    results: dict[str, object] = {}
+    results: dict[str, Any] = {}
 
-    def run(name, work):
+    def run(name: str, work: Callable[..., Any]) -> None:
         try:
             results[name] = work()
         except Refused as failure:
@@ -41,11 +43,11 @@ def handshake(ours: bytes, theirs: bytes, rank: int = 1):
     return results["leader"], results["follower"]
 
 
-def test_ranks_that_know_the_secret_find_each_other():
+def test_ranks_that_know_the_secret_find_each_other() -> None:
     assert handshake(SECRET, SECRET, rank=3) == ((3, {"mlx": "1"}), None)
 
 
-def test_either_end_refuses_another_that_does_not_know_it():
+def test_either_end_refuses_another_that_does_not_know_it() -> None:
     leader, follower = handshake(SECRET, b"t" * 32)
     assert isinstance(leader, Refused)
     assert isinstance(follower, Refused)
@@ -53,7 +55,7 @@ def test_either_end_refuses_another_that_does_not_know_it():
 
 @settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=200))
-def test_whatever_else_comes_to_the_door_is_refused_at_once(noise):
+def test_whatever_else_comes_to_the_door_is_refused_at_once(noise: bytes) -> None:
     a, b = socket.socketpair()
     with a, b:
         b.sendall(noise)
@@ -64,13 +66,13 @@ def test_whatever_else_comes_to_the_door_is_refused_at_once(noise):
         assert time.monotonic() - began < 2
 
 
-def test_a_proof_seen_once_is_none_for_another_connection():
+def test_a_proof_seen_once_is_none_for_another_connection() -> None:
     """Both challenges are part of it."""
     a, b = socket.socketpair()
     with a, b:
-        outcomes = queue.SimpleQueue()
+        outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-        def wait():
+        def wait() -> None:
             try:
                 outcomes.put(admit(a, SECRET))
             except Refused as refusal:
@@ -85,7 +87,7 @@ def test_a_proof_seen_once_is_none_for_another_connection():
 
 
 @pytest.fixture
-def linked():
+def linked() -> Iterator[tuple["Heard", "Heard"]]:
     a, b = (Heard(it) for it in _tcp())
     yield a, b
     a.link.close()
@@ -95,20 +97,20 @@ def linked():
 class Heard:
     """A link and what it has told."""
 
-    def __init__(self, sock):
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.messages = queue.SimpleQueue()
-        self.losses = queue.SimpleQueue()
+        self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.losses: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.link = Link(sock, self.messages.put, lambda: framed(Drop([])), self.losses.put, silence=1.0)
 
 
-def _tcp():
+def _tcp() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as door:
         a = socket.create_connection(door.getsockname())
         return a, door.accept()[0]
 
 
-def test_signs_of_life_keep_a_link_and_messages_come_whole(linked):
+def test_signs_of_life_keep_a_link_and_messages_come_whole(linked: tuple[Heard, Heard]) -> None:
     a, b = linked
     a.link.start()
     b.link.start()
@@ -123,7 +125,7 @@ def test_signs_of_life_keep_a_link_and_messages_come_whole(linked):
     assert b.losses.empty()
 
 
-def test_a_cut_connection_is_noticed_at_once_from_both_sides(linked):
+def test_a_cut_connection_is_noticed_at_once_from_both_sides(linked: tuple[Heard, Heard]) -> None:
     a, b = linked
     a.link.start()
     b.link.start()
@@ -131,7 +133,7 @@ def test_a_cut_connection_is_noticed_at_once_from_both_sides(linked):
     assert (a.losses.get(timeout=2), b.losses.get(timeout=2)) == (False, False)
 
 
-def test_silence_is_noticed_even_by_who_has_nothing_to_say(linked):
+def test_silence_is_noticed_even_by_who_has_nothing_to_say(linked: tuple[Heard, Heard]) -> None:
     a, _ = linked
     began = time.monotonic()
     a.link.start()
@@ -139,13 +141,15 @@ def test_silence_is_noticed_even_by_who_has_nothing_to_say(linked):
     assert time.monotonic() - began < 2
 
 
-def test_a_message_to_somebody_who_takes_nothing_does_not_wait_for_ever(linked):
+def test_a_message_to_somebody_who_takes_nothing_does_not_wait_for_ever(linked: tuple[Heard, Heard]) -> None:
     a, _ = linked
     a.link.send(os.urandom(64 << 20))
     assert a.losses.get(timeout=5) is True
 
 
-def test_a_process_that_runs_but_is_slow_is_waited_for_longer_than_one_that_is_stopped(linked):
+def test_a_process_that_runs_but_is_slow_is_waited_for_longer_than_one_that_is_stopped(
+    linked: tuple[Heard, Heard],
+) -> None:
     a, b = linked
     stopped = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:

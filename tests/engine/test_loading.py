@@ -1,12 +1,17 @@
 """Models made of others: quantised on load, and adapted by LoRA."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
 from app.engine.base import Sequence, Token
+from app.engine.mlx.batch.engine import MLXEngine
+from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load import weights
 from app.engine.mlx.load.loader import MLXLoader
@@ -24,13 +29,13 @@ KEYS = {"self_attn.q_proj": (WIDTH, WIDTH), "mlp.down_proj": (2 * WIDTH, WIDTH)}
 
 
 @pytest.fixture
-async def making(loader, tmp_path):
+async def making(loader: MLXLoader, tmp_path: Path) -> MLXLoader:
     """A loader on the session's thread that keeps what it makes below ``tmp_path``."""
     return MLXLoader(loader._thread, PrefixPool(0), Batching(4, 64), cache=tmp_path / "cache")
 
 
 @pytest.fixture
-def adapter(tmp_path):
+def adapter(tmp_path: Path) -> Path:
     directory = tmp_path / "adapter"
     directory.mkdir()
     parameters = {"rank": RANK, "scale": 8.0, "dropout": 0.1, "keys": list(KEYS)}
@@ -46,7 +51,7 @@ def adapter(tmp_path):
     return directory
 
 
-async def said(engine, tokens=12):
+async def said(engine: MLXEngine, tokens: int = 12) -> list[int]:
     sampling = Sampling(temperature=0.0)
     stream = engine.stream((Sequence(prompt=tuple(range(5, 25)), sampling=sampling, max_tokens=tokens),))
     out = []
@@ -56,7 +61,7 @@ async def said(engine, tokens=12):
     return out
 
 
-async def test_an_adapter_shares_its_base(making, adapter):
+async def test_an_adapter_shares_its_base(making: MLXLoader, adapter: Path) -> None:
     base = await making.load(tiny(), name="base")
     before = await said(base)
     await making._thread.call(release)  # what earlier tests left behind must not be freed in between
@@ -79,7 +84,7 @@ async def test_an_adapter_shares_its_base(making, adapter):
     await base.close()
 
 
-async def test_an_adapter_of_another_shape_is_refused(making, adapter, tmp_path):
+async def test_an_adapter_of_another_shape_is_refused(making: MLXLoader, adapter: Path, tmp_path: Path) -> None:
     base = await making.load(make_tiny(tmp_path / "wide", seed=1, width=128), name="wide")
     before = await said(base)
     with pytest.raises(ModelUnusable, match="'wide:adapter' cannot be loaded") as refused:
@@ -89,7 +94,7 @@ async def test_an_adapter_of_another_shape_is_refused(making, adapter, tmp_path)
     await base.close()
 
 
-async def test_quantising_on_load_is_kept_and_counted(making, tmp_path):
+async def test_quantising_on_load_is_kept_and_counted(making: MLXLoader, tmp_path: Path) -> None:
     dense = make_tiny(tmp_path / "dense", seed=2, width=128)
     engine = await making.load(dense, name="dense", options=LoadOptions(quantize=4))
     (kept,) = (tmp_path / "cache").iterdir()
@@ -108,8 +113,10 @@ async def test_quantising_on_load_is_kept_and_counted(making, tmp_path):
     await made.close()
 
 
-async def test_a_quantisation_that_fails_leaves_nothing(making, tmp_path, monkeypatch):
-    def full(*_, **__):
+async def test_a_quantisation_that_fails_leaves_nothing(
+    making: MLXLoader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: str | dict[str, mx.array], **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(mx, "save_safetensors", full)
@@ -118,11 +125,13 @@ async def test_a_quantisation_that_fails_leaves_nothing(making, tmp_path, monkey
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-async def test_what_computing_takes_is_measured_at_the_first_load_alone(making, monkeypatch, tmp_path):
+async def test_what_computing_takes_is_measured_at_the_first_load_alone(
+    making: MLXLoader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     measured = []
 
-    def counted(model, kv):
+    def counted(model: Any, kv: KV) -> Iterator[Any]:
         measured.append(model)
         return scratch_of(model, kv)
 

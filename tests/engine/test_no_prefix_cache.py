@@ -11,7 +11,7 @@ from app.schemas.sampling import Sampling
 from tests.support.tiny import tiny
 
 
-async def test_prompts_that_begin_alike_are_computed_though_nothing_can_be_kept():
+async def test_prompts_that_begin_alike_are_computed_though_nothing_can_be_kept() -> None:
     thread = MLXThread(asyncio.get_running_loop())
     loader = MLXLoader(thread, PrefixPool(0), Batching(16, 64))
     engine = await loader.load(tiny(), name="tiny")

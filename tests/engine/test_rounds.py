@@ -1,5 +1,7 @@
 """Prompts are computed by turns: nobody waits for all of another's, and a list of prompts is one request."""
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -7,13 +9,13 @@ from hypothesis import strategies as st
 from app.engine.base import Sequence
 from app.engine.mlx.prefill import pacing
 from tests.engine.test_classes import LOADED
-from tests.support.batches import GREEDY, HandBatch, greedy
+from tests.support.batches import GREEDY, HandBatch, Stream, greedy
 
 SLICE = pacing.SHORTEST_SLICE
 
 
 @pytest.fixture(autouse=True)
-def slow(monkeypatch):
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which every slice takes too long, so that each is as short as slices are."""
     monkeypatch.setattr(pacing, "LONE_SECONDS", 0.0)
     monkeypatch.setattr(pacing, "SLICE_SECONDS", 0.0)
@@ -21,16 +23,16 @@ def slow(monkeypatch):
     monkeypatch.setattr(pacing, "FIRST_SLICE", SLICE)
 
 
-def prompt(seed, length):
+def prompt(seed: int, length: int) -> tuple[int, ...]:
     return tuple(3 + (seed * 97 + i * i * (seed + 1) + 13 * i) % 240 for i in range(length))
 
 
-def ask(batch, *lengths, seed=0, max_tokens=2):
+def ask(batch: HandBatch, *lengths: int, seed: int = 0, max_tokens: int = 2) -> Stream:
     given_ = [prompt(seed * 1000 + i, length) for i, length in enumerate(lengths)]
     return batch.submit(*(Sequence(it, GREEDY, max_tokens=max_tokens) for it in given_))
 
 
-def until(batch, stream, most):
+def until(batch: HandBatch, stream: Stream, most: int) -> int:
     """How many steps it took until something of it was computed."""
     for steps in range(1, most + 1):
         batch.step()
@@ -40,7 +42,7 @@ def until(batch, stream, most):
 
 
 @pytest.mark.not_on_cuda("a slice is larger there")
-def test_a_short_prompt_that_comes_behind_a_long_one_waits_for_a_slice_of_it():
+def test_a_short_prompt_that_comes_behind_a_long_one_waits_for_a_slice_of_it() -> None:
     batch = HandBatch(LOADED, slice_tokens=512)
     long = ask(batch, 1500, seed=1)
     batch.step(3)
@@ -51,7 +53,7 @@ def test_a_short_prompt_that_comes_behind_a_long_one_waits_for_a_slice_of_it():
     assert long.ids() == greedy(LOADED.model, prompt(1000, 1500), 2)[0]
 
 
-def test_a_list_of_prompts_is_one_request():
+def test_a_list_of_prompts_is_one_request() -> None:
     batch = HandBatch(LOADED, slice_tokens=64)
     many = ask(batch, *[30] * 200, seed=3)
     batch.step(2)
@@ -62,10 +64,10 @@ def test_a_list_of_prompts_is_one_request():
     assert len(many.prefilled) == 200
 
 
-def test_long_prompts_share_the_time_and_shorter_ones_end_sooner():
+def test_long_prompts_share_the_time_and_shorter_ones_end_sooner() -> None:
     batch = HandBatch(LOADED, slice_tokens=64)
     streams = [ask(batch, length, seed=5 + i) for i, length in enumerate((640, 160, 320))]
-    ended = []
+    ended: list[Any] = []
     while len(ended) < 3:
         batch.step()
         ended += [i for i, stream in enumerate(streams) if stream.prefilled and i not in ended]
@@ -74,7 +76,7 @@ def test_long_prompts_share_the_time_and_shorter_ones_end_sooner():
 
 
 @pytest.mark.not_on_cuda("a slice is larger there")
-def test_what_nobody_wants_any_more_has_no_further_slice():
+def test_what_nobody_wants_any_more_has_no_further_slice() -> None:
     batch = HandBatch(LOADED, slice_tokens=64)
     gone = ask(batch, 1500, seed=9)
     batch.step(2)
@@ -91,10 +93,12 @@ requests = st.lists(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests)
-def test_every_request_has_its_first_prompt_within_a_bounded_number_of_rounds(asked):
+def test_every_request_has_its_first_prompt_within_a_bounded_number_of_rounds(
+    asked: list[tuple[int, list[int]]],
+) -> None:
     batch = HandBatch(LOADED, slice_tokens=64, max_rows=128)
     most = (200 // SLICE + 2) * (len(asked) + 1)
-    waits = []
+    waits: list[list[Any]] = []
     for seed, (steps, lengths) in enumerate(asked):
         waits.append([0, ask(batch, *lengths, seed=seed, max_tokens=1)])
         for _ in range(steps):
@@ -106,6 +110,6 @@ def test_every_request_has_its_first_prompt_within_a_bounded_number_of_rounds(as
     assert max(steps for steps, _ in waits) <= most
 
 
-def count(waits):
+def count(waits: list[list[Any]]) -> None:
     for wait in waits:
         wait[0] += not wait[1].prefilled

@@ -1,6 +1,9 @@
 """Sampling: both ways of drawing give exactly the distribution that the parameters define."""
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from app.engine.base import Sequence
 from app.engine.mlx.batch.delivery import MLXTokenStream
@@ -19,25 +23,27 @@ from app.engine.mlx.draw.kernel import Wish, asked, by_definition, samples
 from app.engine.mlx.draw.kernel import kernel as checked_kernel
 from app.engine.mlx.draw.logits import LogitsProcessor
 from app.engine.mlx.draw.step import DeviceStep, HostStep
+from app.engine.mlx.guide.guide import Guide
 from app.engine.mlx.rows import Row
 from app.schemas.sampling import Sampling
 from tests.support import draw_kernel
+from tests.support.batches import UNSPELT
 
 VOCABULARY = 1000
 DRAWS = 4000
-SHAPES = {
+SHAPES: dict[str, Callable[[], NDArray[Any]]] = {
     "peaked": lambda: np.random.default_rng(1).normal(0, 4, VOCABULARY),
     "flat": lambda: np.random.default_rng(2).normal(0, 0.3, VOCABULARY),
     "tied": lambda: np.repeat([3.0, 1.0, 0.0, -2.0], VOCABULARY // 4),
 }
 
 
-def row(**sampling):
+def row(**sampling: Any) -> Row:
     request = Sequence(prompt=(1, 2, 2), sampling=Sampling(**sampling), max_tokens=100)
-    return Row(MLXTokenStream(), 0, 0, request, None)
+    return Row(MLXTokenStream(), 0, 0, request, UNSPELT)
 
 
-def reference(logits, sampling):
+def reference(logits: NDArray[Any], sampling: Sampling) -> NDArray[Any]:
     """The distribution by sorting in float64, as the definition says."""
     scaled = logits.astype(np.float32).astype(np.float64) / sampling.temperature
     p = np.exp(scaled - scaled.max())
@@ -52,14 +58,14 @@ def reference(logits, sampling):
 
 
 @pytest.fixture(scope="session")
-def kernel(tmp_path_factory):
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[mx.array, mx.array]]:
     """The GPUs' kernel, as C++."""
     made = draw_kernel.compiled(tmp_path_factory.mktemp("kernel"))
     return made or pytest.skip("there is no C++ compiler")
 
 
 @pytest.fixture(params=["compiled", "numpy", "device", "kernel"])
-def draw(request, monkeypatch):
+def draw(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Each way to draw."""
     if request.param == "kernel":
         made = request.getfixturevalue("kernel")
@@ -87,7 +93,7 @@ def draw(request, monkeypatch):
     ],
     ids=lambda sampling: f"t{sampling.temperature}p{sampling.top_p}k{sampling.top_k}m{sampling.min_p}",
 )
-def test_draws_follow_the_defined_distribution(draw, shape, sampling):
+def test_draws_follow_the_defined_distribution(draw: Callable[..., Any], shape: str, sampling: Sampling) -> None:
     logits = SHAPES[shape]()
     expected = reference(logits, sampling)
     it = row(**{name: getattr(sampling, name) for name in sampling.__struct_fields__})
@@ -106,7 +112,7 @@ def test_draws_follow_the_defined_distribution(draw, shape, sampling):
     assert statistic < freedom + 5 * np.sqrt(2 * freedom) + 5
 
 
-def test_a_seed_draws_the_same_alone_and_in_company(draw):
+def test_a_seed_draws_the_same_alone_and_in_company(draw: Callable[..., Any]) -> None:
     logits = mx.array(np.random.default_rng(3).normal(0, 1, (3, VOCABULARY)), dtype=mx.float32)
     together = [row(seed=7), row(seed=8), row(seed=9, top_p=0.5)]
     alone = [row(seed=7), row(seed=8), row(seed=9, top_p=0.5)]
@@ -116,21 +122,21 @@ def test_a_seed_draws_the_same_alone_and_in_company(draw):
 
 
 @pytest.mark.parametrize("cut", [{"top_p": 0.0}, {"top_p": 1e-9}, {"top_p": 5e-324}, {"top_k": 1}, {"min_p": 1.0}])
-def test_the_narrowest_cut_leaves_the_likeliest_token(draw, cut):
+def test_the_narrowest_cut_leaves_the_likeliest_token(draw: Callable[..., Any], cut: dict[str, float]) -> None:
     logits = mx.array(np.random.default_rng(6).normal(0, 1, (20, VOCABULARY)), dtype=mx.float32)
     drawn = draw(logits, [row(seed=seed, temperature=2.0, **cut) for seed in range(20)])
     assert drawn.tolist() == mx.argmax(logits, axis=-1).tolist()
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-30, 1e-6])
-def test_a_temperature_near_0_is_greedy(draw, temperature):
+def test_a_temperature_near_0_is_greedy(draw: Callable[..., Any], temperature: float) -> None:
     logits = mx.array(np.random.default_rng(7).normal(0, 1, (20, VOCABULARY)), dtype=mx.float32)
     drawn = draw(logits, [row(seed=seed, temperature=temperature) for seed in range(20)])
     assert drawn.tolist() == mx.argmax(logits, axis=-1).tolist()
 
 
 @pytest.fixture(params=["host", "device", "kernel"])
-def step_type(request, monkeypatch):
+def step_type(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[HostStep | DeviceStep]:
     """How a step's tokens are drawn."""
     if request.param == "kernel":
         made = request.getfixturevalue("kernel")
@@ -139,10 +145,10 @@ def step_type(request, monkeypatch):
 
 
 @pytest.fixture
-def says(step_type):
+def says(step_type: type[HostStep | DeviceStep]) -> Callable[..., list[int]]:
     """One step's tokens."""
 
-    def step(rows, logits, processor=None):
+    def step(rows: list[Row], logits: mx.array, processor: LogitsProcessor | None = None) -> list[int]:
         processor = processor or LogitsProcessor(rows)
         made = step_type(rows, logits, processor.process(logits))
         processor.count(made.tokens)
@@ -151,20 +157,20 @@ def says(step_type):
     return step
 
 
-def test_temperature_zero_takes_the_likeliest_beside_sampled_rows(says):
+def test_temperature_zero_takes_the_likeliest_beside_sampled_rows(says: Callable[..., list[int]]) -> None:
     logits = mx.array(np.random.default_rng(4).normal(0, 1, (3, VOCABULARY)), dtype=mx.float32)
     tokens = says([row(temperature=0), row(seed=1), row(temperature=0)], logits)
     likeliest = mx.argmax(logits, axis=-1).tolist()
     assert (tokens[0], tokens[2]) == (likeliest[0], likeliest[2])
 
 
-def test_a_bias_of_100_forces_and_of_minus_100_bans(says):
+def test_a_bias_of_100_forces_and_of_minus_100_bans(says: Callable[..., list[int]]) -> None:
     logits = mx.zeros((2, VOCABULARY)).at[:, 3].add(50.0)
     rows = [row(temperature=0, logit_bias=((3, -100.0), (4, 1.0))), row(temperature=1, logit_bias=((9, 100.0),))]
     assert says(rows, logits) == [4, 9]
 
 
-def test_penalties_follow_openai_and_move_on_with_their_rows(says):
+def test_penalties_follow_openai_and_move_on_with_their_rows(says: Callable[..., list[int]]) -> None:
     logits = mx.zeros((2, 6)).at[:, mx.array([1, 2, 3])].add(mx.array([2.0, 1.9, 1.0]))
     plain, penalised = row(temperature=0), row(temperature=0, frequency_penalty=0.5, presence_penalty=0.4)
     first = LogitsProcessor([plain, penalised])
@@ -177,15 +183,15 @@ def test_penalties_follow_openai_and_move_on_with_their_rows(says):
     assert says([penalised], logits[1:], second) == [1]
 
 
-def test_the_repetition_penalty_counts_the_prompt(says):
+def test_the_repetition_penalty_counts_the_prompt(says: Callable[..., list[int]]) -> None:
     logits = mx.array([[0.0, 4.0, 3.9, 3.0, -1.0]])
     told = says([row(temperature=0, repetition_penalty=1.5)], logits)
     assert told == [3], "1 and 2 stand in the prompt and are divided"
 
 
-def test_stop_tokens_are_not_drawn_before_min_tokens(says):
+def test_stop_tokens_are_not_drawn_before_min_tokens(says: Callable[..., list[int]]) -> None:
     request = Sequence((1,), Sampling(temperature=0), max_tokens=9, stop_ids=frozenset({2}), min_tokens=1)
-    it = Row(MLXTokenStream(), 0, 0, request, None)
+    it = Row(MLXTokenStream(), 0, 0, request, UNSPELT)
     logits = mx.array([[0.0, 1.0, 5.0]])
     assert says([it], logits) == [1]
     it.queued = 1
@@ -193,16 +199,18 @@ def test_stop_tokens_are_not_drawn_before_min_tokens(says):
 
 
 @pytest.mark.parametrize("way", [{"temperature": 0}, {}, {"top_p": 0.5, "top_k": 3, "seed": 1}])
-def test_what_may_come_is_drawn_though_everything_is_banned(says, way):
+def test_what_may_come_is_drawn_though_everything_is_banned(
+    says: Callable[..., list[int]], way: dict[str, Any]
+) -> None:
     banned = tuple((token, -100.0) for token in range(VOCABULARY))
     it = row(logit_bias=banned, **way)
     mask = np.zeros(-(-VOCABULARY // 32), dtype=np.int32)
     mask.view(np.uint32)[70 >> 5] = 1 << (70 & 31)
-    it.guide = SimpleNamespace(mask=lambda: mask)
+    it.guide = cast("Guide", SimpleNamespace(mask=lambda: mask))
     assert says([it], mx.zeros((1, VOCABULARY))) == [70]
 
 
-def test_what_is_built_on_a_step_before_it_is_read_holds_its_tokens():
+def test_what_is_built_on_a_step_before_it_is_read_holds_its_tokens() -> None:
     logits = mx.array(np.random.default_rng(4).normal(0, 1, (3, VOCABULARY)), dtype=mx.float32)
     step = HostStep([row(seed=seed) for seed in range(3)], logits, logits)
     built = step.tokens[1:] + 1
@@ -210,7 +218,13 @@ def test_what_is_built_on_a_step_before_it_is_read_holds_its_tokens():
     assert built.tolist() == [token + 1 for token in tokens[1:]]
 
 
-WAYS = ({}, {"temperature": 0}, {"top_p": 0.9}, {"top_k": 5, "min_p": 0.1}, {"seed": 3, "temperature": 0.01})
+WAYS: tuple[Any, ...] = (
+    {},
+    {"temperature": 0},
+    {"top_p": 0.9},
+    {"top_k": 5, "min_p": 0.1},
+    {"seed": 3, "temperature": 0.01},
+)
 SPOILT = {
     "one is not a number": lambda logits: logits.__setitem__(700, np.nan),
     "none is a number": lambda logits: logits.fill(np.nan),
@@ -220,7 +234,9 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-def test_a_row_without_numbers_fails_alone_however_it_is_drawn_for(step_type, spoil):
+def test_a_row_without_numbers_fails_alone_however_it_is_drawn_for(
+    step_type: type[HostStep | DeviceStep], spoil: Callable[..., Any]
+) -> None:
     rows = [row(**way) for way in WAYS for _ in range(2)]
     logits = np.random.default_rng(5).normal(0, 2, (len(rows), VOCABULARY)).astype(np.float32)
     for place in range(0, len(rows), 2):
@@ -231,7 +247,9 @@ def test_a_row_without_numbers_fails_alone_however_it_is_drawn_for(step_type, sp
     assert all(0 <= token < VOCABULARY for token in tokens)
 
 
-def test_where_every_token_is_banned_one_of_them_is_drawn_and_nothing_fails(step_type):
+def test_where_every_token_is_banned_one_of_them_is_drawn_and_nothing_fails(
+    step_type: type[HostStep | DeviceStep],
+) -> None:
     rows = [row(**way) for way in WAYS]
     banned = mx.full((len(rows), VOCABULARY), -mx.inf)
     tokens, _ = step_type(rows, banned, banned).read()
@@ -240,7 +258,9 @@ def test_where_every_token_is_banned_one_of_them_is_drawn_and_nothing_fails(step
 
 
 @pytest.mark.parametrize("way", ["kernel", "graph"])
-def test_from_what_a_load_looks_at_kernel_and_graph_draw_what_the_definition_says(kernel, way):
+def test_from_what_a_load_looks_at_kernel_and_graph_draw_what_the_definition_says(
+    kernel: Callable[..., tuple[mx.array, mx.array]], way: str
+) -> None:
     logits, wishes = samples()
     draws = kernel if way == "kernel" else draw_device.by_graph
     tokens, failed = draws(mx.array(logits), asked(wishes))
@@ -248,7 +268,7 @@ def test_from_what_a_load_looks_at_kernel_and_graph_draw_what_the_definition_say
     assert failed.tolist() == [False] * (len(wishes) - 2) + [True, True]
 
 
-def test_no_uniform_number_of_that_comparison_lies_near_an_edge():
+def test_no_uniform_number_of_that_comparison_lies_near_an_edge() -> None:
     logits, wishes = samples()
     for row, (sampling, uniform) in zip(logits, wishes, strict=True):
         if sampling.temperature and np.isfinite(row).all():
@@ -260,7 +280,7 @@ def test_no_uniform_number_of_that_comparison_lies_near_an_edge():
 @given(
     arrays(np.float32, st.integers(1, 60), elements=st.integers(-640, 640).map(lambda it: it / 32))
     | st.builds(
-        lambda seed, size, spread: np.random.default_rng(seed).normal(0, spread, size).astype(np.float32),
+        lambda seed, size, spread: np.asarray(np.random.default_rng(seed).normal(0, spread, size), np.float32),
         st.integers(0, 2**32 - 1),
         st.integers(1, 1500),
         st.sampled_from([0.1, 1.0, 5.0, 30.0]),
@@ -274,7 +294,9 @@ def test_no_uniform_number_of_that_comparison_lies_near_an_edge():
     ),
     st.floats(0, 1, exclude_max=True),
 )
-def test_the_kernel_draws_what_the_definition_says(kernel, logits, sampling, uniform):
+def test_the_kernel_draws_what_the_definition_says(
+    kernel: Callable[..., tuple[mx.array, mx.array]], logits: NDArray[Any], sampling: Sampling, uniform: float
+) -> None:
     """A token of the set that is allowed, whose part of the cumulative distribution holds the uniform number."""
     token = kernel(logits[None], asked([Wish(sampling, uniform)]))[0].item()
     if not sampling.temperature:
@@ -289,8 +311,11 @@ def test_the_kernel_draws_what_the_definition_says(kernel, logits, sampling, uni
     assert edges[token] - share[token] - 1e-5 <= uniform <= edges[token] + 1e-5
 
 
-def test_the_kernel_draws_the_same_with_several_threads(kernel, tmp_path):
+def test_the_kernel_draws_the_same_with_several_threads(
+    kernel: Callable[..., tuple[mx.array, mx.array]], tmp_path: Path
+) -> None:
     several = draw_kernel.compiled(tmp_path, threads=4)
+    assert several is not None
     rng = np.random.default_rng(8)
     logits = rng.normal(0, 4, (6, VOCABULARY)).astype(np.float32)
     wishes = asked([Wish(Sampling(top_p=0.9, top_k=50, min_p=0.01), uniform) for uniform in rng.random(6)])
@@ -298,8 +323,13 @@ def test_the_kernel_draws_the_same_with_several_threads(kernel, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["another token", "raises"])
-def test_a_kernel_that_says_something_else_is_not_taken(kernel, monkeypatch, caplog, fault):
-    def other(logits, wishes):
+def test_a_kernel_that_says_something_else_is_not_taken(
+    kernel: Callable[..., tuple[mx.array, mx.array]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    def other(logits: mx.array, wishes: NDArray[Any]) -> tuple[mx.array, mx.array]:
         if fault == "raises":
             raise RuntimeError("it does not compile")
         tokens, failed = kernel(logits, wishes)

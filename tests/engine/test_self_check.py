@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
+from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlx.nn.layers.base import Module
 from mlx_lm.utils import load_model
 
 from app.engine.mlx.cache.classes import attend_by_class
@@ -28,57 +32,57 @@ class Faulty:
     ``before`` is given tokens and caches before anything is computed.
     """
 
-    def __init__(self, spoil, before=None):
+    def __init__(self, spoil: Callable[..., Any], before: Callable[[mx.array, list[Any]], None] | None = None) -> None:
         self.model, _ = load_model(tiny())
         self.model.set_dtype(mx.float32)
         self.layers = self.model.layers
         self.spoil = spoil
         self.before = before
 
-    def named_modules(self):
+    def named_modules(self) -> list[tuple[str, Module]]:
         return self.model.named_modules()
 
-    def parameters(self):
+    def parameters(self) -> dict[str, dict[str, Any]]:
         return self.model.parameters()
 
-    def __call__(self, tokens, cache):
+    def __call__(self, tokens: mx.array, cache: list[Any]) -> mx.array:
         if self.before is not None:
             self.before(tokens, cache)
         return self.spoil(tokens, cache, self.model(tokens, cache=cache))
 
 
-def found(spoil, **given):
+def found(spoil: Callable[..., Any], **given: Any) -> Abilities:
     return run_steps(self_check.checked(Faulty(spoil), VOCABULARY, None, **given))
 
 
-def swept(model):
+def swept(model: Any) -> bool:
     """Whether everything is right at the first try."""
     attend_by_class(model)
     return run_steps(Sweep(model, VOCABULARY, None).right(ABLE.mask_axes, ahead=False, classes=True))
 
 
-def sound(tokens, cache, logits):
+def sound(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
     return logits
 
 
-def decoding(tokens):
+def decoding(tokens: mx.array) -> bool:
     """Whether it is a step of several rows."""
     return tokens.shape[0] > 1 and tokens.shape[1] == 1
 
 
-def test_a_model_that_is_right_is_able_to_do_everything():
+def test_a_model_that_is_right_is_able_to_do_everything() -> None:
     assert found(sound) == ABLE
 
 
-def test_rows_that_hear_each_other_do_not_decode_together():
-    def crosstalk(tokens, cache, logits):
+def test_rows_that_hear_each_other_do_not_decode_together() -> None:
+    def crosstalk(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         return logits + 0.5 * mx.mean(logits, axis=0, keepdims=True)
 
     assert found(crosstalk) == Abilities(group=False, batch=False, empty=False, classes=False)
 
 
-def test_where_padding_is_seen_prompts_are_computed_apart_and_decode_together():
-    def padded(tokens, cache, logits):
+def test_where_padding_is_seen_prompts_are_computed_apart_and_decode_together() -> None:
+    def padded(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         """A state of all positions, those of the padding too."""
         if tokens.shape[1] > 1 and tokens.shape[0] > 1:
             cache[0].spoilt = True
@@ -88,16 +92,16 @@ def test_where_padding_is_seen_prompts_are_computed_apart_and_decode_together():
 
 
 @pytest.mark.not_on_cuda("tokens are drawn on the device there, so that no graph stands on a buffer")
-def test_a_model_that_looks_at_its_tokens_is_given_none_that_are_not_known():
-    def looking(tokens, cache, logits):
+def test_a_model_that_looks_at_its_tokens_is_given_none_that_are_not_known() -> None:
+    def looking(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         last = tokens[:, -1].tolist()
         return mx.stack([mx.roll(row, shift, axis=-1) for row, shift in zip(logits, last, strict=True)])
 
     assert found(looking) == Abilities(ahead=False)
 
 
-def test_what_raises_in_company_is_not_kept_company():
-    def lonely(tokens, cache, logits):
+def test_what_raises_in_company_is_not_kept_company() -> None:
+    def lonely(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         if tokens.shape[0] > 1:
             raise ValueError("one row at a time")
         return logits
@@ -105,8 +109,8 @@ def test_what_raises_in_company_is_not_kept_company():
     assert found(lonely) == Abilities(group=False, batch=False, empty=False, classes=False)
 
 
-def test_what_fails_alone_is_raised():
-    def broken(tokens, cache, logits):
+def test_what_fails_alone_is_raised() -> None:
+    def broken(tokens: mx.array, cache: list[Any], logits: mx.array) -> None:
         raise RuntimeError("no kernel")
 
     with pytest.raises(RuntimeError, match="no kernel"):
@@ -115,10 +119,10 @@ def test_what_fails_alone_is_raised():
 
 @settings(max_examples=15, deadline=None)
 @given(st.floats(1e-7, 1e-3), st.integers(0, 2**31))
-def test_rounding_is_no_fault(size, seed):
+def test_rounding_is_no_fault(size: float, seed: int) -> None:
     key = mx.random.key(seed)
 
-    def rounded(tokens, cache, logits):
+    def rounded(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         return logits * (1 + size * mx.random.normal(logits.shape, key=key))
 
     assert found(rounded) == ABLE
@@ -126,10 +130,10 @@ def test_rounding_is_no_fault(size, seed):
 
 @settings(max_examples=15, deadline=None)
 @given(st.floats(0.2, 2), st.integers(0, 2**31))
-def test_a_fault_of_some_size_in_one_padded_row_is_seen(size, seed):
+def test_a_fault_of_some_size_in_one_padded_row_is_seen(size: float, seed: int) -> None:
     key = mx.random.key(seed)
 
-    def second(tokens, cache, logits):
+    def second(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         if tokens.shape[0] == 1:
             return logits
         noise = mx.std(logits[1]) * size * mx.random.normal(logits[1].shape, key=key)
@@ -140,11 +144,11 @@ def test_a_fault_of_some_size_in_one_padded_row_is_seen(size, seed):
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2), st.integers(0, 3), st.floats(0.5, 2))
-def test_a_fault_of_any_row_at_any_step_is_seen(step, row, size):
+def test_a_fault_of_any_row_at_any_step_is_seen(step: int, row: int, size: float) -> None:
     """The steps of the first try: in a rectangle, in classes, and behind what was written in classes."""
     steps = 0
 
-    def once(tokens, cache, logits):
+    def once(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         nonlocal steps
         if not decoding(tokens):
             return logits
@@ -158,10 +162,10 @@ def test_a_fault_of_any_row_at_any_step_is_seen(step, row, size):
 
 
 @pytest.mark.parametrize("order", [it for it in permutations(range(4)) if it != (0, 1, 2, 3)])
-def test_rows_that_see_the_keys_of_others_are_not_right_together(order):
+def test_rows_that_see_the_keys_of_others_are_not_right_together(order: tuple[int, ...]) -> None:
     """Whoever is exchanged with whom, those of one sequence among them."""
 
-    def exchanged(tokens, cache):
+    def exchanged(tokens: mx.array, cache: list[Any]) -> None:
         for layer in cache if len(tokens) == 4 else ():
             if isinstance(layer, PaddedKVCache):
                 layer.keys, layer.values = layer.keys[mx.array(order)], layer.values[mx.array(order)]
@@ -169,8 +173,8 @@ def test_rows_that_see_the_keys_of_others_are_not_right_together(order):
     assert not swept(Faulty(sound, exchanged))
 
 
-def test_where_a_second_slice_is_wrong_in_company_prompts_are_computed_apart():
-    def beyond(tokens, cache, logits):
+def test_where_a_second_slice_is_wrong_in_company_prompts_are_computed_apart() -> None:
+    def beyond(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         """It reads behind the end of a slice, where there has been one before."""
         if len(tokens) > 1 and tokens.shape[1] > 1:
             cache[0].spoilt = getattr(cache[0], "spoilt", 0) + 1
@@ -179,19 +183,19 @@ def test_where_a_second_slice_is_wrong_in_company_prompts_are_computed_apart():
     assert found(beyond) == Abilities(group=False)
 
 
-def test_rows_that_are_wrong_in_classes_are_decoded_in_rectangles():
-    def classed(tokens, cache, logits):
+def test_rows_that_are_wrong_in_classes_are_decoded_in_rectangles() -> None:
+    def classed(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         return logits if isinstance(cache[0], PaddedKVCache) or len(tokens) == 1 else logits[..., ::-1]
 
     assert found(classed) == Abilities(classes=False)
 
 
 @pytest.mark.not_on_cuda("longer prompts are tried there, for what takes time is compiling")
-def test_a_sound_model_is_found_sound_in_seven_passes(monkeypatch):
+def test_a_sound_model_is_found_sound_in_seven_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_check, "TIMES", ())
     passes = 0
 
-    def counted(tokens, cache):
+    def counted(tokens: mx.array, cache: list[Any]) -> None:
         nonlocal passes
         passes += 1
 
@@ -199,10 +203,10 @@ def test_a_sound_model_is_found_sound_in_seven_passes(monkeypatch):
     assert passes == 7
 
 
-def test_what_was_found_is_kept_for_the_next_load(tmp_path):
+def test_what_was_found_is_kept_for_the_next_load(tmp_path: Path) -> None:
     passes = 0
 
-    def counting(tokens, cache, logits):
+    def counting(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         nonlocal passes
         passes += 1
         return logits
@@ -221,16 +225,16 @@ def test_what_was_found_is_kept_for_the_next_load(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path):
+def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert found(sound, config=b"{}", cache=tmp_path / "file") == ABLE
 
 
 @pytest.mark.not_on_cuda("widths of prompts are powers of two there")
-def test_no_prompt_is_longer_than_the_model_takes(tmp_path):
+def test_no_prompt_is_longer_than_the_model_takes(tmp_path: Path) -> None:
     longest = 0
 
-    def watched(tokens, cache, logits):
+    def watched(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
         nonlocal longest
         longest = max(longest, cache[0].size())
         return logits

@@ -15,11 +15,11 @@ from tests.support.tiny import tiny
 class Knot:
     """Refers to itself, so that only a collection ends it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.me = self
 
 
-async def test_a_loaded_model_is_not_looked_through_again():
+async def test_a_loaded_model_is_not_looked_through_again() -> None:
     thread = MLXThread(asyncio.get_running_loop())
     loader = MLXLoader(thread, PrefixPool(8 << 20), Batching(4, 64))
     knot = Knot()
@@ -36,7 +36,7 @@ async def test_a_loaded_model_is_not_looked_through_again():
     gc.unfreeze()
 
 
-def test_what_was_settled_is_collected_when_memory_is_released():
+def test_what_was_settled_is_collected_when_memory_is_released() -> None:
     knot = Knot()
     release()
     ended = weakref.ref(knot)

@@ -1,8 +1,11 @@
 """What each process is told of its part."""
 
 import asyncio
+from typing import Any, cast
 
+from app.engine.client.process import EngineProcess
 from app.engine.client.shares import DELAY, STEPS, Shares
+from app.engine.messages import SetLimits
 
 BUDGET = 64 << 20
 
@@ -12,18 +15,19 @@ class Process:
 
     busy = False
 
-    def __init__(self):
-        self.told = []
+    def __init__(self) -> None:
+        self.told: list[Any] = []
 
-    def send(self, message):
+    def send(self, message: SetLimits) -> None:
         self.told.append(message.limits.prefixes)
 
 
-def shares_of(prefixes, *processes):
-    return Shares(dict.fromkeys(processes, 0), lambda: BUDGET, prefixes=prefixes, wired=0)
+def shares_of(prefixes: int | None, *processes: Process) -> Shares:
+    held = cast("dict[EngineProcess, int]", dict.fromkeys(processes, 0))
+    return Shares(held, lambda: BUDGET, prefixes=prefixes, wired=0)
 
 
-async def test_prefix_caches_have_what_is_free_and_less_of_it_at_once():
+async def test_prefix_caches_have_what_is_free_and_less_of_it_at_once() -> None:
     a, b = Process(), Process()
     shares = shares_of(None, a, b)
     shares.allow(BUDGET // 2)
@@ -39,7 +43,7 @@ async def test_prefix_caches_have_what_is_free_and_less_of_it_at_once():
     assert a.told[-1] == 0
 
 
-async def test_a_bound_that_is_set_is_never_passed():
+async def test_a_bound_that_is_set_is_never_passed() -> None:
     a = Process()
     shares = shares_of(BUDGET // 8, a)
     shares.allow(BUDGET)

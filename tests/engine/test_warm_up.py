@@ -3,28 +3,33 @@
 import asyncio
 import os
 from importlib.metadata import version
+from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
-from app.engine.base import Sequence, Token
+from app.engine.base import Item, Sequence, Token
 from app.engine.mlx.batch.delivery import MLXTokenStream
 from app.engine.mlx.batch.engine import MLXEngine
+from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load import loader as loading
 from app.engine.mlx.load import warm_up as warming
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.warm_up import DRAWS, PROMPTS, TRIES, Piece, warm_up, warm_up_further
 from app.engine.mlx.memory import keep_kernels
+from app.engine.mlx.rows import Row
 from app.engine.options import Batching
 from tests.support.tiny import tiny
 
 
-async def test_rows_of_every_kind_run_beside_each_other_and_nothing_is_left(engine, monkeypatch):
+async def test_rows_of_every_kind_run_beside_each_other_and_nothing_is_left(
+    engine: MLXEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     items, most = [], 0
     deliver = MLXTokenStream.deliver
 
-    def delivered(self, came, ended):
+    def delivered(self: MLXTokenStream, came: list[Item], ended: list[Row]) -> None:
         nonlocal most
         items.extend(came)
         most = max(most, engine.work().rows)
@@ -40,10 +45,10 @@ async def test_rows_of_every_kind_run_beside_each_other_and_nothing_is_left(engi
 
 
 @pytest.mark.parametrize("cuda", [True, False])
-async def test_only_where_kernels_are_compiled_on_their_first_use(monkeypatch, cuda):
+async def test_only_where_kernels_are_compiled_on_their_first_use(monkeypatch: pytest.MonkeyPatch, cuda: bool) -> None:
     warmed = []
 
-    async def noted(engine):
+    async def noted(engine: MLXEngine) -> None:
         warmed.append(engine)
 
     monkeypatch.setattr(loading, "warm_up", noted)
@@ -55,14 +60,14 @@ async def test_only_where_kernels_are_compiled_on_their_first_use(monkeypatch, c
     await own.close()
 
 
-async def test_a_model_that_fails_at_it_is_not_left_in_memory(monkeypatch):
+async def test_a_model_that_fails_at_it_is_not_left_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
     close = MLXEngine.close
 
     async def failing(engine, piece):
         raise asyncio.CancelledError
 
-    async def noted(self):
+    async def noted(self: MLXEngine) -> None:
         closed.append(self)
         await close(self)
 
@@ -137,6 +142,7 @@ async def test_it_ends_with_the_engine(monkeypatch):
     own = MLXLoader(loading_thread(), PrefixPool(8 << 20), Batching(4, 64))
     engine = await own.load(tiny(), name="warmed")
     task = engine._further
+    assert task is not None
     await engine.close()
     await asyncio.wait([task], timeout=5)
     assert task.done()
@@ -144,11 +150,13 @@ async def test_it_ends_with_the_engine(monkeypatch):
 
 
 def loading_thread():
-    return loading.MLXThread(asyncio.get_running_loop())
+    return MLXThread(asyncio.get_running_loop())
 
 
 @pytest.mark.parametrize("named", [None, "/elsewhere"])
-def test_kernels_of_cuda_are_kept_in_our_cache_for_each_kind_of_gpu(monkeypatch, tmp_path, named):
+def test_kernels_of_cuda_are_kept_in_our_cache_for_each_kind_of_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str | None
+) -> None:
     if named:
         monkeypatch.setenv("MLX_PTX_CACHE_DIR", named)
     else:

@@ -1,20 +1,24 @@
 """A service that gives up on slow clients soon, over engines that follow a script."""
 
 import asyncio
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from typing import cast
 
 import pytest
 import uvicorn
+from litestar import Litestar
 from msgspec import Struct, structs
 
 from app.cli.run.protocol import LimitedProtocol, Limits
 from app.main import create_app
 from app.settings import Settings
 from tests.support.house import scripted_memory, scripted_registry
-from tests.support.scripted import ScriptedLoader, says
+from tests.support.scripted import Script, ScriptedLoader, says
 
 HASTY = Settings(
     header_timeout=0.4, body_timeout=0.5, idle_timeout=1, stall_timeout=0.8, max_connections=400, stop_grace=1
@@ -26,26 +30,27 @@ class Live(Struct):
 
     port: int
     loader: ScriptedLoader
-    app: object
+    app: Litestar
     server: uvicorn.Server
     loop: asyncio.AbstractEventLoop
 
 
 @contextmanager
-def scripted_service(root, settings: Settings = HASTY, script=None, step_seconds: float = 0.0) -> Iterator[Live]:
+def scripted_service(
+    root: Path, settings: Settings = HASTY, script: Script | None = None, step_seconds: float = 0.0
+) -> Iterator[Live]:
     """The application behind the protocol that ``serve`` uses, on a thread of its own."""
     ready, found, failures = threading.Event(), [], []
 
     async def serve() -> None:
         loader = ScriptedLoader(scripted_memory(), script=script or says("Hello, world."))
-        loader.step_seconds = step_seconds
         async with scripted_registry(loader, root) as registry:
             app = create_app(structs.replace(settings, default_model="tiny"), registry=registry)
             config = uvicorn.Config(
                 app,
                 port=0,
                 loop="uvloop",
-                http=partial(LimitedProtocol, Limits.of(settings)),
+                http=cast("type[asyncio.Protocol]", partial(LimitedProtocol, Limits.of(settings))),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -83,7 +88,9 @@ def scripted_service(root, settings: Settings = HASTY, script=None, step_seconds
 
 
 class _Server(uvicorn.Server):
-    async def startup(self, sockets=None) -> None:
+    on_start: Callable[[], object]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.on_start()
 
@@ -93,6 +100,6 @@ class _Server(uvicorn.Server):
 
 
 @pytest.fixture(scope="module")
-def hasty(tmp_path_factory) -> Iterator[Live]:
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with scripted_service(tmp_path_factory.mktemp("hasty")) as live:
         yield live

@@ -3,12 +3,13 @@
 import re
 import socket
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec import structs
 
-from tests.faults.conftest import HASTY, scripted_service
+from tests.faults.conftest import HASTY, Live, scripted_service
 from tests.faults.wire import post, wire
 
 ASK = b'{"model": "tiny", "prompt": "Hi", "max_tokens": 4}'
@@ -20,12 +21,12 @@ def ask(port: int) -> bytes:
         return line.rest()
 
 
-def test_a_silent_connection_is_closed(hasty):
+def test_a_silent_connection_is_closed(hasty: Live) -> None:
     with wire(hasty.port) as line:
         assert 0.2 < line.closed_within(5) < 3
 
 
-def test_a_head_that_trickles_in_is_given_up(hasty):
+def test_a_head_that_trickles_in_is_given_up(hasty: Live) -> None:
     with wire(hasty.port) as line:
         began = time.perf_counter()
         line.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
@@ -47,7 +48,7 @@ def test_a_head_that_trickles_in_is_given_up(hasty):
         assert time.perf_counter() - began < 3
 
 
-def test_a_second_head_that_trickles_in_is_given_up_too(hasty):
+def test_a_second_head_that_trickles_in_is_given_up_too(hasty: Live) -> None:
     with wire(hasty.port) as line:
         line.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         line.until(b'"ok"')
@@ -55,7 +56,7 @@ def test_a_second_head_that_trickles_in_is_given_up_too(hasty):
         assert line.closed_within(5) < 3
 
 
-def test_a_body_that_does_not_come_is_a_408(hasty):
+def test_a_body_that_does_not_come_is_a_408(hasty: Live) -> None:
     with wire(hasty.port) as line:
         line.send(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
         answer = line.rest()
@@ -63,7 +64,7 @@ def test_a_body_that_does_not_come_is_a_408(hasty):
     assert b'"code":"request_timeout"' in answer
 
 
-def test_an_endless_head_is_refused_before_it_is_held(hasty):
+def test_an_endless_head_is_refused_before_it_is_held(hasty: Live) -> None:
     with wire(hasty.port) as line:
         line.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
         try:
@@ -75,7 +76,7 @@ def test_an_endless_head_is_refused_before_it_is_held(hasty):
     assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
 
 
-def test_a_large_body_is_refused_before_it_is_read(hasty):
+def test_a_large_body_is_refused_before_it_is_read(hasty: Live) -> None:
     size = 256 << 20
     with wire(hasty.port) as line:
         line.send(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode())
@@ -85,7 +86,7 @@ def test_a_large_body_is_refused_before_it_is_read(hasty):
     assert b"connection: close" in answer.lower()
 
 
-def test_a_large_body_in_chunks_is_cut_off(hasty):
+def test_a_large_body_in_chunks_is_cut_off(hasty: Live) -> None:
     sent = 0
     with wire(hasty.port) as line:
         line.send(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -109,7 +110,7 @@ def test_a_large_body_in_chunks_is_cut_off(hasty):
         b"Content-Length : 5\r\n",
     ],
 )
-def test_no_request_is_smuggled(hasty, headers):
+def test_no_request_is_smuggled(hasty: Live, headers: bytes) -> None:
     inner = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with wire(hasty.port) as line:
         line.send(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n0\r\n\r\n" + inner)
@@ -120,7 +121,7 @@ def test_no_request_is_smuggled(hasty, headers):
     msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])
 
 
-def test_one_connection_too_many_is_told_to_come_back(tmp_path):
+def test_one_connection_too_many_is_told_to_come_back(tmp_path: Path) -> None:
     with scripted_service(tmp_path, structs.replace(HASTY, max_connections=3, header_timeout=5)) as live:
         held = [socket.create_connection(("127.0.0.1", live.port)) for _ in range(3)]
         time.sleep(0.1)
@@ -134,7 +135,7 @@ def test_one_connection_too_many_is_told_to_come_back(tmp_path):
         assert ask(live.port).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_reader_that_stops_reading_is_cut_off_and_gives_its_place_back(tmp_path):
+def test_a_reader_that_stops_reading_is_cut_off_and_gives_its_place_back(tmp_path: Path) -> None:
     long = "word " * 400_000
     with scripted_service(tmp_path, script=lambda _sequence, _row: long.encode()) as live:
         body = b'{"model": "tiny", "prompt": "Hi", "max_tokens": 3000, "stream": true, "n": 16}'
@@ -152,7 +153,7 @@ def test_a_reader_that_stops_reading_is_cut_off_and_gives_its_place_back(tmp_pat
         assert ask(live.port).startswith(b"HTTP/1.1 200 ")
 
 
-def test_sixty_four_connections_at_once_are_all_answered(hasty):
+def test_sixty_four_connections_at_once_are_all_answered(hasty: Live) -> None:
     lines = [socket.create_connection(("127.0.0.1", hasty.port)) for _ in range(64)]
     for line in lines:
         line.sendall(post("/v1/completions", ASK))
@@ -163,7 +164,7 @@ def test_sixty_four_connections_at_once_are_all_answered(hasty):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_http_1_0_is_answered_without_chunks_and_the_connection_ends_the_answer(hasty, stream):
+def test_http_1_0_is_answered_without_chunks_and_the_connection_ends_the_answer(hasty: Live, stream: bool) -> None:
     body = msgspec.json.encode({"model": "tiny", "prompt": "Hi", "max_tokens": 13, "stream": stream})
     with wire(hasty.port) as line:
         line.send(b"POST /v1/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -178,7 +179,7 @@ def test_http_1_0_is_answered_without_chunks_and_the_connection_ends_the_answer(
         assert msgspec.json.decode(answer)["choices"][0]["text"] == "Hello, world."
 
 
-def test_head_over_http_has_the_headers_of_get_and_keeps_the_connection(hasty):
+def test_head_over_http_has_the_headers_of_get_and_keeps_the_connection(hasty: Live) -> None:
     with wire(hasty.port) as line:
         line.send(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         head = line.until(b"\r\n\r\n")

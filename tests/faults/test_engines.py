@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import mlx.core as mx
@@ -17,9 +19,10 @@ import msgspec
 import openai
 import psutil
 import pytest
+from openai import APIError, AsyncOpenAI
 
-from app.schemas.admin import AdminModels
-from tests.support.process import service
+from app.schemas.admin import AdminModel, AdminModels
+from tests.support.process import Service, service
 from tests.support.tiny import make_tiny
 
 LONG = {"0": -100, "2": -100}
@@ -27,7 +30,7 @@ LONG = {"0": -100, "2": -100}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("a", "b")):
         make_tiny(root / name, seed=seed)
@@ -52,13 +55,13 @@ def hostile(root: Path) -> None:
     (root / "noise" / "config.json").write_bytes(bytes(range(256)) * 3)
 
 
-def changed(directory: Path, **fields) -> None:
+def changed(directory: Path, **fields: Any) -> None:
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps(config | fields))
 
 
 @asynccontextmanager
-async def serving(root: Path, *flags: str, **environment: str):
+async def serving(root: Path, *flags: str, **environment: Any) -> AsyncIterator[Any]:
     with service("--offline", "--model-root", str(root), "--default-model", "a", *flags, **environment) as running:
         async with openai.AsyncOpenAI(
             base_url=f"{running.url}/v1", api_key="none", max_retries=0, timeout=60
@@ -66,17 +69,23 @@ async def serving(root: Path, *flags: str, **environment: str):
             yield running, client
 
 
-def models(url: str):
+def models(url: str) -> dict[str, AdminModel]:
     told = httpx2.get(f"{url}/admin/models").content
     return {it.id: it for it in msgspec.json.decode(told, type=AdminModels).data}
 
 
-async def ask(client, model, **more):
-    asked = {"prompt": "Hi", "max_tokens": 4} | more
+def pid_of(url: str, model: str = "a") -> int:
+    pid = models(url)[model].pid
+    assert pid is not None
+    return pid
+
+
+async def ask(client: AsyncOpenAI, model: str, **more: Any) -> Any:
+    asked: dict[str, Any] = {"prompt": "Hi", "max_tokens": 4} | more
     return await client.completions.create(model=model, **asked)
 
 
-async def streamed(client, model, tokens=1500):
+async def streamed(client: AsyncOpenAI, model: str, tokens: int = 1500) -> tuple[list[str], APIError | None]:
     """The pieces of one stream, and the error that ended it."""
     pieces = []
     try:
@@ -89,13 +98,13 @@ async def streamed(client, model, tokens=1500):
     return pieces, None
 
 
-async def test_a_process_that_is_killed_takes_its_own_streams_alone(root):
+async def test_a_process_that_is_killed_takes_its_own_streams_alone(root: Path) -> None:
     async with serving(root) as (running, client):
         await asyncio.gather(ask(client, "a"), ask(client, "b"))
         doomed = [asyncio.create_task(streamed(client, "a")) for _ in range(8)]
         whole = [asyncio.create_task(streamed(client, "b", tokens=300)) for _ in range(8)]
         await asyncio.sleep(0.5)
-        pid = models(running.url)["a"].pid
+        pid = pid_of(running.url)
         assert pid != models(running.url)["b"].pid
         os.kill(pid, signal.SIGKILL)
         for pieces, error in await asyncio.gather(*doomed):
@@ -111,25 +120,25 @@ async def test_a_process_that_is_killed_takes_its_own_streams_alone(root):
         assert "switchyard_engine_losses_total 1.0" in httpx2.get(f"{running.url}/metrics").text
 
 
-async def test_a_process_that_ends_before_the_first_byte_is_a_503(root):
+async def test_a_process_that_ends_before_the_first_byte_is_a_503(root: Path) -> None:
     async with serving(root) as (running, client):
         await ask(client, "a")
-        os.kill(models(running.url)["a"].pid, signal.SIGSTOP)
+        os.kill(pid_of(running.url), signal.SIGSTOP)
         waiting = asyncio.create_task(ask(client, "a", stream=False))
         await asyncio.sleep(0.3)
-        os.kill(models(running.url)["a"].pid, signal.SIGKILL)
+        os.kill(pid_of(running.url), signal.SIGKILL)
         with pytest.raises(openai.APIStatusError) as refusal:
             await waiting
         assert (refusal.value.status_code, refusal.value.body["code"]) == (503, "engine_lost")
         assert int(refusal.value.response.headers["retry-after"]) >= 1
 
 
-async def test_a_process_that_hangs_is_ended_and_the_service_goes_on(root):
+async def test_a_process_that_hangs_is_ended_and_the_service_goes_on(root: Path) -> None:
     async with serving(root, "--watchdog-timeout", "1.5") as (running, client):
         await asyncio.gather(ask(client, "a"), ask(client, "b"))
         streaming = asyncio.create_task(streamed(client, "a"))
         await asyncio.sleep(0.3)
-        os.kill(models(running.url)["a"].pid, signal.SIGSTOP)
+        os.kill(pid_of(running.url), signal.SIGSTOP)
         began = time.monotonic()
         _, error = await streaming
         assert "no step for 1.5 seconds" in error.message
@@ -152,7 +161,9 @@ async def test_a_process_that_hangs_is_ended_and_the_service_goes_on(root):
         ("gear", "Hi", 400, "gear"),
     ],
 )
-async def test_hostile_directories_are_a_clear_refusal_and_nobody_elses(shared, model, prompt, status, words):
+async def test_hostile_directories_are_a_clear_refusal_and_nobody_elses(
+    shared: tuple[Service, AsyncOpenAI], model: str, prompt: str | list[int], status: int, words: str
+) -> None:
     running, client = shared
     await ask(client, "a")
     before = models(running.url)["a"].pid
@@ -167,20 +178,20 @@ async def test_hostile_directories_are_a_clear_refusal_and_nobody_elses(shared, 
 
 
 @pytest.fixture(scope="module")
-def shared_service(root):
+def shared_service(root: Path) -> Iterator[Service]:
     with service("--offline", "--model-root", str(root), "--default-model", "a") as running:
         yield running
 
 
 @pytest.fixture
-async def shared(shared_service):
+async def shared(shared_service: Service) -> AsyncIterator[tuple[Service, AsyncOpenAI]]:
     async with openai.AsyncOpenAI(
         base_url=f"{shared_service.url}/v1", api_key="none", max_retries=0, timeout=60
     ) as client:
         yield shared_service, client
 
 
-async def test_ids_that_no_row_belongs_to_never_reach_the_device(shared):
+async def test_ids_that_no_row_belongs_to_never_reach_the_device(shared: tuple[Service, AsyncOpenAI]) -> None:
     _, client = shared
     for more in ({"prompt": [300]}, {"logit_bias": {"300": 5}}, {"extra_body": {"stop_token_ids": [300]}}):
         with pytest.raises(openai.BadRequestError) as refusal:
@@ -189,7 +200,7 @@ async def test_ids_that_no_row_belongs_to_never_reach_the_device(shared):
     assert (await ask(client, "narrow", prompt=[299])).usage.completion_tokens
 
 
-async def test_a_killed_service_leaves_no_process(root):
+async def test_a_killed_service_leaves_no_process(root: Path) -> None:
     async with serving(root) as (running, client):
         await ask(client, "a")
         children = psutil.Process(running.process.pid).children(recursive=True)
@@ -199,11 +210,11 @@ async def test_a_killed_service_leaves_no_process(root):
         assert not alive, [it.cmdline() for it in alive]
 
 
-async def test_engines_have_no_secrets_and_no_connection_but_to_the_service(root):
+async def test_engines_have_no_secrets_and_no_connection_but_to_the_service(root: Path) -> None:
     secrets = {"HF_TOKEN": "hf_secret", "SWITCHYARD_API_KEYS": "", "AWS_SECRET_ACCESS_KEY": "x", "MLX_API_KEY": "y"}
     async with serving(root, **secrets) as (running, client):
         await ask(client, "a")
-        pid = models(running.url)["a"].pid
+        pid = pid_of(running.url)
         names = psutil.Process(pid).environ().keys()
         assert not names & {*secrets, "OPENAI_API_KEY"}
         assert "HF_HUB_OFFLINE" in names
@@ -214,7 +225,7 @@ async def test_engines_have_no_secrets_and_no_connection_but_to_the_service(root
         assert kinds <= {socket.AF_UNIX}
 
 
-def test_a_service_with_few_open_files_loads_models(root):
+def test_a_service_with_few_open_files_loads_models(root: Path) -> None:
     script = 'ulimit -n 256; exec "$@"'
     command = [sys.executable, "-m", "app", "serve", "--port", "0", "--offline", "--model-root", str(root)]
     process = subprocess.Popen(

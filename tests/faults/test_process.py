@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from signal import Signals
 
 import pytest
 
@@ -22,7 +23,7 @@ STREAM = b'{"model": "tiny", "prompt": "Hi", "max_tokens": 1900, "stream": true,
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     make_tiny(root / "tiny", seed=1)
     return root
@@ -50,7 +51,7 @@ def rest(line: socket.socket) -> bytes:
 @pytest.mark.parametrize(
     ("moment", "sent"), [("idle", signal.SIGINT), ("loading", signal.SIGTERM), ("streaming", signal.SIGINT)]
 )
-def test_a_signal_ends_it_cleanly(root, sent, moment):
+def test_a_signal_ends_it_cleanly(root: Path, sent: Signals, moment: str) -> None:
     with service(*flags(root), "--stop-grace", "0.3") as running:
         lines = []
         if moment != "idle":
@@ -69,7 +70,7 @@ def test_a_signal_ends_it_cleanly(root, sent, moment):
             assert word not in running.log
 
 
-def test_it_stops_at_a_random_moment_of_its_start():
+def test_it_stops_at_a_random_moment_of_its_start() -> None:
     chance = random.Random(7)  # noqa: S311
     for _ in range(2):
         process = subprocess.Popen(
@@ -87,7 +88,7 @@ def test_it_stops_at_a_random_moment_of_its_start():
         assert "terminate called" not in out
 
 
-def test_a_hangup_reads_models_again_without_dropping_a_stream(root, tmp_path):
+def test_a_hangup_reads_models_again_without_dropping_a_stream(root: Path, tmp_path: Path) -> None:
     config, models = tmp_path / "my.toml", tmp_path / "models.toml"
     config.write_text("")
     models.write_text("")
@@ -114,7 +115,7 @@ def test_a_hangup_reads_models_again_without_dropping_a_stream(root, tmp_path):
         line.close()
 
 
-def test_it_speaks_tls_with_a_certificate(root, tmp_path):
+def test_it_speaks_tls_with_a_certificate(root: Path, tmp_path: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     made = subprocess.run(
         [
@@ -133,7 +134,7 @@ def test_it_speaks_tls_with_a_certificate(root, tmp_path):
             assert json.load(answer) == {"status": "ok"}
 
 
-def test_what_is_no_certificate_is_said_in_one_line(tmp_path):
+def test_what_is_no_certificate_is_said_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "cert.pem"
     file.write_text("no certificate")
     done = subprocess.run(

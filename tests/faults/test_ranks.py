@@ -5,7 +5,11 @@ import json
 import os
 import signal
 import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from signal import Signals
+from typing import Any
 
 import httpx2
 import mlx.core as mx
@@ -13,9 +17,10 @@ import msgspec
 import openai
 import psutil
 import pytest
+from openai import APIError, AsyncOpenAI
 
-from app.schemas.admin import AdminModels
-from tests.support.process import service
+from app.schemas.admin import AdminModel, AdminModels
+from tests.support.process import Service, service
 from tests.support.tiny import make_tiny, make_uneven
 
 LONG = {"0": -100, "2": -100}
@@ -51,7 +56,7 @@ LOADS: list[float] = []
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     place = tmp_path_factory.mktemp("ranks")
     for name in ("one", "two", "away", "nowhere"):
         make_tiny(place / "models" / name, seed=0)
@@ -72,7 +77,7 @@ def running(tmp_path_factory):
         yield started
 
 
-def make_adapter(directory):
+def make_adapter(directory: Path) -> None:
     """Of a layer that ranks share by its outputs, and of one that they share by its inputs."""
     keys = {"self_attn.q_proj": (64, 64), "mlp.down_proj": (128, 64)}
     parameters = {"rank": 4, "scale": 8.0, "dropout": 0.0, "keys": list(keys)}
@@ -90,20 +95,20 @@ def make_adapter(directory):
 
 
 @pytest.fixture
-async def client(running):
+async def client(running: Service) -> AsyncIterator[AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
         yield client
 
 
-def told(running, name="two"):
+def told(running: Service, name: str = "two") -> AdminModel:
     data = msgspec.json.decode(httpx2.get(f"{running.url}/admin/models").content, type=AdminModels).data
     return next(it for it in data if it.id == name)
 
 
-async def answers(client, model, *, chat=True):
+async def answers(client: AsyncOpenAI, model: str, *, chat: bool = True) -> tuple[list[str], str, list[Any]]:
     """What must not depend on how many ranks there are: greedy and seeded texts, several at once, held to a schema."""
     prompts = ["Hi", "The quick brown fox", "Numbers: 0 1 2", "A model reads a prompt " * 12]
-    asked = [{"prompt": it, "max_tokens": 16, "logprobs": 2, "temperature": 0} for it in prompts]
+    asked: list[dict[str, Any]] = [{"prompt": it, "max_tokens": 16, "logprobs": 2, "temperature": 0} for it in prompts]
     asked += [{"prompt": it, "max_tokens": 16, "logprobs": 0, "temperature": 0.8, "seed": 7} for it in prompts]
     completions = await asyncio.gather(*(client.completions.create(model=model, **it) for it in asked))
     choices = [choice for it in completions for choice in it.choices]
@@ -117,10 +122,10 @@ async def answers(client, model, *, chat=True):
         max_tokens=60,
         response_format={"type": "json_schema", "json_schema": {"name": "who", "schema": SCHEMA}},
     )
-    return texts, held.choices[0].message.content, logprobs
+    return texts, str(held.choices[0].message.content), logprobs
 
 
-async def test_what_two_ranks_say_is_what_one_says_but_for_rounding(running, client):
+async def test_what_two_ranks_say_is_what_one_says_but_for_rounding(running: Service, client: AsyncOpenAI) -> None:
     began = time.monotonic()
     await streamed(client, tokens=1)
     LOADS.append(time.monotonic() - began)
@@ -140,11 +145,11 @@ async def test_what_two_ranks_say_is_what_one_says_but_for_rounding(running, cli
     assert state.process >= sum(rank.resident for rank in state.ranks) * 0.9
 
 
-async def streamed(client, model="two", tokens=1800):
+async def streamed(client: AsyncOpenAI, model: str = "two", tokens: int = 1800) -> tuple[int, APIError | None]:
     """How many pieces came, and the error that ended them."""
     pieces = 0
     try:
-        asked = {"prompt": "Hi", "max_tokens": tokens, "logit_bias": LONG, "stream": True}
+        asked: dict[str, Any] = {"prompt": "Hi", "max_tokens": tokens, "logit_bias": LONG, "stream": True}
         async with await client.completions.create(model=model, **asked) as stream:
             async for _ in stream:
                 pieces += 1
@@ -154,13 +159,13 @@ async def streamed(client, model="two", tokens=1800):
 
 
 @asynccontextmanager
-async def eight_streams(client, model):
+async def eight_streams(client: AsyncOpenAI, model: str) -> AsyncIterator[Any]:
     streams = [asyncio.create_task(streamed(client, model)) for _ in range(8)]
     await asyncio.sleep(0.4)
     yield streams
 
 
-async def ended(running, client, model, *, rank, how, words):
+async def ended(running: Service, client: AsyncOpenAI, model: str, *, rank: int, how: Signals, words: str) -> None:
     """What eight streams are told when something is done to a rank."""
     async with eight_streams(client, model) as streams:
         began = time.monotonic()
@@ -174,7 +179,9 @@ async def ended(running, client, model, *, rank, how, words):
         assert words in error.message
 
 
-async def test_a_rank_that_dies_ends_its_group_alone_and_the_next_request_starts_another(running, client):
+async def test_a_rank_that_dies_ends_its_group_alone_and_the_next_request_starts_another(
+    running: Service, client: AsyncOpenAI
+) -> None:
     other = asyncio.create_task(streamed(client, "one", tokens=1500))
     await ended(running, client, "two", rank=1, how=signal.SIGKILL, words="rank 1: it was ended by SIGKILL")
     began = time.monotonic()
@@ -185,7 +192,9 @@ async def test_a_rank_that_dies_ends_its_group_alone_and_the_next_request_starts
     assert (await other)[1] is None
 
 
-async def test_clients_that_leave_at_any_moment_leave_the_others_alone_until_a_rank_freezes(running, client):
+async def test_clients_that_leave_at_any_moment_leave_the_others_alone_until_a_rank_freezes(
+    running: Service, client: AsyncOpenAI
+) -> None:
     staying = asyncio.create_task(streamed(client, tokens=200))
     for i in range(12):
         leaving = asyncio.create_task(streamed(client, tokens=300))
@@ -207,14 +216,18 @@ async def test_clients_that_leave_at_any_moment_leave_the_others_alone_until_a_r
         ("away", 503, "no-such-host.invalid"),
     ],
 )
-async def test_what_cannot_be_divided_or_reached_says_which(client, model, status, words):
+async def test_what_cannot_be_divided_or_reached_says_which(
+    client: AsyncOpenAI, model: str, status: int, words: str
+) -> None:
     with pytest.raises(openai.APIStatusError) as refusal:
         await client.completions.create(model=model, prompt="Hi", max_tokens=2)
     assert refusal.value.status_code == status
     assert words in refusal.value.message
 
 
-async def test_a_rank_of_another_host_is_started_by_ssh_handed_layers_and_notices_when_rank_0_freezes(running, client):
+async def test_a_rank_of_another_host_is_started_by_ssh_handed_layers_and_notices_when_rank_0_freezes(
+    running: Service, client: AsyncOpenAI
+) -> None:
     near, far = [await answers(client, model, chat=False) for model in ("near", "far")]
     assert near[0] == far[0]
     assert [rank.host for rank in told(running, "far").ranks] == ["", "far-away"]

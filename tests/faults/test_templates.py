@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 @pytest.fixture(scope="module")
-def helpers():
+def helpers() -> Iterator[Helpers]:
     made = Helpers(seconds=1.0)
     made.render("{{ 1 }}", {})
     yield made
@@ -49,7 +50,7 @@ def helpers():
         "{{ dict.mro() }}",
     ],
 )
-def test_it_is_refused_in_time(helpers, source):
+def test_it_is_refused_in_time(helpers: Helpers, source: str) -> None:
     began = time.perf_counter()
     with pytest.raises(TemplateError) as refusal:
         assert not helpers.render(source + "x", {"messages": MESSAGES})
@@ -57,7 +58,7 @@ def test_it_is_refused_in_time(helpers, source):
     assert "/" not in str(refusal.value) or "Traceback" not in str(refusal.value)
 
 
-def test_one_that_took_too_long_is_not_waited_for_again(helpers):
+def test_one_that_took_too_long_is_not_waited_for_again(helpers: Helpers) -> None:
     source = "{% for a in range(99999) %}{% for b in range(99998) %}{% endfor %}{% endfor %}"
     with pytest.raises(TemplateError, match="longer than"):
         helpers.render(source, {})
@@ -69,7 +70,7 @@ def test_one_that_took_too_long_is_not_waited_for_again(helpers):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_helper_can_open_nothing(helpers):
+def test_a_helper_can_open_nothing(helpers: Helpers) -> None:
     """Even out of the sandbox: what the process may do is looked at from outside."""
     helper = helpers._helper()
     helpers._idle.put(helper)
@@ -80,7 +81,7 @@ def test_a_helper_can_open_nothing(helpers):
     assert limits["Max file size"][:2] == ["0", "0"]
 
 
-def test_a_model_with_such_a_template_refuses_chats_and_no_more(tmp_path):
+def test_a_model_with_such_a_template_refuses_chats_and_no_more(tmp_path: Path) -> None:
     path = make_tiny(tmp_path / "m", seed=1)
     (path / "chat_template.jinja").write_text("{{ ''.__class__ }}{{ messages[0].__init__.__globals__ }}")
     tokenizer = MLXTokenizer.load(path, None)
@@ -90,13 +91,13 @@ def test_a_model_with_such_a_template_refuses_chats_and_no_more(tmp_path):
     assert tokenizer.encode("still fine")
 
 
-def test_every_template_goes_to_a_helper(monkeypatch):
+def test_every_template_goes_to_a_helper(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = MLXTokenizer.load(tiny(), None)
     monkeypatch.setattr(Helpers, "render", lambda _self, _template, variables: f"helped {variables['messages']}")
     assert tokenizer.render_chat(MESSAGES).startswith("helped")
 
 
-def test_rendering_takes_no_time_to_speak_of(helpers):
+def test_rendering_takes_no_time_to_speak_of(helpers: Helpers) -> None:
     source = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
     began = time.perf_counter()
     for _ in range(50):

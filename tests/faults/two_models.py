@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -22,7 +23,7 @@ STREAM = {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 100, "
 CAPITAL = {"model": "smollm2", "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}
 
 
-def frames(client: httpx2.Client, body: dict) -> Iterator[str]:
+def frames(client: httpx2.Client, body: dict[str, Any]) -> Iterator[str]:
     """The data of a stream's events as they come."""
     with client.stream("POST", "/v1/completions", json=body | {"stream": True}) as response:
         response.raise_for_status()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from typing import Any
 
 import llguidance.numpy as masks
 import numpy as np
@@ -13,6 +14,7 @@ from jsonschema import Draft202012Validator
 from llguidance import LLMatcher
 from tokenizers import AddedToken, Tokenizer
 
+from app.engine.grammar import Grammar
 from app.engine.mlx.guide.compiler import GrammarCompiler
 from app.errors import InvalidRequest
 from app.generation.forms import CallForm
@@ -36,7 +38,7 @@ SLOW = settings(max_examples=25, deadline=None, suppress_health_check=list(Healt
 class Walker:
     """Random words of grammars, spelt with a small tokenizer in which some marks are single tokens."""
 
-    def __init__(self, special=()):
+    def __init__(self, special: tuple[str, ...] = ()) -> None:
         self.single = [*SINGLE, *special]
         self.tokenizer = Tokenizer.from_file(str(tiny() / "tokenizer.json"))
         self.tokenizer.add_tokens(
@@ -47,18 +49,22 @@ class Walker:
         self.room = masks.allocate_token_bitmask(1, size)
         self.closers = [self.tokenizer.encode(mark, add_special_tokens=False).ids[-1] for mark in '"}],']
 
-    def added_id(self, text):
+    def added_id(self, text: str) -> int | None:
         return self.tokenizer.token_to_id(text) if text in self.single else None
 
-    async def compiled(self, name, tools, **use):
+    async def compiled(self, name: str, tools: tuple[Tool, ...], **use: Any) -> tuple[Grammar, tuple[str, ...]]:
         asked = ToolUse(tools=tuple(tool.held() for tool in tools), required=True, **use)
-        return await CallForm(formats()[name], asked, None, self.added_id).compiled(self.compiler.prepare)
+        grammar, unenforced = await CallForm(formats()[name], asked, None, self.added_id).compiled(
+            self.compiler.prepare
+        )
+        assert grammar is not None
+        return grammar, unenforced
 
-    def walk(self, grammar, seed, limit=400):
+    def walk(self, grammar: Grammar, seed: int, limit: int = 400) -> tuple[str, bool]:
         """A word of the language, or its beginning, and whether it is whole."""
         matcher: LLMatcher = self.compiler.compiled(grammar).deep_copy()
         random = np.random.default_rng(seed)
-        taken = []
+        taken: list[int] = []
         while not matcher.is_stopped():
             masks.fill_next_token_bitmask(matcher, self.room)
             assert not matcher.is_error(), matcher.get_error()[:300]
@@ -76,13 +82,13 @@ class Walker:
 
 
 @pytest.fixture(scope="module")
-def walker():
+def walker() -> Walker:
     return Walker()
 
 
 @given(schema=st.booleans().flatmap(lambda it: parameters(enforceable=it)))
 @SLOW
-def test_what_is_checked_is_json_schema_without_its_nulls(schema):
+def test_what_is_checked_is_json_schema_without_its_nulls(schema: dict[str, Any]) -> None:
     held = checked(schema)
     Draft202012Validator.check_schema(held, format_checker=None)
     assert checked(held) == held
@@ -92,8 +98,12 @@ def test_what_is_checked_is_json_schema_without_its_nulls(schema):
 @pytest.mark.parametrize("name", FORMATS)
 @given(schema=parameters(), seed=st.integers(0, 999))
 @SLOW
-def test_every_function_can_be_called_in_every_format(walker, name, schema, seed):
-    tool = Tool("f", checked(schema))
+def test_every_function_can_be_called_in_every_format(
+    walker: Walker, name: str, schema: dict[str, Any], seed: int
+) -> None:
+    parameters = checked(schema)
+    assert isinstance(parameters, dict)
+    tool = Tool("f", parameters)
     grammar, unenforced = asyncio.run(walker.compiled(name, (tool,), parallel=False))
     text, whole = walker.walk(grammar, seed)
     note(text)
@@ -112,11 +122,11 @@ def test_every_function_can_be_called_in_every_format(walker, name, schema, seed
         follows_names(told, tool.held().parameters)
 
 
-def toolbox(*tools):
+def toolbox(*tools: Tool) -> Toolbox:
     return Toolbox(tuple(tool.held() for tool in tools))
 
 
-def follows_names(told, schema):
+def follows_names(told: dict[str, Any], schema: dict[str, Any]) -> None:
     """Parameters are the schema's, the required ones among them; values that are written as text may mean others."""
     assert set(schema.get("required", ())) <= told.keys()
     branches = schema.get("anyOf", [schema])
@@ -129,8 +139,12 @@ def follows_names(told, schema):
 @pytest.mark.parametrize("name", FORMATS)
 @given(schema=parameters(enforceable=False), seed=st.integers(0, 99))
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
-def test_one_function_that_cannot_be_enforced_leaves_the_others_theirs(walker, name, schema, seed):
-    hard = Tool("hard", checked(schema))
+def test_one_function_that_cannot_be_enforced_leaves_the_others_theirs(
+    walker: Walker, name: str, schema: dict[str, Any], seed: int
+) -> None:
+    parameters = checked(schema)
+    assert isinstance(parameters, dict)
+    hard = Tool("hard", parameters)
     grammar, unenforced = asyncio.run(walker.compiled(name, (PLAIN, hard)))
     assert unenforced == ("hard",)
     text, whole = walker.walk(grammar, seed, 200)
@@ -145,7 +159,9 @@ def test_one_function_that_cannot_be_enforced_leaves_the_others_theirs(walker, n
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("pattern", ["^(?=a)b$", "(", "a(?!b)"])
-def test_a_strict_function_that_cannot_be_enforced_is_refused_by_name_and_path(walker, name, pattern):
+def test_a_strict_function_that_cannot_be_enforced_is_refused_by_name_and_path(
+    walker: Walker, name: str, pattern: str
+) -> None:
     schema = {"type": "object", "properties": {"x": {"type": "string", "pattern": pattern}}, "required": ["x"]}
     tool = Tool("hard", schema, strict=True, param="tools.1.function.parameters")
     with pytest.raises(InvalidRequest, match="'hard'") as refused:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,9 +30,14 @@ CALLS = (
 )
 
 
-def read(pieces, prompt="<|start|>user<|message|>?<|end|><|start|>assistant", tools=TOOLS):
+def read(
+    pieces: list[str],
+    prompt: str = "<|start|>user<|message|>?<|end|><|start|>assistant",
+    tools: tuple[Tool, ...] = TOOLS,
+) -> tuple[str, str, list[tuple[str, str]]]:
     machine = Channels(Toolbox(tools), 0, prompt)
-    thought, content, calls = "", "", []
+    thought, content = "", ""
+    calls: list[list[str]] = []
     text = "".join(pieces)
     for piece in [it for letters in pieces for it in machine.push(letters)] + machine.finish():
         match piece:
@@ -44,7 +50,7 @@ def read(pieces, prompt="<|start|>user<|message|>?<|end|><|start|>assistant", to
                 calls.append([name, ""])
             case ToolCallArguments(text=said):
                 calls[-1][1] += said
-    return thought, content, [tuple(call) for call in calls]
+    return thought, content, [(name, arguments) for name, arguments in calls]
 
 
 @pytest.mark.parametrize(
@@ -68,14 +74,14 @@ def read(pieces, prompt="<|start|>user<|message|>?<|end|><|start|>assistant", to
         ("<|channel|>final <|constrain|>json<|message|>{}", ("", "{}", [])),
     ],
 )
-def test_channels_mean_thoughts_content_and_calls(said, told):
+def test_channels_mean_thoughts_content_and_calls(said: str, told: tuple[str, str, list[tuple[str, str]]]) -> None:
     assert read([said]) == told
     assert read(list(said)) == told
 
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_any_split_of_the_text_gives_the_same_events(data):
+def test_any_split_of_the_text_gives_the_same_events(data: st.DataObject) -> None:
     text = THINKS + data.draw(st.sampled_from([FINAL, *(call + PARIS[1] + "<|call|>" for call in CALLS)]))
     text = text[: data.draw(st.integers(1, len(text)))]
     cuts = sorted(data.draw(st.sets(st.integers(1, len(text)), max_size=len(text))))
@@ -83,13 +89,13 @@ def test_any_split_of_the_text_gives_the_same_events(data):
     assert read(pieces) == read([text])
 
 
-def test_an_answer_goes_on_with_the_message_that_the_prompt_ends_in():
+def test_an_answer_goes_on_with_the_message_that_the_prompt_ends_in() -> None:
     prompt = "<|start|>user<|message|>?<|end|><|start|>assistant<|channel|>final<|message|>Once upon"
     assert read([" a time<|return|>"], prompt) == ("", " a time", [])
     assert read(["more"], prompt.replace("final", "analysis")) == ("more", "", [])
 
 
-def test_arguments_come_as_they_are_made():
+def test_arguments_come_as_they_are_made() -> None:
     machine = Channels(Toolbox(TOOLS), 0)
     told = [len(machine.push(letter)) for letter in CALLS[0] + PARIS[1]]
     assert sum(told) > 10
@@ -103,18 +109,22 @@ NUMBER = Grammar("json_schema", '{"type":"integer","minimum":0,"maximum":9}')
 
 
 @pytest.fixture(scope="module")
-def walker():
+def walker() -> Walker:
     return Walker(special=("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|constrain|>"))
 
 
-async def held(walker, answer=None, *tools, opened=False, **use):
+async def held(
+    walker: Walker, answer: Grammar | None = None, *tools: Tool, opened: bool = False, **use: Any
+) -> tuple[Grammar, tuple[str, ...]]:
     asked = ToolUse(tools=tuple(tool.held() for tool in tools), **use)
     form = HarmonyForm(Harmony(), asked, answer, walker.added_id, opened=opened)
-    return await form.compiled(walker.compiler.prepare)
+    grammar, unenforced = await form.compiled(walker.compiler.prepare)
+    assert grammar is not None
+    return grammar, unenforced
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_an_answer_is_held_behind_its_thoughts(walker, seed):
+def test_an_answer_is_held_behind_its_thoughts(walker: Walker, seed: int) -> None:
     grammar, _ = asyncio.run(held(walker, NUMBER))
     text, whole = walker.walk(grammar, seed)
     _, content, calls = read([text], tools=())
@@ -126,7 +136,7 @@ def test_an_answer_is_held_behind_its_thoughts(walker, seed):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("answer", [None, NUMBER])
-def test_a_forced_call_follows_its_schema(walker, seed, answer):
+def test_a_forced_call_follows_its_schema(walker: Walker, seed: int, answer: Grammar | None) -> None:
     grammar, unenforced = asyncio.run(held(walker, answer, LOOK, required=True))
     text, whole = walker.walk(grammar, seed)
     assert unenforced == ()
@@ -148,7 +158,7 @@ def test_a_forced_call_follows_its_schema(walker, seed, answer):
         ("plain", False),
     ],
 )
-def test_what_models_write_is_in_the_language(walker, said, fits):
+def test_what_models_write_is_in_the_language(walker: Walker, said: str, fits: bool) -> None:
     grammar, _ = asyncio.run(held(walker, NUMBER, LOOK))
     matcher = walker.compiler.compiled(grammar).deep_copy()
     ids = walker.tokenizer.encode(said, add_special_tokens=False).ids
@@ -156,12 +166,12 @@ def test_what_models_write_is_in_the_language(walker, said, fits):
     assert (taken == len(ids) and matcher.is_accepting()) == fits
 
 
-def test_an_opened_message_is_held_without_a_header(walker):
+def test_an_opened_message_is_held_without_a_header(walker: Walker) -> None:
     grammar, _ = asyncio.run(held(walker, NUMBER, opened=True))
     assert walker.walk(grammar, 1)[0].strip() in "0123456789"
 
 
-def test_a_grammar_of_the_clients_own_holds_the_final_channel_alone(walker):
+def test_a_grammar_of_the_clients_own_holds_the_final_channel_alone(walker: Walker) -> None:
     grammar, _ = asyncio.run(held(walker, Grammar("lark", "start: /a+/", param="guided_grammar")))
     assert (grammar.trigger, grammar.once) == ("<|channel|>final<|message|>", True)
     with pytest.raises(InvalidRequest):

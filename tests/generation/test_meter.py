@@ -1,7 +1,9 @@
 """What a job has taken, however it ends."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -21,17 +23,17 @@ class Slow(Leased):
     load_seconds = PAUSE
 
     @asynccontextmanager
-    async def lease(self):
+    async def lease(self) -> AsyncIterator[Any]:
         await asyncio.sleep(3 * PAUSE)
         async with super().lease() as held:
             yield held
 
-    async def admit(self, tokens):
+    async def admit(self, tokens: int) -> None:
         await super().admit(tokens)
         await asyncio.sleep(PAUSE)
 
 
-async def test_tokens_are_counted_as_they_come_and_stay_when_the_reader_leaves():
+async def test_tokens_are_counted_as_they_come_and_stay_when_the_reader_leaves() -> None:
     meter = Meter()
     engine = ScriptedEngine(says("a long answer"))
     async with aclosing(GenerationStrategy().run(Leased(engine).lease(), completion(n=2, best_of=2), meter)) as told:
@@ -45,7 +47,7 @@ async def test_tokens_are_counted_as_they_come_and_stay_when_the_reader_leaves()
 
 
 @pytest.mark.parametrize("fields", [{"n": 2, "best_of": 3}, {"stop": ("wor",)}, {"max_tokens": 4}, {"max_tokens": 0}])
-async def test_in_the_end_it_says_what_the_usage_says(fields):
+async def test_in_the_end_it_says_what_the_usage_says(fields: dict[str, Any]) -> None:
     meter = Meter()
     run = GenerationStrategy().run(Leased(ScriptedEngine(says("Hello, world."))).lease(), completion(**fields), meter)
     *_, last = [event async for together in run for event in together]
@@ -53,13 +55,14 @@ async def test_in_the_end_it_says_what_the_usage_says(fields):
     assert last.usage.completion_tokens == meter.completion_tokens
 
 
-async def test_every_wait_is_the_queues_and_a_load_is_not():
+async def test_every_wait_is_the_queues_and_a_load_is_not() -> None:
     meter = Meter()
     held = Slow(ScriptedEngine(lambda *_: b"a" * 2000))
     run = GenerationStrategy().run(held.lease(), completion(max_tokens=1500), meter)
     events = [event async for together in run for event in together]
     assert isinstance(events[0], Started)
     assert len(held.admitted) == 2
+    assert isinstance(events[-1], Completed)
     begun, done = events[0].timings, events[-1].timings
     assert 3 * PAUSE <= begun.queue + 0.01 < 3 * PAUSE + 0.2
     assert begun.load == PAUSE
@@ -67,9 +70,9 @@ async def test_every_wait_is_the_queues_and_a_load_is_not():
     assert done.queue == meter.queue
 
 
-async def test_a_wait_that_ends_badly_is_one_too():
+async def test_a_wait_that_ends_badly_is_one_too() -> None:
     class Full(Slow):
-        async def admit(self, tokens):
+        async def admit(self, tokens: int) -> None:
             await super().admit(tokens)
             raise ModelUnusable("It needs more than there is.")
 

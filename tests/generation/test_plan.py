@@ -1,6 +1,7 @@
 """What a chat job asks of the engine, and how its answers are read: thoughts, tools, forms."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -31,23 +32,37 @@ HELLO = (UserMessage("Hi"),)
 OBJECT = Grammar("json_object")
 
 
-def engine(*texts, thinking=None, call_format="json_tools", takes_tools=True, answer_marks=()):
+def engine(
+    *texts: str,
+    thinking: Marks | None = None,
+    call_format: str | None = "json_tools",
+    takes_tools: bool = True,
+    answer_marks: tuple[str, ...] = (),
+) -> ScriptedEngine:
     tokenizer = ByteTokenizer(
         template_takes_tools=takes_tools, thinking=thinking, call_format=call_format, answer_marks=answer_marks
     )
     return ScriptedEngine(says(*texts), tokenizer=tokenizer)
 
 
-def job(*, grammar=None, stop=(), logprobs=None, max_tokens=400, messages=HELLO, **more):
+def job(
+    *,
+    grammar: Grammar | None = None,
+    stop: tuple[str, ...] = (),
+    logprobs: int | None = None,
+    max_tokens: int = 400,
+    messages: tuple[Any, ...] = HELLO,
+    **more: Any,
+) -> ChatJob:
     decoding = Decoding(sampling=Sampling(), max_tokens=max_tokens, grammar=grammar, stop=stop, logprobs=logprobs)
     return ChatJob(decoding=decoding, messages=messages, **more)
 
 
-def use(*tools, **more):
+def use(*tools: Tool, **more: Any) -> ToolUse:
     return ToolUse(tools=tools or (WEATHER, CLOCK), **more)
 
 
-def joined(events):
+def joined(events: list[Any]) -> tuple[str, str, list[list[str]], str]:
     """Thoughts, text, calls and the end of choice 0."""
     deltas = [it for it in events if isinstance(it, Delta)]
     calls = [[it.name, ""] for it in events if isinstance(it, ToolCallStarted)]
@@ -58,25 +73,25 @@ def joined(events):
     return "".join(it.reasoning for it in deltas), "".join(it.text for it in deltas), calls, end
 
 
-async def test_thoughts_are_told_apart_and_counted():
+async def test_thoughts_are_told_apart_and_counted() -> None:
     events, _ = await run(job(), engine("<think>\nHm.\n</think>\n\nYes.", thinking=THINK))
     assert joined(events) == ("Hm.", "Yes.", [], "stop")
     details = events[-1].usage.completion_tokens_details
     assert details.reasoning_tokens == len("<think>\nHm.\n</think>")
 
 
-async def test_a_thought_that_the_template_opens():
+async def test_a_thought_that_the_template_opens() -> None:
     opened = job(variables={"open": True})
     events, _ = await run(opened, engine("Hm.</think>Yes.", thinking=THINK))
     assert joined(events) == ("Hm.", "Yes.", [], "stop")
 
 
-async def test_what_one_model_calls_a_thought_is_text_to_another():
+async def test_what_one_model_calls_a_thought_is_text_to_another() -> None:
     events, _ = await run(job(), engine("<think>Hm.</think>Yes."))
     assert joined(events)[:2] == ("", "<think>Hm.</think>Yes.")
 
 
-async def test_stop_strings_and_log_probabilities_belong_to_the_answer_alone():
+async def test_stop_strings_and_log_probabilities_belong_to_the_answer_alone() -> None:
     said = engine("<think>no END here</think>\nYes END no", thinking=THINK)
     events, _ = await run(job(stop=("END",), logprobs=0), said)
     assert joined(events) == ("no END here", "Yes ", [], "stop")
@@ -84,7 +99,7 @@ async def test_stop_strings_and_log_probabilities_belong_to_the_answer_alone():
     assert "".join(scored) == "Yes "
 
 
-async def test_the_engine_is_told_where_thoughts_end_only_if_something_begins_there():
+async def test_the_engine_is_told_where_thoughts_end_only_if_something_begins_there() -> None:
     plain, guided, budget = (engine("x", thinking=THINK) for _ in range(3))
     await run(job(), plain)
     await run(job(grammar=OBJECT), guided)
@@ -96,7 +111,7 @@ async def test_the_engine_is_told_where_thoughts_end_only_if_something_begins_th
     assert (asked.open, asked.budget, bytes(asked.end)) == (True, 7, b"</think>")
 
 
-async def test_a_call_ends_the_answer_with_its_reason():
+async def test_a_call_ends_the_answer_with_its_reason() -> None:
     said = engine(f"<think>a</think>Look: {CALL}", thinking=THINK)
     events, _ = await run(job(tools=use()), said)
     assert joined(events) == ("a", "Look:", [["get_weather", '{"city": "Paris"}']], "tool_calls")
@@ -104,7 +119,7 @@ async def test_a_call_ends_the_answer_with_its_reason():
     assert prompt.startswith("<tools>get_weather now")
 
 
-async def test_a_call_that_is_cut_off_ends_by_length():
+async def test_a_call_that_is_cut_off_ends_by_length() -> None:
     events, _ = await run(job(tools=use(), max_tokens=60), engine(CALL))
     assert joined(events)[2:] == ([["get_weather", '{"city": "P']], "length")
 
@@ -122,7 +137,7 @@ async def test_a_call_that_is_cut_off_ends_by_length():
         (use(), Grammar("regex", "a/b"), "", False),
     ],
 )
-async def test_what_holds_the_answer(asked, answer, trigger, once):
+async def test_what_holds_the_answer(asked: ToolUse, answer: Grammar | None, trigger: str, once: bool) -> None:
     said = engine("x")
     await run(job(tools=asked, grammar=answer), said)
     grammar = said.submitted[0].grammar
@@ -131,14 +146,14 @@ async def test_what_holds_the_answer(asked, answer, trigger, once):
     assert said.prepared == [grammar]
 
 
-async def test_llama_3_has_no_mark_to_wait_for():
+async def test_llama_3_has_no_mark_to_wait_for() -> None:
     said = engine("x", call_format="llama3_json")
     await run(job(tools=use()), said)
     assert said.submitted[0].grammar.trigger == ""
     assert "[^{" in said.submitted[0].grammar.source
 
 
-async def test_functions_that_cannot_be_enforced_are_refused_only_where_they_must_be():
+async def test_functions_that_cannot_be_enforced_are_refused_only_where_they_must_be() -> None:
     refused = Tool("refused", {"type": "object"})
     said = engine("x")
     await run(job(tools=use(refused)), said)
@@ -154,7 +169,7 @@ async def test_functions_that_cannot_be_enforced_are_refused_only_where_they_mus
 
 
 @pytest.mark.parametrize("options", [{"takes_tools": False}, {"call_format": None}])
-async def test_models_without_tools_are_told_of_them_unless_that_is_to_be_refused(options):
+async def test_models_without_tools_are_told_of_them_unless_that_is_to_be_refused(options: dict[str, Any]) -> None:
     said = engine(CALL, **options)
     events, _ = await run(job(tools=use()), said)
     assert joined(events)[2:] == ([["get_weather", '{"city": "Paris"}']], "tool_calls")
@@ -163,19 +178,19 @@ async def test_models_without_tools_are_told_of_them_unless_that_is_to_be_refuse
     assert refused.value.param == "tools"
 
 
-async def test_a_template_that_knows_tools_is_passed_over_where_the_settings_say_so():
+async def test_a_template_that_knows_tools_is_passed_over_where_the_settings_say_so() -> None:
     said = engine(CALL)
     await run(job(tools=use(prompt="generic")), said)
     assert bytes(it for it in said.submitted[0].prompt if it < BOS).decode().startswith("<system>You can call")
 
 
-async def test_a_grammar_cannot_stand_beside_tools():
+async def test_a_grammar_cannot_stand_beside_tools() -> None:
     with pytest.raises(InvalidRequest) as refused:
         await run(job(tools=use(), grammar=Grammar("lark", "start: /a/", param="guided_grammar")), engine("x"))
     assert refused.value.param == "guided_grammar"
 
 
-async def test_a_generic_prompt_tells_of_functions_calls_and_results():
+async def test_a_generic_prompt_tells_of_functions_calls_and_results() -> None:
     said = engine(CALL, takes_tools=False, call_format=None)
     messages = (
         SystemMessage("Be brief."),
@@ -192,7 +207,7 @@ async def test_a_generic_prompt_tells_of_functions_calls_and_results():
     assert "<user><tool_response>\n12 degrees\n</tool_response>" in prompt
 
 
-async def test_a_form_reaches_the_engine_as_it_was_asked_for():
+async def test_a_form_reaches_the_engine_as_it_was_asked_for() -> None:
     said = engine(json.dumps({"a": 1}))
     events, _ = await run(job(grammar=OBJECT), said)
     assert said.submitted[0].grammar == OBJECT
@@ -201,12 +216,14 @@ async def test_a_form_reaches_the_engine_as_it_was_asked_for():
 
 @pytest.mark.parametrize("tools", [None, use()])
 @pytest.mark.parametrize("said", ["<r>Hello.</r>", "Hello.", "<r>\nHello."])
-async def test_marks_around_an_answer_are_no_part_of_it(tools, said):
+async def test_marks_around_an_answer_are_no_part_of_it(tools: ToolUse | None, said: str) -> None:
     events, _ = await run(job(tools=tools), engine(said, answer_marks=("<r>", "</r>")))
     assert joined(events)[1:] == ("Hello." if said != "<r>\nHello." else "\nHello.", [], "stop")
 
 
-async def test_functions_that_are_too_many_to_look_at_are_unenforced_without_a_wait_for_each(monkeypatch):
+async def test_functions_that_are_too_many_to_look_at_are_unenforced_without_a_wait_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(forms, "PATIENCE", -1.0)
     said = engine("x")
     many = tuple(Tool(f"refused_{n}", {"type": "object"}) for n in range(50))

@@ -10,7 +10,7 @@ from app.generation.reasoning import ReasoningMachine
 MARKS = Marks("<think>", "</think>")
 
 
-def read(pieces, *, opened):
+def read(pieces: list[str], *, opened: bool) -> tuple[str, str, ReasoningMachine]:
     machine = ReasoningMachine(MARKS, open=opened)
     told = [machine.push(piece) for piece in pieces] + [machine.finish()]
     return "".join(thought for thought, _ in told), "".join(answer for _, answer in told), machine
@@ -31,7 +31,7 @@ def read(pieces, *, opened):
         (True, "only thought", "only thought", ""),
     ],
 )
-def test_thought_and_answer(open_, text, thought, answer):
+def test_thought_and_answer(open_: bool, text: str, thought: str, answer: str) -> None:
     said = read([text], opened=open_)
     assert said[:2] == (thought, answer)
     if said[2].answering:
@@ -43,13 +43,13 @@ def test_thought_and_answer(open_, text, thought, answer):
     text=st.lists(st.sampled_from(["<think>", "</think>", "<th", "ink>", "</", "\n", " ", "a", "<"])).map("".join),
     data=st.data(),
 )
-def test_any_split_gives_the_same(open_, text, data):
+def test_any_split_gives_the_same(open_: bool, text: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(text) - 1)))))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     assert read(pieces, opened=open_)[:2] == read([text], opened=open_)[:2]
 
 
-def test_what_is_thinking_is_known_token_by_token():
+def test_what_is_thinking_is_known_token_by_token() -> None:
     machine = ReasoningMachine(MARKS, open=False)
     states = []
     for piece in ["<think>", "a", "b", "</think>", "\n", "c", "d"]:

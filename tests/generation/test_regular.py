@@ -3,6 +3,7 @@
 import contextlib
 import random
 import re
+from typing import Any
 
 import llguidance
 import pytest
@@ -42,7 +43,7 @@ product: atom ("*" atom)~0..2
 """
 
 
-def matches(grammar, text):
+def matches(grammar: str, text: str) -> bool:
     return re.fullmatch(expression(grammar), text) is not None
 
 
@@ -65,7 +66,7 @@ def matches(grammar, text):
         ('%import common.ESCAPED_STRING -> S\nstart: S ("," S)*', ['"a\\"b","c"'], ['"a', "a"]),
     ],
 )
-def test_a_language(grammar, inside, outside):
+def test_a_language(grammar: str, inside: list[str], outside: list[str]) -> None:
     assert [text for text in inside if not matches(grammar, text)] == []
     assert [text for text in outside if matches(grammar, text)] == []
 
@@ -103,7 +104,7 @@ def test_a_language(grammar, inside, outside):
         ("start.", "ends within"),
     ],
 )
-def test_what_cannot_be_read_says_why(grammar, said):
+def test_what_cannot_be_read_says_why(grammar: str, said: str | None) -> None:
     if said is None:
         assert matches(grammar, "")
         return
@@ -113,20 +114,25 @@ def test_what_cannot_be_read_says_why(grammar, said):
 
 @settings(deadline=None)  # machines are slow at times
 @given(st.text(max_size=200))
-def test_any_text_is_read_or_refused(text):
+def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(Irregular):
         expression("start: " + text)
 
 
 @settings(deadline=None)  # machines are slow at times
 @given(st.text(max_size=20))
-def test_a_literal_is_itself(text):
+def test_a_literal_is_itself(text: str) -> None:
     assert re.fullmatch(literal(text), text)
 
 
-def test_the_common_terminals_are_expressions():
+def test_the_common_terminals_are_expressions() -> None:
     for pattern in COMMON.values():
         re.compile(pattern)
+
+
+Item = tuple[Any, ...]
+"""A kind and what is of it: ``("repeat", options, "+")``."""
+Options = list[list[Item]]
 
 
 class Writer:
@@ -135,18 +141,18 @@ class Writer:
     Every terminal is one character: llguidance's lexer is greedy, so that longer ones would make its language smaller.
     """
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)  # noqa: S311
-        self.rules = {}
+        self.rules: dict[str, Options] = {}
         for number in range(self.rng.randint(1, 4), -1, -1):
             self.rules["start" if number == 0 else f"r{number}"] = self.options(number, 2)
 
-    def options(self, number, depth):
+    def options(self, number: int, depth: int) -> Options:
         return [
             [self.item(number, depth) for _ in range(self.rng.randint(1, 3))] for _ in range(self.rng.randint(1, 3))
         ]
 
-    def item(self, number, depth):
+    def item(self, number: int, depth: int) -> Item:
         kind = self.rng.choice(["text", "text", "regex", "rule", "group", "repeat"])
         later = [name for name in self.rules if name != "start"]
         if kind == "rule" and later:
@@ -159,13 +165,13 @@ class Writer:
             return ("regex", self.rng.choice(["[ab]", "c", "d|e", "[0-9]"]))
         return ("text", self.rng.choice(["a", "b", ".", '"', "\\", "(", "\n", "é"]))
 
-    def written(self):
+    def written(self) -> str:
         return "\n".join(f"{name}: {self.spelt(body)}" for name, body in self.rules.items())
 
-    def spelt(self, options):
+    def spelt(self, options: Options) -> str:
         return " | ".join(" ".join(self.spell(item) for item in items) for items in options)
 
-    def spell(self, item):
+    def spell(self, item: Item) -> str:
         match item:
             case ("rule", name):
                 return name
@@ -175,14 +181,14 @@ class Writer:
                 return f"({self.spelt(options)}){times}"
             case ("regex", pattern):
                 return f"/{pattern}/"
-            case (_, text):
-                escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-                return f'"{escaped}"'
+        _, text = item
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
 
-    def say(self, options):
+    def say(self, options: Options) -> str:
         return "".join(self.said(item) for item in self.rng.choice(options))
 
-    def said(self, item):
+    def said(self, item: Item) -> str:
         match item:
             case ("rule", name):
                 return self.say(self.rules[name])
@@ -193,15 +199,14 @@ class Writer:
                 return "".join(self.say(options) for _ in range(self.rng.randint(least, most)))
             case ("regex", pattern):
                 return self.rng.choice({"[ab]": "ab", "c": "c", "d|e": "de", "[0-9]": "059"}[pattern])
-            case (_, text):
-                return text
+        return str(item[1])
 
-    def nearly(self, text):
+    def nearly(self, text: str) -> str:
         at = self.rng.randint(0, len(text))
         return text[:at] + self.rng.choice(["", "a", "x", "("]) + text[at + self.rng.randint(0, 1) :]
 
 
-def accepted(matcher, text):
+def accepted(matcher: Any, text: str) -> bool:
     matcher.reset()
     return all(matcher.consume_tokens([byte]) for byte in text.encode()) and matcher.is_accepting()
 
@@ -209,7 +214,7 @@ def accepted(matcher, text):
 @pytest.mark.filterwarnings("ignore")
 @settings(deadline=None)  # machines are slow at times
 @given(st.integers(0, 2**32))
-def test_the_expression_says_what_llguidance_says_of_the_grammar(seed):
+def test_the_expression_says_what_llguidance_says_of_the_grammar(seed: int) -> None:
     writer = Writer(seed)
     grammar = writer.written()
     try:

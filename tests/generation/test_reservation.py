@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from app.errors import ModelUnusable
@@ -10,36 +12,36 @@ from tests.support.scripted import ScriptedEngine
 PROMPT = 3
 
 
-def talks(tokens):
+def talks(tokens: int) -> ScriptedEngine:
     return ScriptedEngine(lambda *_: b"a" * tokens, context_length=5000)
 
 
-async def run(engine, **decoding):
+async def run(engine: ScriptedEngine, **decoding: Any) -> list[int]:
     held = Leased(engine)
     async for _ in GenerationStrategy().run(held.lease(), completion("Hi", **decoding)):
         pass
     return held.admitted
 
 
-async def test_a_small_limit_is_reserved_at_once_and_a_large_one_a_part_at_a_time():
+async def test_a_small_limit_is_reserved_at_once_and_a_large_one_a_part_at_a_time() -> None:
     assert await run(talks(3000), max_tokens=900) == [PROMPT + 900]
     assert await run(talks(3000), max_tokens=2500) == [PROMPT + AHEAD, AHEAD, 2500 - 2 * AHEAD]
     assert await run(talks(5), max_tokens=32_000) == [PROMPT + AHEAD]
 
 
-async def test_what_is_left_open_is_reserved_as_it_grows():
+async def test_what_is_left_open_is_reserved_as_it_grows() -> None:
     assert await run(talks(AHEAD - LEFT - 1), max_tokens=None) == [PROMPT + AHEAD]
     assert await run(talks(AHEAD - LEFT + 1), max_tokens=None) == [PROMPT + AHEAD, AHEAD]
     assert await run(talks(AHEAD + 500), max_tokens=None, n=2, best_of=2) == [2 * (PROMPT + AHEAD), AHEAD, AHEAD]
 
 
-async def test_no_more_is_reserved_than_the_context_holds():
+async def test_no_more_is_reserved_than_the_context_holds() -> None:
     assert sum(await run(talks(6000), max_tokens=None)) == 5000
 
 
-async def test_what_can_never_fit_ends_the_stream():
+async def test_what_can_never_fit_ends_the_stream() -> None:
     class Full(Leased):
-        async def admit(self, tokens):
+        async def admit(self, tokens: int) -> None:
             await super().admit(tokens)
             if len(self.admitted) > 1:
                 raise ModelUnusable("It needs more than there is.", code="memory_budget_exceeded")

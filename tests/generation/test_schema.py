@@ -1,5 +1,7 @@
 """JSON schemas of clients: what is none, nulls and older drafts, references, closed objects, patterns of few names."""
 
+from typing import Any
+
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -44,22 +46,24 @@ B = {"type": "object", "properties": {"b": {"type": "integer"}}}
         ({"items": [{"type": "x"}]}, ("items", "0", "type")),
     ],
 )
-def test_what_is_no_json_schema_is_told_with_its_place(document, path):
+def test_what_is_no_json_schema_is_told_with_its_place(
+    document: str | list[Any] | dict[str, Any], path: tuple[str, ...]
+) -> None:
     with pytest.raises(SchemaFault) as fault:
         checked(document)
     assert fault.value.path == path
     assert str(fault.value).startswith(".".join(path))
 
 
-def test_a_schema_that_is_nested_without_end_is_refused():
-    schema = {}
+def test_a_schema_that_is_nested_without_end_is_refused() -> None:
+    schema: dict[str, Any] = {}
     for _ in range(5000):
         schema = {"items": schema}
     with pytest.raises(SchemaFault, match="nested too deeply"):
         checked(schema)
 
 
-def test_null_is_absence_wherever_a_keyword_stands():
+def test_null_is_absence_wherever_a_keyword_stands() -> None:
     keywords = (
         "required",
         "properties",
@@ -78,7 +82,7 @@ def test_null_is_absence_wherever_a_keyword_stands():
     assert checked({"properties": {"required": {"type": "null"}}}) == {"properties": {"required": {"type": "null"}}}
 
 
-def test_older_drafts_are_spelt_as_today():
+def test_older_drafts_are_spelt_as_today() -> None:
     assert checked({"minimum": 0, "exclusiveMinimum": True, "maximum": 9, "exclusiveMaximum": False}) == {
         "exclusiveMinimum": 0,
         "maximum": 9,
@@ -91,7 +95,7 @@ def test_older_drafts_are_spelt_as_today():
     assert checked({"maxLength": 3.0}) == {"maxLength": 3}
 
 
-def test_references_become_pointers():
+def test_references_become_pointers() -> None:
     schema = {
         "$id": "https://x.org/s",
         "$defs": {"n": {"$anchor": "name", "type": "string"}, "A<B>/c": {"$id": "inner", "type": "null"}},
@@ -105,6 +109,7 @@ def test_references_become_pointers():
         },
     }
     told = read(schema)
+    assert isinstance(told, dict)
     assert [it.get("$ref", it) for it in told["properties"].values()] == [
         "#/$defs/n",
         "#/$defs/A%3CB%3E~1c",
@@ -116,9 +121,15 @@ def test_references_become_pointers():
     assert types(told["properties"]["c"], told) == {"null"}
 
 
-def test_a_part_takes_along_what_its_references_mean():
-    root = {"properties": {"a": {"type": "integer"}, "b": {"items": {"$ref": "#/properties/a"}}, "c": {"$ref": "#"}}}
-    for part, good, bad in ((root["properties"]["b"], [1], ["x"]), ({"$ref": "#"}, {"a": 1}, {"c": {"a": "x"}})):
+def test_a_part_takes_along_what_its_references_mean() -> None:
+    root: dict[str, Any] = {
+        "properties": {"a": {"type": "integer"}, "b": {"items": {"$ref": "#/properties/a"}}, "c": {"$ref": "#"}}
+    }
+    cases: tuple[tuple[dict[str, Any], Any, Any], ...] = (
+        (root["properties"]["b"], [1], ["x"]),
+        ({"$ref": "#"}, {"a": 1}, {"c": {"a": "x"}}),
+    )
+    for part, good, bad in cases:
         alone = Draft202012Validator(within(part, root))
         assert alone.is_valid(good)
         assert not alone.is_valid(bad)
@@ -161,13 +172,15 @@ def test_a_part_takes_along_what_its_references_mean():
         ),
     ],
 )
-def test_objects_have_the_names_that_are_said_and_no_others(schema, good, bad):
+def test_objects_have_the_names_that_are_said_and_no_others(
+    schema: dict[str, Any], good: list[dict[str, int]] | dict[str, Any], bad: list[dict[str, int]] | dict[str, Any]
+) -> None:
     validator = Draft202012Validator(enforced(schema))
     assert validator.is_valid(good)
     assert not validator.is_valid(bad)
 
 
-def test_recursive_schemas_are_closed():
+def test_recursive_schemas_are_closed() -> None:
     tree = {"properties": {"v": True, "next": {"allOf": [{"$ref": "#"}], "description": "more"}}}
     validator = Draft202012Validator(enforced(tree))
     assert validator.is_valid({"v": 1, "next": {"v": 2}})
@@ -175,7 +188,7 @@ def test_recursive_schemas_are_closed():
     assert not validator.is_valid({"next": {"z": 2}})
 
 
-def test_schemas_that_refer_in_circles_or_grow_without_end_come_to_an_end():
+def test_schemas_that_refer_in_circles_or_grow_without_end_come_to_an_end() -> None:
     enforced({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}, A]}}, "allOf": [{"$ref": "#/$defs/a"}]})
     doubling = {
         f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n - 1}"}] * 2, "properties": {f"p{n}": {}}} for n in range(1, 60)
@@ -205,12 +218,12 @@ def test_schemas_that_refer_in_circles_or_grow_without_end_come_to_an_end():
         ("^[^a]$", None),
     ],
 )
-def test_a_pattern_of_few_names_is_those_names(pattern, names):
+def test_a_pattern_of_few_names_is_those_names(pattern: str, names: list[str] | None) -> None:
     found = meant(pattern)
     assert (found if found is None else sorted(found)) == (names if names is None else sorted(names))
 
 
-def test_an_object_is_told_with_all_that_applies_to_it():
+def test_an_object_is_told_with_all_that_applies_to_it() -> None:
     root = enforced({"$defs": {"A": A}, "allOf": [{"$ref": "#/$defs/A"}, B | {"required": ["b"]}], "required": ["u"]})
     found = members(root, root)
     assert set(found.properties) == {"a", "b", "u"}
@@ -219,7 +232,7 @@ def test_an_object_is_told_with_all_that_applies_to_it():
     assert types(found.properties["a"], root) == {"integer"}
 
 
-def test_conditions_on_one_value_are_put_together():
+def test_conditions_on_one_value_are_put_together() -> None:
     root = {"$defs": {"s": {"type": "string", "maxLength": 5}}}
     told = plain({"allOf": [{"$ref": "#/$defs/s"}, {"maxLength": 3, "pattern": "a"}], "pattern": "b"}, root)
     assert (told["type"], told["maxLength"], sorted(told["patterns"])) == ("string", 3, ["a", "b"])

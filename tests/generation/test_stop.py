@@ -12,20 +12,20 @@ TEXTS = st.text(ALPHABET, max_size=40)
 STOPS = st.lists(st.text(ALPHABET, min_size=1, max_size=4), min_size=1, max_size=64)
 
 
-def run(pieces, stops):
+def run(pieces: list[str], stops: list[str]) -> tuple[list[str], str | None]:
     machine = StopMachine(stops)
     out = [machine.push(piece) for piece in pieces]
     return [*out, machine.finish()], machine.found
 
 
-def expected(text, stops):
+def expected(text: str, stops: list[str]) -> tuple[str, str | None]:
     """The text before the first stop string, and which it is: the shortest of those that begin there."""
     found = [(text.index(stop), len(stop), stop) for stop in stops if stop in text]
     return (text[: min(found)[0]], min(found)[2]) if found else (text, None)
 
 
 @given(TEXTS, STOPS, st.lists(st.integers(0, 40), max_size=8))
-def test_any_split_gives_the_text_before_the_first_stop_string(text, stops, cuts):
+def test_any_split_gives_the_text_before_the_first_stop_string(text: str, stops: list[str], cuts: list[int]) -> None:
     places = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
     pieces = [text[a:b] for a, b in pairwise(places)]
     out, found = run(pieces, stops)
@@ -33,7 +33,7 @@ def test_any_split_gives_the_text_before_the_first_stop_string(text, stops, cuts
 
 
 @given(TEXTS, STOPS)
-def test_nothing_that_could_begin_a_stop_string_leaves_early(text, stops):
+def test_nothing_that_could_begin_a_stop_string_leaves_early(text: str, stops: list[str]) -> None:
     machine = StopMachine(stops)
     sent = ""
     for character in text:
@@ -44,19 +44,19 @@ def test_nothing_that_could_begin_a_stop_string_leaves_early(text, stops):
     assert "".join(text).startswith(sent)
 
 
-def test_text_without_stop_strings_passes_at_once():
+def test_text_without_stop_strings_passes_at_once() -> None:
     assert run(["one", " two"], []) == (["one", " two", ""], None)
 
 
-def test_a_beginning_that_turns_out_otherwise_is_let_through():
+def test_a_beginning_that_turns_out_otherwise_is_let_through() -> None:
     assert run(["a\n", "\nb", "\n\n\nc"], ["\n\n\n"]) == (["a", "\n\nb", "", ""], "\n\n\n")
 
 
-def test_a_stop_string_inside_what_was_held_for_another_stops_at_the_end():
+def test_a_stop_string_inside_what_was_held_for_another_stops_at_the_end() -> None:
     assert run(["abcd"], ["cd", "abcdef"]) == (["", "ab"], "cd")
 
 
-def test_nothing_comes_after_a_stop_string():
+def test_nothing_comes_after_a_stop_string() -> None:
     machine = StopMachine(["END"])
     assert machine.push("one END two") == "one "
     assert machine.push("three") == ""

@@ -4,6 +4,7 @@ from itertools import chain
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.strategies._internal.random import ArtificialRandom
 
 from app.engine.base import Found, Prefilled, Sequence
 from app.generation.events import Cached
@@ -14,14 +15,17 @@ from app.schemas.sampling import Sampling
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), min_size=1, max_size=5), st.randoms())
-def test_what_was_cached_is_told_once_and_counted_once(prompts, random):
+def test_what_was_cached_is_told_once_and_counted_once(
+    prompts: list[tuple[int, bool]], random: ArtificialRandom
+) -> None:
     sequences = tuple(Sequence(prompt=(1,), sampling=Sampling(), max_tokens=0) for _ in prompts)
     tally = Tally(sequences, Meter())
     announced = [[Found(n, cached)] if early else [] for n, (cached, early) in enumerate(prompts)]
     computed = [Prefilled(n, cached) for n, (cached, _) in enumerate(prompts)]
     random.shuffle(announced)
     random.shuffle(computed)
-    told = [tally.found(item) for item in (*chain.from_iterable(announced), *computed)]
+    items: list[Found | Prefilled] = [*chain.from_iterable(announced), *computed]
+    told = [tally.found(item) for item in items]
     total = sum(cached for cached, _ in prompts)
     assert [it for it in told if it is not None] == [Cached(total)]
     if all(early for _, early in prompts):
@@ -30,7 +34,7 @@ def test_what_was_cached_is_told_once_and_counted_once(prompts, random):
     assert tally.complete
 
 
-def test_a_prompts_wait_for_its_turn_is_the_queues():
+def test_a_prompts_wait_for_its_turn_is_the_queues() -> None:
     meter = Meter()
     tally = Tally((Sequence(prompt=(1,), sampling=Sampling(), max_tokens=1),) * 2, meter)
     tally.found(Prefilled(0, 0, waited=5.0))

@@ -1,7 +1,9 @@
 """Every call format: its transcript, any split of it, malformed calls, calls that are cut off, and its own grammar."""
 
 import json
+from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import llguidance.numpy as masks
 import numpy as np
@@ -24,13 +26,15 @@ FORMATS = sorted(formats())
 TOOLBOX = Toolbox(TOOLS)
 
 
-def read(name, pieces, tools=TOOLBOX):
+def read(name: str, pieces: list[str], tools: Toolbox = TOOLBOX) -> tuple[str, list[tuple[str, ...]], list[str | int]]:
     """Content, calls, and the content with its places, put together."""
     numbers = count()
     machine = ToolMachine(formats()[name], tools, 0, lambda: f"id{next(numbers)}")
     events = [event for piece in pieces for event in machine.push(piece)] + machine.finish()
     text = "".join(pieces)
-    content, calls, order = "", [], []
+    content = ""
+    calls: list[list[str]] = []
+    order: list[str | int] = []
     for event in events:
         match event:
             case Content(text=said, at=at):
@@ -49,16 +53,16 @@ def read(name, pieces, tools=TOOLBOX):
     return content, [tuple(call) for call in calls], merged
 
 
-def decoded(calls):
+def decoded(calls: list[tuple[str, ...]]) -> tuple[tuple[str, dict[str, Any]], ...]:
     return tuple((name, json.loads(arguments)) for name, arguments, _ in calls)
 
 
-def test_every_format_has_a_transcript():
+def test_every_format_has_a_transcript() -> None:
     assert TRANSCRIPTS.keys() == formats().keys()
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_transcript_means_its_calls_and_no_mark_is_content(name):
+def test_a_transcript_means_its_calls_and_no_mark_is_content(name: str) -> None:
     transcript = TRANSCRIPTS[name]
     content, calls, _ = read(name, [transcript.text])
     assert content == transcript.content
@@ -69,7 +73,7 @@ def test_a_transcript_means_its_calls_and_no_mark_is_content(name):
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_any_split_of_the_text_gives_the_same_events(name, data):
+def test_any_split_of_the_text_gives_the_same_events(name: str, data: st.DataObject) -> None:
     transcript = TRANSCRIPTS[name]
     text = data.draw(st.sampled_from([transcript.text, transcript.broken, transcript.text + " and " + transcript.text]))
     text = text[: data.draw(st.integers(1, len(text)))]
@@ -80,7 +84,7 @@ def test_any_split_of_the_text_gives_the_same_events(name, data):
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("size", [1, 1000])
-def test_a_malformed_call_is_content_without_its_marks(name, size):
+def test_a_malformed_call_is_content_without_its_marks(name: str, size: int) -> None:
     transcript = TRANSCRIPTS[name]
     pieces = [transcript.broken[i : i + size] for i in range(0, len(transcript.broken), size)]
     content, calls, _ = read(name, pieces)
@@ -88,7 +92,7 @@ def test_a_malformed_call_is_content_without_its_marks(name, size):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_arguments_come_as_they_are_made(name):
+def test_arguments_come_as_they_are_made(name: str) -> None:
     """Told letter by letter, a call is known before it ends and its arguments come in several pieces."""
     transcript = TRANSCRIPTS[name]
     machine = ToolMachine(formats()[name], TOOLBOX, 0)
@@ -100,7 +104,7 @@ def test_arguments_come_as_they_are_made(name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_plain_text_is_left_as_it_is(name):
+def test_plain_text_is_left_as_it_is(name: str) -> None:
     text = "  A list: [1, 2]; <b>bold</b>, f(x) {y}. \n\n"
     assert read(name, list(text)) == (text, [], ["text"])
 
@@ -133,7 +137,7 @@ WORDS = Toolbox(
 
 
 @pytest.fixture(scope="module")
-def walker():
+def walker() -> tuple[Callable[..., str], Callable[..., Any]]:
     """Random words of a grammar, spelt with a small tokenizer in which some marks are single tokens."""
     tokenizer = Tokenizer.from_file(str(tiny() / "tokenizer.json"))
     single = ["<tool_call>", "</tool_call>", "<arg_value>", "</arg_value>", "[TOOL_CALLS]", "<escape>", "<|tool_call>"]
@@ -142,11 +146,11 @@ def walker():
     ll = LLTokenizer(disguised(tokenizer.to_str()), n_vocab=size, eos_token=[2])
     room = masks.allocate_token_bitmask(1, size)
 
-    def walk(grammar, seed, limit=2000):
+    def walk(grammar: str, seed: int, limit: int = 2000) -> str:
         matcher = LLMatcher(ll, LLMatcher.grammar_from_lark(grammar))
         assert not matcher.is_error(), matcher.get_error()
         random = np.random.default_rng(seed)
-        taken = []
+        taken: list[int] = []
         while not matcher.is_stopped():
             masks.fill_next_token_bitmask(matcher, room)
             assert not matcher.is_error(), matcher.get_error()
@@ -164,7 +168,9 @@ def walker():
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("parallel", [False, True])
-def test_a_forced_call_is_read_and_follows_its_schema(name, parallel, walker):
+def test_a_forced_call_is_read_and_follows_its_schema(
+    name: str, parallel: bool, walker: tuple[Callable[..., str], Callable[..., Any]]
+) -> None:
     walk, added_id = walker
     format_ = formats()[name]
     rules = Rules(added_id, parallel=parallel)
@@ -181,7 +187,7 @@ def test_a_forced_call_is_read_and_follows_its_schema(name, parallel, walker):
             follows(called, arguments)
 
 
-def follows(name, arguments):
+def follows(name: str, arguments: dict[str, Any]) -> None:
     if name == "find":
         assert 1 <= len(arguments.get("what", "?")) <= 9
         return

@@ -1,5 +1,8 @@
 """Conversations that are too long for the context, without their oldest messages."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,16 +14,21 @@ from app.generation.events import Completed
 from app.generation.job import ChatJob, Decoding
 from app.generation.strategy import GenerationStrategy
 from app.generation.truncation import ROOM, STEP, fitting
-from app.schemas.messages import AssistantMessage, DeveloperMessage, SystemMessage, ToolMessage, UserMessage
+from app.schemas.messages import AssistantMessage, DeveloperMessage, Message, SystemMessage, ToolMessage, UserMessage
 from app.schemas.sampling import Sampling
 from tests.generation.test_strategy import Leased
 from tests.support.scripted import ScriptedEngine, says
 
 CONTEXT = 400
-KINDS = {"u": UserMessage, "a": AssistantMessage, "t": lambda text: ToolMessage(text, "call_1"), "s": SystemMessage}
+KINDS: dict[str, Callable[[str], Message]] = {
+    "u": UserMessage,
+    "a": AssistantMessage,
+    "t": lambda text: ToolMessage(text, "call_1"),
+    "s": SystemMessage,
+}
 
 
-def job(*messages, truncated=True, max_tokens=None):
+def job(*messages: Any, truncated: bool = True, max_tokens: int | None = None) -> ChatJob:
     return ChatJob(
         decoding=Decoding(sampling=Sampling(), max_tokens=max_tokens),
         messages=messages,
@@ -29,11 +37,11 @@ def job(*messages, truncated=True, max_tokens=None):
     )
 
 
-def engine():
+def engine() -> ScriptedEngine:
     return ScriptedEngine(says("ok"), context_length=CONTEXT)
 
 
-async def length(it):
+async def length(it: ChatJob) -> int:
     made = engine()
     return len(await chat.encoded(made.tokenizer, await chat.rendered(made.tokenizer, it)))
 
@@ -44,7 +52,9 @@ async def length(it):
     st.lists(st.tuples(st.sampled_from("uats"), st.integers(0, 120)), min_size=1, max_size=30),
     st.none() | st.integers(1, 200),
 )
-async def test_what_is_left_fits_and_is_the_end_of_the_conversation_after_its_head(head, turns, max_tokens):
+async def test_what_is_left_fits_and_is_the_end_of_the_conversation_after_its_head(
+    head: list[str], turns: list[tuple[str, int]], max_tokens: int | None
+) -> None:
     heads = [SystemMessage("S") if kind == "system" else DeveloperMessage("D") for kind in head]
     if turns[0][0] in "st":
         turns = [("u", 3), *turns]
@@ -68,7 +78,7 @@ async def test_what_is_left_fits_and_is_the_end_of_the_conversation_after_its_he
     assert await fitting(engine(), replace(whole, truncated=False)) == replace(whole, truncated=False)
 
 
-async def test_the_beginning_stays_for_some_turns():
+async def test_the_beginning_stays_for_some_turns() -> None:
     turns = [UserMessage(f"{number:02d}" * 10) for number in range(40)]
     begins = set()
     for count in range(20, 40):
@@ -78,7 +88,7 @@ async def test_the_beginning_stays_for_some_turns():
 
 
 @pytest.mark.parametrize("truncated", [True, False])
-async def test_a_long_conversation_is_answered_where_that_is_asked_for(truncated):
+async def test_a_long_conversation_is_answered_where_that_is_asked_for(truncated: bool) -> None:
     asked = job(*[UserMessage("x" * 50) for _ in range(20)], truncated=truncated)
     made = engine()
     run = GenerationStrategy().run(Leased(made).lease(), asked)
@@ -93,7 +103,7 @@ async def test_a_long_conversation_is_answered_where_that_is_asked_for(truncated
     assert await GenerationStrategy().count(Leased(made).lease(), asked) == len(made.submitted[0].prompt)
 
 
-async def test_one_message_that_is_too_long_is_refused():
+async def test_one_message_that_is_too_long_is_refused() -> None:
     run = GenerationStrategy().run(Leased(engine()).lease(), job(UserMessage("a"), UserMessage("x" * 500)))
     with pytest.raises(InvalidRequest) as refused:
         await anext(run)

@@ -53,7 +53,7 @@ def give_up(reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="package")
-def chrome(tmp_path_factory) -> Iterator[Any]:
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One browser for all tests; each test opens its page anew."""
     try:
         from selenium import webdriver  # noqa: PLC0415  a tool of the tests alone

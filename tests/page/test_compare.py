@@ -1,12 +1,15 @@
 """Texts compared on the page, on a service with an embedding model whose vectors are scripted."""
 
 import struct
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from app.main import create_app
 from app.settings import Settings
+from tests.page.browser import Page
 from tests.support.encoders import add_modules, write_config
 from tests.support.house import scripted_memory, scripted_registry
 from tests.support.live import live
@@ -16,7 +19,7 @@ TEXTS = "a\nbbbb\n<b>c</b>"
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("compare")
     directory = root / "models" / "org" / "vec"
     directory.mkdir(parents=True)
@@ -25,7 +28,7 @@ def url(tmp_path_factory):
     add_modules(directory, ("Pooling", {"pooling_mode": "mean"}))
 
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Any]:
         async with scripted_registry(ScriptedLoader(scripted_memory()), root) as registry:
             yield create_app(Settings(default_model="tiny"), registry=registry)
 
@@ -33,14 +36,14 @@ def url(tmp_path_factory):
         yield url
 
 
-def compare(page, texts):
+def compare(page: Page, texts: str) -> None:
     area = page.one(".compare textarea")
     area.clear()
     area.send_keys(texts)
     page.button("Compare", ".compare").click()
 
 
-def test_texts_are_compared_in_a_table(page):
+def test_texts_are_compared_in_a_table(page: Page) -> None:
     page.open("#machine")
     compare(page, TEXTS)
     page.until(lambda: len(page.all(".compare .alike")) == 9, "the table does not show")
@@ -52,13 +55,13 @@ def test_texts_are_compared_in_a_table(page):
     assert [it.text for it in page.all(".compare option")] == ["org/vec"]
 
 
-def test_a_failure_is_told(page):
+def test_a_failure_is_told(page: Page) -> None:
     page.open("#machine")
     compare(page, "refused")
     page.says(".compare .failure", "input is refused")
 
 
-def test_models_for_vectors_are_not_offered_for_chats(page):
+def test_models_for_vectors_are_not_offered_for_chats(page: Page) -> None:
     offered = page.js("return [...document.querySelectorAll('#models option')].map((it) => it.value)")
     assert "tiny" in offered
     assert "org/vec" not in offered

@@ -1,5 +1,9 @@
 """Whatever happens is drawn, at whatever moment it happens: while nobody listens yet, and while another view shows."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from tests.page.browser import Page
@@ -69,13 +73,13 @@ MOMENTS = ("before it is drawn", "at once", "in the same task", "in the next fra
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with live_saying("Hello.", tmp_path_factory.mktemp("page"), default_model="tiny") as url:
         yield url
 
 
 @pytest.mark.parametrize("view", ["/", "/#machine"])
-def test_a_snapshot_that_comes_before_the_effects_is_shown(page, view):
+def test_a_snapshot_that_comes_before_the_effects_is_shown(page: Page, view: str) -> None:
     page.close()
     with page.at_every_opening(HELD):
         page.open(view)
@@ -86,11 +90,11 @@ def test_a_snapshot_that_comes_before_the_effects_is_shown(page, view):
 
 @pytest.mark.parametrize("source", ["store", "event"])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_change_is_drawn_whenever_it_comes(page, moment, source):
+def test_a_change_is_drawn_whenever_it_comes(page: Page, moment: str, source: str) -> None:
     assert page.browser.execute_async_script(DRAWN, moment, source) == "new"
 
 
-def test_a_page_that_is_hidden_and_shown_at_once_is_live_again(page):
+def test_a_page_that_is_hidden_and_shown_at_once_is_live_again(page: Page) -> None:
     page.says("[role=status]", "live")
     page.js(
         """let hidden = true;
@@ -104,7 +108,7 @@ def test_a_page_that_is_hidden_and_shown_at_once_is_live_again(page):
     page.says("[role=status]", "live")
 
 
-def test_a_page_that_is_hidden_has_no_stream_until_it_is_shown(page):
+def test_a_page_that_is_hidden_has_no_stream_until_it_is_shown(page: Page) -> None:
     page.close()
     program = "window.unseen = true; Object.defineProperty(document, 'hidden', { get: () => window.unseen });"
     with page.at_every_opening(program):
@@ -116,7 +120,7 @@ def test_a_page_that_is_hidden_has_no_stream_until_it_is_shown(page):
         page.says("[role=status]", "live")
 
 
-def test_what_failed_while_another_view_was_shown_is_told_when_one_comes_back(page):
+def test_what_failed_while_another_view_was_shown_is_told_when_one_comes_back(page: Page) -> None:
     page.open("/#machine")
     page.js(
         """const fetched = window.fetch;
@@ -135,7 +139,7 @@ def test_what_failed_while_another_view_was_shown_is_told_when_one_comes_back(pa
     page.says(".card .failure", "offline")
 
 
-def test_a_model_that_is_being_worked_on_stays_so_when_one_comes_back(page):
+def test_a_model_that_is_being_worked_on_stays_so_when_one_comes_back(page: Page) -> None:
     page.open("/#machine")
     page.js(
         """const fetched = window.fetch;
@@ -154,7 +158,7 @@ def test_a_model_that_is_being_worked_on_stays_so_when_one_comes_back(page):
     page.button("Unload", row).click()
 
 
-def test_a_key_that_was_replaced_is_not_told_to_be_wrong(chrome, tmp_path):
+def test_a_key_that_was_replaced_is_not_told_to_be_wrong(chrome: Any, tmp_path: Path) -> None:
     with live_saying("Hello.", tmp_path, api_keys=("sk-right",)) as url:
         page = Page(chrome, url)
         page.one("dialog input")

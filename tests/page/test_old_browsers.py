@@ -1,11 +1,14 @@
 """The page in browsers that are not the newest: Safari from 17.0 on, which is what macOS 14 began with."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app import page as pages
+from tests.page.browser import Page
 from tests.support.live import live_saying
 
 FOLDER = Path(pages.__file__).parent
@@ -51,7 +54,7 @@ for (const [owner, name] of [
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.css")) + sorted(FOLDER.rglob("*.js")), ids=lambda it: it.name)
-def test_nothing_is_used_that_safari_learnt_later(path):
+def test_nothing_is_used_that_safari_learnt_later(path: Path) -> None:
     text = path.read_text()
     used = [pattern for pattern in NEWER[path.suffix[1:]] if re.search(pattern, text)]
     if path.parent.name == "vendor":  # which may ask for what is there
@@ -60,13 +63,13 @@ def test_nothing_is_used_that_safari_learnt_later(path):
 
 
 @pytest.fixture(scope="module")
-def url(chrome, tmp_path_factory):
+def url(chrome: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with live_saying("Hello.", tmp_path_factory.mktemp("page"), default_model="tiny") as url:
         yield url
 
 
 @pytest.fixture
-def old(page):
+def old(page: Page) -> Iterator[Page]:
     """The page in a browser from which the newer things were taken, and with them the policy that asks for one."""
     page.close()
     page.browser.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
@@ -75,7 +78,7 @@ def old(page):
     page.browser.execute_cdp_cmd("Page.setBypassCSP", {"enabled": False})
 
 
-def test_a_question_is_answered_by_an_old_browser(old):
+def test_a_question_is_answered_by_an_old_browser(old: Page) -> None:
     old.open("/")
     assert old.js("return [typeof Map.groupBy, typeof Iterator, typeof AbortSignal.any]") == ["undefined"] * 3
     old.says("[role=status]", "live")
@@ -84,7 +87,7 @@ def test_a_question_is_answered_by_an_old_browser(old):
     assert old.text(".said") == "Hello.\n"
 
 
-def test_the_machine_and_the_reference_are_drawn_by_an_old_browser(old):
+def test_the_machine_and_the_reference_are_drawn_by_an_old_browser(old: Page) -> None:
     old.open("/#machine")
     old.says('[data-id="org/other"]', "on disk")
     old.open("/docs")
@@ -100,7 +103,7 @@ return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
 
 @pytest.mark.parametrize("system", ["light", "dark"])
 @pytest.mark.parametrize("theme", ["auto", "light", "dark"])
-def test_text_stands_out_from_its_ground(page, system, theme):
+def test_text_stands_out_from_its_ground(page: Page, system: str, theme: str) -> None:
     page.browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": system}]}
     )

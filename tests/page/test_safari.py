@@ -2,16 +2,21 @@
 
 import os
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.live import live_saying
 
+if TYPE_CHECKING:  # selenium need not be there
+    from selenium.webdriver.remote.webdriver import WebDriver
+
 SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
-def safari():
+def safari() -> Iterator["WebDriver"]:
     if not os.environ.get("SAFARI"):
         pytest.skip("needs a Mac with `sudo safaridriver --enable`, and SAFARI=1")
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
@@ -23,12 +28,12 @@ def safari():
 
 
 @pytest.fixture(scope="module")
-def url(safari, tmp_path_factory):
+def url(safari: "WebDriver", tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with live_saying("**Hello** there.", tmp_path_factory.mktemp("page"), default_model="tiny") as url:
         yield url
 
 
-def says(browser, selector, words):
+def says(browser: "WebDriver", selector: str, words: str) -> None:
     deadline = time.monotonic() + SECONDS
     text = "return document.querySelector(arguments[0])?.textContent ?? ''"
     while words not in (told := browser.execute_script(text, selector)):
@@ -36,7 +41,7 @@ def says(browser, selector, words):
         time.sleep(0.05)
 
 
-def test_a_question_is_answered_in_safari(safari, url):
+def test_a_question_is_answered_in_safari(safari: "WebDriver", url: str) -> None:
     safari.get(url)
     says(safari, "[role=status]", "live")
     safari.find_element("css selector", "#prompt").send_keys("Hi\n")
@@ -45,7 +50,7 @@ def test_a_question_is_answered_in_safari(safari, url):
     assert safari.execute_script("return document.querySelector('.said strong').textContent") == "Hello"
 
 
-def test_the_machine_and_the_reference_are_drawn_in_safari(safari, url):
+def test_the_machine_and_the_reference_are_drawn_in_safari(safari: "WebDriver", url: str) -> None:
     safari.get(f"{url}/#machine")
     says(safari, '[data-id="org/other"]', "on disk")
     safari.get(f"{url}/docs")
@@ -53,7 +58,7 @@ def test_the_machine_and_the_reference_are_drawn_in_safari(safari, url):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_stand_out_in_safari(safari, url, theme):
+def test_colours_stand_out_in_safari(safari: "WebDriver", url: str, theme: str) -> None:
     safari.get(url)
     says(safari, "[role=status]", "live")
     grounds = safari.execute_script(

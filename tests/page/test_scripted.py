@@ -1,13 +1,18 @@
 """What the page makes of answers, on a service whose model says what it is told."""
 
 import json
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
+from app.engine.base import Sequence
 from app.main import create_app
 from app.settings import Settings
-from tests.page.browser import Keys, Page
+from tests.page.browser import Page
 from tests.support.house import scripted_memory, scripted_registry
 from tests.support.live import live
 from tests.support.scripted import ScriptedLoader, says
@@ -27,16 +32,16 @@ ANSWERS = {"hostile": HOSTILE, "json": JSON}
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("page")
 
-    def script(sequence, row):
+    def script(sequence: Sequence, row: int) -> Iterable[int]:
         asked = bytes(token for token in sequence.prompt if token < 256).decode()
         known = [answer for word, answer in ANSWERS.items() if word in asked]
         return says(known[-1] if known else "Hello there.")(sequence, row)
 
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Any]:
         async with scripted_registry(ScriptedLoader(scripted_memory(), script=script), root) as registry:
             yield create_app(Settings(default_model="tiny"), registry=registry)
 
@@ -44,7 +49,7 @@ def url(tmp_path_factory):
         yield url
 
 
-def test_what_a_model_writes_is_shown_and_never_run(page):
+def test_what_a_model_writes_is_shown_and_never_run(page: Page) -> None:
     page.ask("hostile")
     page.answered()
     said = page.one(".said")
@@ -65,26 +70,26 @@ def test_what_a_model_writes_is_shown_and_never_run(page):
         "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.owned = 1'}))",
     ],
 )
-def test_the_policy_lets_no_text_become_code(page, attack):
+def test_the_policy_lets_no_text_become_code(page: Page, attack: str) -> None:
     assert page.js(f"try {{ {attack} }} catch (error) {{ return error.name }}") == "TypeError"
     assert page.js("return window.owned") is None
     page.browser.get_log("browser")  # the browser says so too
 
 
-def test_json_is_laid_out(page):
+def test_json_is_laid_out(page: Page) -> None:
     page.ask("json")
     page.answered()
     assert page.one(".said pre").text.splitlines()[:2] == ["{", '  "city": "Paris",']
 
 
-def test_raw_text_goes_on_from_the_prompt(page):
+def test_raw_text_goes_on_from_the_prompt(page: Page) -> None:
     page.one("fieldset label:last-of-type").click()
     page.ask("Once upon")
     page.answered()
     assert (page.text(".raw .given"), page.text(".raw .new")) == ("Once upon", "Hello there.")
 
 
-def test_a_refusal_is_shown_as_a_sentence(page):
+def test_a_refusal_is_shown_as_a_sentence(page: Page) -> None:
     page.one("input[list]").send_keys("org/none")
     page.ask("Hello")
     failure = page.says(".turn .failure", "org/none")
@@ -93,14 +98,14 @@ def test_a_refusal_is_shown_as_a_sentence(page):
     page.answered()
 
 
-def test_what_is_no_number_is_refused_by_the_service_and_said(page):
+def test_what_is_no_number_is_refused_by_the_service_and_said(page: Page) -> None:
     page.js("document.querySelectorAll('input[type=number]')[1].closest('label').click()")
     page.all("input[type=number]")[0].send_keys("7")
     page.ask("Hello")
     page.says(".turn .failure", "temperature")
 
 
-def test_the_request_is_copied_as_programs_that_run(page):
+def test_the_request_is_copied_as_programs_that_run(page: Page) -> None:
     page.browser.execute_cdp_cmd(
         "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     )
@@ -118,7 +123,7 @@ def test_the_request_is_copied_as_programs_that_run(page):
     assert "It'\\''s" in curl
 
 
-def test_the_machine_is_shown_live_and_obeys(page):
+def test_the_machine_is_shown_live_and_obeys(page: Page) -> None:
     page.open("/#machine")
     row = '[data-id="org/other"]'
     page.says(row, "on disk")
@@ -133,7 +138,7 @@ def test_the_machine_is_shown_live_and_obeys(page):
     assert "org/other" not in page.text(".legend")
 
 
-def test_the_hub_is_searched_by_words_and_pulled_from_by_name(page):
+def test_the_hub_is_searched_by_words_and_pulled_from_by_name(page: Page) -> None:
     page.open("/#machine")
     field = page.one(".hub input")
     field.send_keys("org/some-model")
@@ -161,7 +166,7 @@ def test_the_hub_is_searched_by_words_and_pulled_from_by_name(page):
     assert page.all("[data-found]") == []
 
 
-def test_requests_are_listed_with_their_outcome(page):
+def test_requests_are_listed_with_their_outcome(page: Page) -> None:
     page.ask("Hello")
     page.answered()
     page.one("input[list]").send_keys("org/none")
@@ -172,7 +177,7 @@ def test_requests_are_listed_with_their_outcome(page):
     page.says("tbody tr:nth-child(2)", "answered")
 
 
-def test_the_keyboard_suffices(page):
+def test_the_keyboard_suffices(page: Page) -> None:
     page.one("#prompt")
     page.says("[role=status]", "live")
     assert page.js("return document.activeElement.id") == "prompt"
@@ -182,15 +187,15 @@ def test_the_keyboard_suffices(page):
     assert page.text("#prompt") == ""
 
 
-def test_the_reference_is_drawn_from_the_document(page):
+def test_the_reference_is_drawn_from_the_document(page: Page) -> None:
     page.open("/docs")
     page.says(".reference", "/v1/chat/completions")
     assert "/admin/models/{model}/pull" in page.text(".reference")
 
 
-def test_a_service_with_keys_asks_for_one_and_keeps_it_in_the_tab(chrome, tmp_path):
+def test_a_service_with_keys_asks_for_one_and_keeps_it_in_the_tab(chrome: Any, tmp_path: Path) -> None:
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Any]:
         async with scripted_registry(ScriptedLoader(scripted_memory(), script=says("Hello.")), tmp_path) as registry:
             yield create_app(Settings(api_keys=("sk-right",)), registry=registry)
 

@@ -1,20 +1,21 @@
 """A model's settings in force and the books' tiers of prefixes, as the page tells them."""
 
 import json
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
-from app.engine.base import Engine
 from app.engine.work import OnDisk
 from app.main import create_app
 from app.settings import ModelEntry, Settings
-from tests.page.browser import Keys, Page
+from tests.page.browser import Page
 from tests.support.house import scripted_memory, scripted_registry
 from tests.support.live import live
-from tests.support.scripted import ScriptedLoader, says
+from tests.support.scripted import ScriptedEngine, ScriptedLoader, says
 
 TEMPERATURE = ["Temperature", "0.2", "models.toml"]
 
@@ -22,18 +23,18 @@ TEMPERATURE = ["Temperature", "0.2", "models.toml"]
 class KeepingLoader(ScriptedLoader):
     """Loads engines that keep prefixes on disk."""
 
-    async def load(self, path: Path, **given: Any) -> Engine:
+    async def load(self, path: Path, **given: Any) -> ScriptedEngine:
         engine = await super().load(path, **given)
         engine.on_disk = OnDisk(nbytes=74_800_000)
         return engine
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("settings")
 
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Any]:
         async with scripted_registry(KeepingLoader(scripted_memory(), script=says("Hello.")), root) as registry:
             (root / "models" / "tiny" / "generation_config.json").write_text(json.dumps({"top_k": 20}))
             registry.reload({"tiny": ModelEntry(temperature=0.2, aliases=("little",))})
@@ -49,7 +50,7 @@ def rows(page: Page, inside: str) -> list[list[str]]:
     return [[cell.text for cell in row.find_elements("css selector", "th, td")] for row in found]
 
 
-def test_a_models_settings_are_shown_with_where_they_are_written(page):
+def test_a_models_settings_are_shown_with_where_they_are_written(page: Page) -> None:
     page.open("/#machine")
     button = page.button("Settings", '[data-id="tiny"]')
     assert button.get_attribute("aria-expanded") == "false"
@@ -65,8 +66,8 @@ def test_a_models_settings_are_shown_with_where_they_are_written(page):
     page.until(lambda: not page.all(".in-force"), "the settings stay")
 
 
-def test_the_form_says_what_holds_where_it_is_left_empty_and_what_the_request_says(page):
-    def left():
+def test_the_form_says_what_holds_where_it_is_left_empty_and_what_the_request_says(page: Page) -> None:
+    def left() -> str:
         return page.one("input[type=number]").get_attribute("placeholder")
 
     page.until(lambda: left() == "0.2", "the form does not say the temperature in force")
@@ -84,7 +85,7 @@ def test_the_form_says_what_holds_where_it_is_left_empty_and_what_the_request_sa
     assert left() == "default"
 
 
-def test_prefixes_on_disk_are_told_beside_the_budget(page):
+def test_prefixes_on_disk_are_told_beside_the_budget(page: Page) -> None:
     page.ask("Hello")
     page.answered()
     page.open("/#machine")
@@ -94,7 +95,7 @@ def test_prefixes_on_disk_are_told_beside_the_budget(page):
     assert page.js("return document.querySelectorAll('.bar .disk').length") == 0
 
 
-def test_offline_nothing_of_the_hub_is_offered(page):
+def test_offline_nothing_of_the_hub_is_offered(page: Page) -> None:
     page.open("/#machine")
     page.says(".card", "budget")
     page.says("#main", "Offline: the hub is neither searched nor pulled from.")

@@ -1,18 +1,23 @@
 """How thoughts, tool calls and JSON look, on a service whose model thinks first and then calls a function."""
 
 import json
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
+from app.engine.base import Sequence
 from app.engine.text import Marks
 from app.main import create_app
 from app.settings import Settings
-from tests.page.browser import Keys
+from tests.page.browser import Page
 from tests.support.house import scripted_memory, scripted_registry
 from tests.support.live import live
-from tests.support.scripted import BOS, ByteTokenizer, ScriptedLoader, says
+from tests.support.scripted import BOS, ByteTokenizer, ScriptedEngine, ScriptedLoader, says
 
 THOUGHT = "I must look at <b>two</b> rivers."
 ARGUMENTS = {"city": "Paris", "rivers": ["Seine", "<i>Bièvre</i>"]}
@@ -33,26 +38,26 @@ STEP = 0.01
 
 
 class SlowLoader(ScriptedLoader):
-    async def load(self, path, **given):
+    async def load(self, path: Path, **given: Any) -> ScriptedEngine:
         engine = await super().load(path, **given)
         engine.step_seconds = STEP
         return engine
 
 
-def script(sequence, row):
+def script(sequence: Sequence, row: int) -> Iterable[int]:
     asked = bytes(token for token in sequence.prompt if token < BOS).decode()
     return says(max(ANSWERS.items(), key=lambda it: asked.rfind(it[0]))[1])(sequence, row)
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("page")
     tokenizer = ByteTokenizer(
         template_takes_tools=True, call_format="json_tools", thinking=Marks("<think>", "</think>")
     )
 
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Any]:
         loader = SlowLoader(scripted_memory(), script=script, tokenizer=tokenizer)
         async with scripted_registry(loader, root) as registry:
             yield create_app(Settings(default_model="tiny"), registry=registry)
@@ -61,7 +66,7 @@ def url(tmp_path_factory):
         yield url
 
 
-def test_tool_calls_are_shown_each_with_its_arguments_laid_out(page):
+def test_tool_calls_are_shown_each_with_its_arguments_laid_out(page: Page) -> None:
     page.one(".settings summary").click()
     page.one("textarea[placeholder*=function]").send_keys(json.dumps(TOOLS))
     page.ask("weather")
@@ -74,7 +79,7 @@ def test_tool_calls_are_shown_each_with_its_arguments_laid_out(page):
     assert page.js("return document.querySelectorAll('.call pre *').length") == 0
 
 
-def test_what_is_no_list_of_tools_is_said_before_anything_is_sent(page):
+def test_what_is_no_list_of_tools_is_said_before_anything_is_sent(page: Page) -> None:
     page.one(".settings summary").click()
     page.one("textarea[placeholder*=function]").send_keys("[{")
     page.ask("weather")
@@ -82,7 +87,7 @@ def test_what_is_no_list_of_tools_is_said_before_anything_is_sent(page):
     page.answered()
 
 
-def test_thoughts_are_open_while_they_come_and_folded_after(page):
+def test_thoughts_are_open_while_they_come_and_folded_after(page: Page) -> None:
     page.ask("rivers")
     page.until(lambda: page.text(".thoughts[open] summary") == "Thinking…", "no thoughts are seen coming")
     page.answered()
@@ -92,7 +97,7 @@ def test_thoughts_are_open_while_they_come_and_folded_after(page):
     assert page.one(".said").text == "The Seine it is."
 
 
-def test_thoughts_are_unfolded_by_the_keyboard_and_stay_so(page):
+def test_thoughts_are_unfolded_by_the_keyboard_and_stay_so(page: Page) -> None:
     page.ask("rivers")
     page.answered()
     for _ in range(8):
@@ -108,7 +113,7 @@ def test_thoughts_are_unfolded_by_the_keyboard_and_stay_so(page):
     page.until(lambda: not page.all(".thoughts .text"), "the thoughts do not fold again")
 
 
-def test_json_is_laid_out_once_it_is_whole(page):
+def test_json_is_laid_out_once_it_is_whole(page: Page) -> None:
     page.record(".said")
     page.ask("list")
     page.answered()
@@ -117,13 +122,13 @@ def test_json_is_laid_out_once_it_is_whole(page):
     assert any(ANSWERS["list"].startswith(text) for text in raw), page.recorded()
 
 
-def test_json_that_was_cut_is_shown_as_it_came(page):
+def test_json_that_was_cut_is_shown_as_it_came(page: Page) -> None:
     page.ask("broken")
     page.answered()
     assert page.one(".said").text == ANSWERS["broken"]
 
 
-def test_a_request_shows_who_asked_what_was_called_and_where_its_time_went(page):
+def test_a_request_shows_who_asked_what_was_called_and_where_its_time_went(page: Page) -> None:
     body = {"model": "tiny", "max_tokens": 300, "messages": [{"role": "user", "content": "weather"}]}
     tools = [{"name": name, "input_schema": {"type": "object"}} for name in ("get_weather", "get_time")]
     asked = Request(  # noqa: S310
@@ -147,7 +152,7 @@ def test_a_request_shows_who_asked_what_was_called_and_where_its_time_went(page)
     assert [it.text for it in page.all('[data-id="tiny"] .badge')][-1].endswith("context")
 
 
-def test_a_conversation_is_exported_as_text_and_as_messages(page):
+def test_a_conversation_is_exported_as_text_and_as_messages(page: Page) -> None:
     page.js(
         "window.saved = []; URL.createObjectURL = (it) => { it.text().then((text) => saved.push(text)); return '#' }"
     )

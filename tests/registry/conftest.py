@@ -1,3 +1,6 @@
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -10,7 +13,7 @@ IMPATIENT = Policy(answer_timeout=1.5, stall_timeout=0.6, attempts=3, backoff=0.
 
 
 @pytest.fixture
-def files():
+def files() -> dict[str, bytes]:
     """A repo with 600 kB of weights in one file, and things beside it that no one needs."""
     weights = save({"model.norm.weight": np.arange(150_000, dtype=np.float32)}, metadata={"format": "mlx"})
     return {
@@ -26,14 +29,14 @@ def files():
 
 
 @pytest.fixture
-def server(files):
+def server(files: dict[str, bytes]) -> Iterator[LocalHub]:
     with LocalHub() as server:
         server.add(REPO, files)
         yield server
 
 
 @pytest.fixture
-async def hub(server, tmp_path):
+async def hub(server: LocalHub, tmp_path: Path) -> AsyncIterator[Hub]:
     hub = Hub(cache_dir=tmp_path / "cache", endpoint=server.url, policy=IMPATIENT)
     yield hub
     await hub.close()

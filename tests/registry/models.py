@@ -1,12 +1,13 @@
 """Model directories with real headers and no meaning."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 CONFIG = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64}
 
 
-def write_model(directory: Path, *, weights: int = 400, config: dict[str, object] | None = None) -> Path:
+def write_model(directory: Path, *, weights: int = 400, config: Mapping[str, object] | None = None) -> Path:
     """A directory with config.json, tokenizer.json and one safetensors file of that many bytes (a multiple of 4)."""
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(CONFIG if config is None else config))

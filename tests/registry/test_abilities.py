@@ -1,6 +1,8 @@
 """What a listing says of a model that is not loaded."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,7 +34,7 @@ JSON = st.recursive(
         ({}, None),
     ],
 )
-def test_the_context_is_what_config_json_says(tmp_path, config, length):
+def test_the_context_is_what_config_json_says(tmp_path: Path, config: dict[str, Any], length: int | None) -> None:
     assert read(write_model(tmp_path / "m", config=config), "m").context_length == length
 
 
@@ -51,7 +53,9 @@ def test_the_context_is_what_config_json_says(tmp_path, config, length):
         ("additional_chat_templates/tool_use.jinja", QWEN),
     ],
 )
-def test_tools_and_thoughts_are_what_a_template_shows_wherever_it_stands(tmp_path, name, contents):
+def test_tools_and_thoughts_are_what_a_template_shows_wherever_it_stands(
+    tmp_path: Path, name: str, contents: str
+) -> None:
     path = write_model(tmp_path / "m")
     assert read(path, "m") == Abilities()
     (path / name).parent.mkdir(exist_ok=True)
@@ -59,14 +63,18 @@ def test_tools_and_thoughts_are_what_a_template_shows_wherever_it_stands(tmp_pat
     assert read(path, "m") == Abilities(None, chat=True, tools=True, thinking=True)
 
 
-def test_a_plain_template_is_a_chat_without_tools_or_thoughts(tmp_path):
+def test_a_plain_template_is_a_chat_without_tools_or_thoughts(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m")
     (path / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }} I think.{% endfor %}")
     assert read(path, "m") == Abilities(None, chat=True)
 
 
 @given(config=JSON, template=JSON)
-def test_whatever_stands_in_the_files_something_is_said(tmp_path_factory, config, template):
+def test_whatever_stands_in_the_files_something_is_said(
+    tmp_path_factory: pytest.TempPathFactory,
+    config: list[str | bool] | dict[str, int] | None,
+    template: list[int | dict[str, Any] | None] | dict[str, dict[str, Any]] | None,
+) -> None:
     path = tmp_path_factory.mktemp("m")
     (path / "config.json").write_text(json.dumps(config))
     (path / "tokenizer_config.json").write_text(json.dumps(template))
@@ -74,7 +82,7 @@ def test_whatever_stands_in_the_files_something_is_said(tmp_path_factory, config
     assert read(path, "m").context_length is None
 
 
-def test_files_are_read_again_only_when_the_configuration_has_changed(tmp_path):
+def test_files_are_read_again_only_when_the_configuration_has_changed(tmp_path: Path) -> None:
     path, reader = write_model(tmp_path / "m", config={"n_ctx": 7}), AbilityReader()
     assert reader.all({"m": path})["m"].context_length == 7
     (path / "chat_template.jinja").write_text(QWEN)
@@ -84,7 +92,7 @@ def test_files_are_read_again_only_when_the_configuration_has_changed(tmp_path):
     assert reader.all({"m": tmp_path / "nothing"})["m"] == Abilities()
 
 
-async def test_the_registry_tells_it_of_models_adapters_and_aliases(tmp_path):
+async def test_the_registry_tells_it_of_models_adapters_and_aliases(tmp_path: Path) -> None:
     write_model(tmp_path / "root" / "qwen", config=CONFIG | {"max_position_embeddings": 16384})
     (tmp_path / "root" / "qwen" / "chat_template.jinja").write_text(QWEN)
     write_adapter(tmp_path / "root" / "fine")
@@ -99,7 +107,7 @@ async def test_the_registry_tells_it_of_models_adapters_and_aliases(tmp_path):
         assert (await registry.get("tiny-a")).abilities.context_length == 4096  # the engine's own
 
 
-async def test_no_longer_a_context_is_told_than_there_is_memory_for(tmp_path):
+async def test_no_longer_a_context_is_told_than_there_is_memory_for(tmp_path: Path) -> None:
     config = CONFIG | {"max_position_embeddings": 1 << 20}
     write_model(tmp_path / "root" / "long", config=config)
     write_model(tmp_path / "root" / "windowed", config=config | {"sliding_window": 512})
@@ -119,10 +127,11 @@ async def test_no_longer_a_context_is_told_than_there_is_memory_for(tmp_path):
         told = (await registry.get("windowed")).abilities.context_length
         assert 4096 * told <= room < 4096 * (told + 1)
         async with registry.lease("windowed") as lease:
+            assert told is not None
             await lease.admit(lease.engine.law.nbytes(told))
 
 
-async def test_a_generic_prompt_gives_tools_to_a_model_that_chats(tmp_path):
+async def test_a_generic_prompt_gives_tools_to_a_model_that_chats(tmp_path: Path) -> None:
     path = write_model(tmp_path / "root" / "plain")
     (path / "chat_template.jinja").write_text("{{ messages }}")
     async with opened(tmp_path, models={"plain": ModelEntry(tool_prompt="generic")}) as (registry, _):
@@ -141,7 +150,9 @@ async def test_a_generic_prompt_gives_tools_to_a_model_that_chats(tmp_path):
         ({"model_type": "qwen3"}, ("Transformer", "LogitScore"), "org/x", "rerank"),
     ],
 )
-def test_what_a_model_is_for_is_told_by_its_files(tmp_path, config, modules, name, kind):
+def test_what_a_model_is_for_is_told_by_its_files(
+    tmp_path: Path, config: dict[str, Any], modules: tuple[str, ...], name: str, kind: str
+) -> None:
     path = write_model(tmp_path / "m", config=config)
     if modules:
         told = [{"idx": at, "name": str(at), "path": "", "type": f"a.b.{it}"} for at, it in enumerate(modules)]
@@ -150,7 +161,7 @@ def test_what_a_model_is_for_is_told_by_its_files(tmp_path, config, modules, nam
 
 
 @given(st.binary(max_size=40) | JSON.map(lambda it: json.dumps(it).encode()))
-def test_files_that_say_nothing_make_a_text_model(tmp_path_factory, contents):
+def test_files_that_say_nothing_make_a_text_model(tmp_path_factory: pytest.TempPathFactory, contents: bytes) -> None:
     path = write_model(tmp_path_factory.mktemp("any") / "m")
     (path / "modules.json").write_bytes(contents)
     assert read(path, "m").kind == "text"

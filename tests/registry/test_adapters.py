@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,11 @@ from tests.support.virtual_time import run
 SIZES = {"a": 100, "b": 100, "a:x": 10, "a:y": 10, "b:x": 10}
 
 
-def house(budget=250, **more):
+def house(budget: int = 250, **more: Any) -> House:
     return House(budget, sizes=SIZES, turns=Turns(2.0, 0.0), **more)
 
 
-async def use(house, name, seconds=0.0, keep_alive=-1.0):
+async def use(house: House, name: str, seconds: float = 0.0, keep_alive: float = -1.0) -> None:
     base = HubRepo(id=name[0], repo=name[0])
     source = Adapted(id=name, base=base, path=Path(name)) if ":" in name else base
     async with AskedLease(lambda: house.dispatcher.acquire(source, keep_alive)) as lease:
@@ -34,8 +35,8 @@ async def use(house, name, seconds=0.0, keep_alive=-1.0):
     house.check()
 
 
-def test_an_adapter_brings_its_base_and_keeps_it():
-    async def work():
+def test_an_adapter_brings_its_base_and_keeps_it() -> None:
+    async def work() -> None:
         it = house()
         await use(it, "a:x")
         await use(it, "a:y")
@@ -54,8 +55,8 @@ def test_an_adapter_brings_its_base_and_keeps_it():
     run(work())
 
 
-def test_idle_adapters_go_when_their_base_is_wanted_gone():
-    async def work():
+def test_idle_adapters_go_when_their_base_is_wanted_gone() -> None:
+    async def work() -> None:
         it = house(budget=125)
         for name in ("a:x", "a:y", "b:x", "a", "b", "a:x", "b:x"):
             await use(it, name)
@@ -65,8 +66,8 @@ def test_idle_adapters_go_when_their_base_is_wanted_gone():
     run(work())
 
 
-def test_bases_and_adapters_alternate_and_nobody_starves():
-    async def work():
+def test_bases_and_adapters_alternate_and_nobody_starves() -> None:
+    async def work() -> None:
         it = house(budget=125)
         names = [name for name in SIZES for _ in range(5)]
         await asyncio.gather(*(use(it, name, seconds=0.5) for name in names))
@@ -78,8 +79,8 @@ def test_bases_and_adapters_alternate_and_nobody_starves():
     run(work())
 
 
-def test_a_base_that_fails_to_load_fails_its_adapter_and_leaves_nothing():
-    async def work():
+def test_a_base_that_fails_to_load_fails_its_adapter_and_leaves_nothing() -> None:
+    async def work() -> None:
         it = house()
         it.loader.failures["a"] = [Unavailable("no")]
         with pytest.raises(Unavailable, match="no"):
@@ -95,8 +96,8 @@ def test_a_base_that_fails_to_load_fails_its_adapter_and_leaves_nothing():
     run(work())
 
 
-def test_who_leaves_while_the_base_is_loaded_leaves_no_lease():
-    async def work():
+def test_who_leaves_while_the_base_is_loaded_leaves_no_lease() -> None:
+    async def work() -> None:
         it = house()
         asked = asyncio.create_task(use(it, "a:x"))
         await asyncio.sleep(0.5)
@@ -108,13 +109,13 @@ def test_who_leaves_while_the_base_is_loaded_leaves_no_lease():
     run(work())
 
 
-def adapters(tmp_path, **models):
+def adapters(tmp_path: Path, **models: ModelEntry) -> Catalog:
     write_model(tmp_path / "base")
     write_adapter(tmp_path / "lora" / "mine")
     return Catalog(Settings(model_roots=(tmp_path,), allow_models=("org/*",), models=models))
 
 
-def test_names_of_adapters(tmp_path):
+def test_names_of_adapters(tmp_path: Path) -> None:
     catalog = adapters(tmp_path, base=ModelEntry(temperature=0.5, pin=True))
     found = run(catalog.find("base:lora/mine"))
     assert isinstance(found, Adapted)
@@ -135,7 +136,7 @@ def test_names_of_adapters(tmp_path):
             run(catalog.find(name))
 
 
-def test_entries_name_adapters(tmp_path):
+def test_entries_name_adapters(tmp_path: Path) -> None:
     entries = {
         "base": ModelEntry(adapter="lora/mine", aliases=("bot",)),
         "org/x:short": ModelEntry(adapter="lora/mine"),

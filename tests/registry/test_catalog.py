@@ -1,7 +1,9 @@
 import asyncio
 import time
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -10,8 +12,8 @@ from hypothesis import strategies as st
 from app.errors import ModelNotFound
 from app.registry import scan as catalog_scan
 from app.registry.catalog import Catalog
-from app.registry.scan import scan
-from app.registry.sources import Embedded, HubRepo, LocalDirectory
+from app.registry.scan import ModelDirectory, scan
+from app.registry.sources import Embedded, HubRepo, LocalDirectory, Source
 from app.settings import SMOLLM2, ModelEntry, Settings
 from tests.registry.models import write_model
 from tests.support.virtual_time import run
@@ -41,22 +43,25 @@ HOSTILE = (
 )
 
 
-def found(catalog, name):
+Form = Literal["NFC", "NFD"]
+
+
+def found(catalog: Catalog, name: str | None) -> Source:
     return run(catalog.find(name))
 
 
-def test_no_name_is_the_default_model():
+def test_no_name_is_the_default_model() -> None:
     assert found(Catalog(Settings()), None) == Embedded(id=SMOLLM2)
     assert found(Catalog(Settings(default_model="org/name")), None) == HubRepo(id="org/name", repo="org/name")
 
 
-def test_the_embedded_model_has_an_alias():
+def test_the_embedded_model_has_an_alias() -> None:
     catalog = Catalog(Settings(allow_models=()))
     assert found(catalog, "smollm2") == found(catalog, SMOLLM2) == Embedded(id=SMOLLM2)
     assert catalog.aliases(SMOLLM2) == ("smollm2",)
 
 
-def test_aliases_lead_to_configured_models():
+def test_aliases_lead_to_configured_models() -> None:
     entry = ModelEntry(aliases=("big", "gpt-4o"), revision="v2", temperature=0.0)
     catalog = Catalog(Settings(models={"org/name": entry}))
     for name in ("big", "gpt-4o", "org/name"):
@@ -66,7 +71,7 @@ def test_aliases_lead_to_configured_models():
     assert catalog.entry("unknown") == ModelEntry()
 
 
-def test_a_pattern_is_an_alias_of_every_name_that_fits_it(tmp_path):
+def test_a_pattern_is_an_alias_of_every_name_that_fits_it(tmp_path: Path) -> None:
     models = {
         "org/small": ModelEntry(aliases=("claude-haiku-*", "gpt-?-mini")),
         "org/large": ModelEntry(aliases=("claude-*", "gpt-*", "exact")),
@@ -96,7 +101,7 @@ def test_a_pattern_is_an_alias_of_every_name_that_fits_it(tmp_path):
     assert catalog.name(None) == SMOLLM2
 
 
-def test_the_default_model_is_no_patterns(tmp_path):
+def test_the_default_model_is_no_patterns(tmp_path: Path) -> None:
     write_model(tmp_path / "gpt-neo")
     models = {"org/large": ModelEntry(aliases=("*",))}
     catalog = Catalog(Settings(models=models, default_model="gpt-neo", model_roots=(tmp_path,)))
@@ -105,12 +110,12 @@ def test_the_default_model_is_no_patterns(tmp_path):
     assert catalog.name("gpt-4") == "gpt-4"
 
 
-def test_hub_names_carry_revisions():
+def test_hub_names_carry_revisions() -> None:
     source = found(Catalog(Settings()), "org/name@refs/pr/1")
     assert source == HubRepo(id="org/name@refs/pr/1", repo="org/name", revision="refs/pr/1")
 
 
-def test_only_allowed_repos_exist():
+def test_only_allowed_repos_exist() -> None:
     catalog = Catalog(Settings(allow_models=("mlx-community/*", "org/one")))
     assert isinstance(found(catalog, "mlx-community/any"), HubRepo)
     assert isinstance(found(catalog, "org/one@main"), HubRepo)
@@ -119,7 +124,7 @@ def test_only_allowed_repos_exist():
             found(catalog, name)
 
 
-def test_what_the_settings_name_is_allowed():
+def test_what_the_settings_name_is_allowed() -> None:
     settings = Settings(
         allow_models=(), default_model="org/default", models={"org/pinned": ModelEntry(aliases=("it",))}
     )
@@ -135,7 +140,7 @@ def test_what_the_settings_name_is_allowed():
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_is_no_name_is_no_model(name, tmp_path):
+def test_what_is_no_name_is_no_model(name: str, tmp_path: Path) -> None:
     write_model(tmp_path / "outside")
     (tmp_path / "root").mkdir()
     catalog = Catalog(Settings(model_roots=(tmp_path / "root",)))
@@ -144,7 +149,7 @@ def test_what_is_no_name_is_no_model(name, tmp_path):
     assert str(tmp_path) not in refused.value.message
 
 
-def test_directories_below_roots_are_models(tmp_path):
+def test_directories_below_roots_are_models(tmp_path: Path) -> None:
     write_model(tmp_path / "one" / "tiny-a")
     write_model(tmp_path / "one" / "org" / "name")
     write_model(tmp_path / "two" / "tiny-a")
@@ -156,17 +161,17 @@ def test_directories_below_roots_are_models(tmp_path):
     assert [source.id for source in run(catalog.sources())] == [SMOLLM2, "org/name", "tiny-a"]
 
 
-def test_all_who_ask_first_and_at_once_find_it(tmp_path):
+def test_all_who_ask_first_and_at_once_find_it(tmp_path: Path) -> None:
     write_model(tmp_path / "tiny-a")
     looks = 0
 
-    def slowly(settings):
+    def slowly(settings: Settings) -> dict[str, ModelDirectory]:
         nonlocal looks
         looks += 1
         time.sleep(0.05)
         return {"tiny-a": scan(tmp_path)["tiny-a"]}
 
-    async def ask():
+    async def ask() -> Sequence[Source]:
         catalog = Catalog(Settings(model_roots=(tmp_path,), offline=True), find=slowly)
         return await asyncio.gather(*(catalog.find("tiny-a") for _ in range(8)))
 
@@ -174,12 +179,12 @@ def test_all_who_ask_first_and_at_once_find_it(tmp_path):
     assert looks == 1
 
 
-async def as_on_disk(repo):
+async def as_on_disk(repo: str) -> str:
     return {"mlx-community/name": "mlx-community/Name", "org/held": "ORG/held"}.get(repo.casefold(), repo)
 
 
 @given(data=st.data())
-def test_a_hub_name_in_any_case_is_the_one_that_is_here_or_in_the_settings(data):
+def test_a_hub_name_in_any_case_is_the_one_that_is_here_or_in_the_settings(data: st.DataObject) -> None:
     entry = ModelEntry(temperature=0.5, revision="v1")
     catalog = Catalog(
         Settings(models={"org/Held": entry, "Org/Other": entry}, allow_models=("mlx-community/*",)), spelled=as_on_disk
@@ -193,13 +198,15 @@ def test_a_hub_name_in_any_case_is_the_one_that_is_here_or_in_the_settings(data)
         assert found(catalog, f"{name}@v2").id == f"{id_}@v2"
 
 
-def test_the_embedded_model_is_found_in_any_case():
+def test_the_embedded_model_is_found_in_any_case() -> None:
     assert found(Catalog(Settings(allow_models=())), SMOLLM2.upper()) == Embedded(id=SMOLLM2)
 
 
 @pytest.mark.parametrize("name", ["modèle", "Ångström/ñ", "모델"])
 @pytest.mark.parametrize(("disk", "asked"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
-def test_letters_with_accents_are_the_same_however_they_are_composed(tmp_path, name, disk, asked):
+def test_letters_with_accents_are_the_same_however_they_are_composed(
+    tmp_path: Path, name: str, disk: Form, asked: Form
+) -> None:
     path = tmp_path / unicodedata.normalize(disk, name)
     write_model(path)
     catalog = Catalog(
@@ -210,7 +217,7 @@ def test_letters_with_accents_are_the_same_however_they_are_composed(tmp_path, n
     assert found(catalog, "it") == source
 
 
-def test_what_is_put_there_later_is_found(tmp_path):
+def test_what_is_put_there_later_is_found(tmp_path: Path) -> None:
     catalog = Catalog(Settings(model_roots=(tmp_path,), offline=True))
     with pytest.raises(ModelNotFound):
         found(catalog, "late")
@@ -219,7 +226,7 @@ def test_what_is_put_there_later_is_found(tmp_path):
     assert isinstance(found(catalog, "late"), LocalDirectory)
 
 
-def test_scan_takes_models_only(tmp_path):
+def test_scan_takes_models_only(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     write_model(tmp_path / "model" / "inner")
     write_model(tmp_path / ".hidden" / "model")
@@ -232,7 +239,7 @@ def test_scan_takes_models_only(tmp_path):
     assert set(scan(tmp_path)) == {"model", "deep/2/3/4/5/six", "linked/six", "linked/6/seven"}
 
 
-def test_every_link_to_a_model_is_a_name_of_it(tmp_path):
+def test_every_link_to_a_model_is_a_name_of_it(tmp_path: Path) -> None:
     write_model(tmp_path / "elsewhere" / "model")
     root = tmp_path / "root"
     root.mkdir()
@@ -243,7 +250,7 @@ def test_every_link_to_a_model_is_a_name_of_it(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["loop", "other", ".", "..", "missing"])
-def test_a_link_that_leads_nowhere_or_round_hides_nothing_but_itself(tmp_path, target):
+def test_a_link_that_leads_nowhere_or_round_hides_nothing_but_itself(tmp_path: Path, target: str) -> None:
     root = tmp_path / "root"
     write_model(root / "model")
     (root / "loop").symlink_to(target)
@@ -252,7 +259,9 @@ def test_a_link_that_leads_nowhere_or_round_hides_nothing_but_itself(tmp_path, t
     assert set(scan(root)) == {"model"}
 
 
-def test_many_links_to_one_another_are_followed_for_a_while_only(tmp_path, monkeypatch):
+def test_many_links_to_one_another_are_followed_for_a_while_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked: list[Path] = []
     look = catalog_scan._look
     monkeypatch.setattr(catalog_scan, "_look", lambda path, config: looked.append(path) or look(path, config))
@@ -266,12 +275,12 @@ def test_many_links_to_one_another_are_followed_for_a_while_only(tmp_path, monke
 
 
 @pytest.mark.parametrize("weights", ["weights-q4.safetensors", "adapters.safetensors", "model.safetensors.index.json"])
-def test_what_would_not_be_loaded_is_not_listed(tmp_path, weights):
+def test_what_would_not_be_loaded_is_not_listed(tmp_path: Path, weights: str) -> None:
     (write_model(tmp_path / "model") / "model.safetensors").rename(tmp_path / "model" / weights)
     assert scan(tmp_path) == {}
 
 
-def test_a_directory_with_a_colon_is_a_model_with_an_entry_of_its_own(tmp_path):
+def test_a_directory_with_a_colon_is_a_model_with_an_entry_of_its_own(tmp_path: Path) -> None:
     write_model(tmp_path / "base")
     for name in ("base:4bit", "other:4bit"):
         write_model(tmp_path / name)

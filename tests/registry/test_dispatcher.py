@@ -1,19 +1,24 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
 from app.errors import Conflict, EngineFailed, EngineLost, ModelNotFound, ModelUnusable, QueueFull, Unavailable
+from app.registry.budget import NoPrefixCaches
+from app.registry.lease import ModelLease
 from app.registry.residency import Turns
+from app.registry.slot import Slot
 from tests.registry.house import House
 from tests.support.virtual_time import run
 
 
-def scenario(test):
+def scenario(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run an async test in virtual time."""
 
-    def in_no_time():
+    def in_no_time() -> None:
         run(test())
 
     in_no_time.__name__ = test.__name__
@@ -21,7 +26,7 @@ def scenario(test):
 
 
 @scenario
-async def test_twenty_requests_share_one_load():
+async def test_twenty_requests_share_one_load() -> None:
     house = House(100, sizes={"a": 100})
     await asyncio.gather(*(house.use("a", 1.0) for _ in range(20)))
     assert house.loader.diary == [("load", "a"), ("loaded", "a")]
@@ -30,7 +35,7 @@ async def test_twenty_requests_share_one_load():
 
 
 @scenario
-async def test_a_hit_waits_neither_for_a_load_nor_for_a_download():
+async def test_a_hit_waits_neither_for_a_load_nor_for_a_download() -> None:
     house = House(300, sizes={"a": 100, "b": 100, "c": 100}, load_seconds=50.0)
     await house.use("a")
     house.fetch_seconds["c"] = 100.0
@@ -41,13 +46,13 @@ async def test_a_hit_waits_neither_for_a_load_nor_for_a_download():
 
 
 @scenario
-async def test_loads_that_fit_side_by_side_run_side_by_side():
+async def test_loads_that_fit_side_by_side_run_side_by_side() -> None:
     house = House(200, sizes={"a": 100, "b": 100})
-    assert await asyncio.gather(house.use("a"), house.use("b")) == [1.0, 1.0]
+    assert list(await asyncio.gather(house.use("a"), house.use("b"))) == [1.0, 1.0]
 
 
 @scenario
-async def test_a_download_neither_holds_memory_nor_blocks_loads():
+async def test_a_download_neither_holds_memory_nor_blocks_loads() -> None:
     house = House(100, sizes={"a": 100, "b": 100})
     house.fetch_seconds["a"] = 100.0
     slow = asyncio.create_task(house.use("a"))
@@ -57,7 +62,7 @@ async def test_a_download_neither_holds_memory_nor_blocks_loads():
 
 
 @scenario
-async def test_the_old_model_is_gone_before_the_new_one_is_loaded():
+async def test_the_old_model_is_gone_before_the_new_one_is_loaded() -> None:
     house = House(100, sizes={"a": 100, "b": 100})
     for model in ("a", "b") * 100:
         await house.use(model)
@@ -67,7 +72,7 @@ async def test_the_old_model_is_gone_before_the_new_one_is_loaded():
 
 
 @scenario
-async def test_no_engine_is_remembered_once_it_is_gone():
+async def test_no_engine_is_remembered_once_it_is_gone() -> None:
     house = House(100, sizes={"a": 100, "b": 100})
     await house.use("a")
     engine = weakref.ref(house.loader.engines.pop("a"))
@@ -77,10 +82,10 @@ async def test_no_engine_is_remembered_once_it_is_gone():
 
 
 @scenario
-async def test_two_models_that_cannot_both_fit_take_turns():
+async def test_two_models_that_cannot_both_fit_take_turns() -> None:
     house = House(100, sizes={"a": 100, "b": 100})
 
-    async def client(model):
+    async def client(model: str) -> list[float]:
         return [await house.use(model, 0.5) for _ in range(10)]
 
     waits = await asyncio.gather(*(client(model) for model in ("a", "b") for _ in range(20)))
@@ -90,14 +95,14 @@ async def test_two_models_that_cannot_both_fit_take_turns():
 
 
 @scenario
-async def test_what_was_loaded_for_somebody_serves_him_before_it_goes():
+async def test_what_was_loaded_for_somebody_serves_him_before_it_goes() -> None:
     house = House(100, sizes={"a": 100, "b": 100}, turns=Turns(0.0, 0.0), load_seconds=0.0)
     await asyncio.gather(*(house.use(model) for model in "ab" * 5))
     assert house.loads("a") == house.loads("b") == 1
 
 
 @scenario
-async def test_a_busy_model_finishes_what_runs_and_then_makes_room():
+async def test_a_busy_model_finishes_what_runs_and_then_makes_room() -> None:
     house = House(100, sizes={"a": 100, "b": 100})
     running = asyncio.create_task(house.use("a", 10.0))
     await asyncio.sleep(5.0)
@@ -113,7 +118,7 @@ async def test_a_busy_model_finishes_what_runs_and_then_makes_room():
 
 
 @scenario
-async def test_a_load_that_waits_for_a_busy_model_is_expected_before_its_turn():
+async def test_a_load_that_waits_for_a_busy_model_is_expected_before_its_turn() -> None:
     house = House(100, sizes={"a": 100, "b": 100})
     running = asyncio.create_task(house.use("a", 10.0))
     await asyncio.sleep(5.0)
@@ -126,7 +131,7 @@ async def test_a_load_that_waits_for_a_busy_model_is_expected_before_its_turn():
 
 
 @scenario
-async def test_who_leaves_the_queue_reopens_what_was_drained_for_him():
+async def test_who_leaves_the_queue_reopens_what_was_drained_for_him() -> None:
     house = House(100, sizes={"a": 100, "b": 100})
     running = asyncio.create_task(house.use("a", 10.0))
     await asyncio.sleep(5.0)
@@ -143,7 +148,7 @@ async def test_who_leaves_the_queue_reopens_what_was_drained_for_him():
 
 
 @scenario
-async def test_a_failed_load_is_told_to_all_who_waited_and_to_nobody_after():
+async def test_a_failed_load_is_told_to_all_who_waited_and_to_nobody_after() -> None:
     house = House(100, sizes={"a": 100})
     house.loader.failures["a"] = [ModelUnusable("The weights of a are broken."), ValueError("/secret/path")]
     for kind, text in ((ModelUnusable, "broken"), (EngineFailed, "could not be loaded")):
@@ -156,7 +161,7 @@ async def test_a_failed_load_is_told_to_all_who_waited_and_to_nobody_after():
 
 
 @scenario
-async def test_a_failed_fetch_is_told_to_all_and_tried_again():
+async def test_a_failed_fetch_is_told_to_all_and_tried_again() -> None:
     house = House(100, sizes={"a": 100})
     house.fetch_failures["a"] = [ModelNotFound("There is no such repo.")]
     results = await asyncio.gather(*(house.use("a") for _ in range(5)), return_exceptions=True)
@@ -166,7 +171,7 @@ async def test_a_failed_fetch_is_told_to_all_and_tried_again():
 
 
 @scenario
-async def test_a_load_goes_on_for_the_others_when_the_first_one_leaves():
+async def test_a_load_goes_on_for_the_others_when_the_first_one_leaves() -> None:
     house = House(100, sizes={"a": 100})
     first, second = (asyncio.create_task(house.use("a")) for _ in range(2))
     await asyncio.sleep(0.5)
@@ -176,7 +181,7 @@ async def test_a_load_goes_on_for_the_others_when_the_first_one_leaves():
 
 
 @scenario
-async def test_a_load_that_nobody_waits_for_any_more_stays_resident():
+async def test_a_load_that_nobody_waits_for_any_more_stays_resident() -> None:
     house = House(100, sizes={"a": 100})
     only = asyncio.create_task(house.use("a"))
     await asyncio.sleep(0.5)
@@ -187,7 +192,7 @@ async def test_a_load_that_nobody_waits_for_any_more_stays_resident():
 
 
 @scenario
-async def test_files_that_nobody_waits_for_any_more_are_not_loaded():
+async def test_files_that_nobody_waits_for_any_more_are_not_loaded() -> None:
     house = House(100, sizes={"a": 100}, fetch_seconds=10.0)
     only = asyncio.create_task(house.use("a"))
     await asyncio.sleep(5.0)
@@ -199,11 +204,16 @@ async def test_files_that_nobody_waits_for_any_more_are_not_loaded():
 
 
 @scenario
-async def test_a_lease_that_comes_while_its_asker_is_cancelled_is_given_back():
+async def test_a_lease_that_comes_while_its_asker_is_cancelled_is_given_back() -> None:
     house = House(100, sizes={"a": 100})
     asker = asyncio.create_task(house.use("a"))
     await asyncio.sleep(0.5)
-    house.dispatcher._lifecycle._changed = lambda slot: (house.dispatcher._changed(slot), asker.cancel())
+
+    def changed(slot: Slot) -> None:
+        house.dispatcher._changed(slot)
+        asker.cancel()
+
+    house.dispatcher._lifecycle._changed = changed
     with pytest.raises(asyncio.CancelledError):
         await asker
     house.check_quiet()
@@ -211,7 +221,7 @@ async def test_a_lease_that_comes_while_its_asker_is_cancelled_is_given_back():
 
 
 @scenario
-async def test_what_is_larger_than_the_budget_is_refused_and_the_others_go_on():
+async def test_what_is_larger_than_the_budget_is_refused_and_the_others_go_on() -> None:
     house = House(200, sizes={"a": 100, "huge": 1_500_000_000})
     running = asyncio.create_task(house.use("a", 10.0))
     await asyncio.sleep(2.0)
@@ -224,7 +234,7 @@ async def test_what_is_larger_than_the_budget_is_refused_and_the_others_go_on():
 
 
 @scenario
-async def test_a_model_that_turns_out_larger_waits_for_its_true_size():
+async def test_a_model_that_turns_out_larger_waits_for_its_true_size() -> None:
     house = House(200, sizes={"a": 100, "b": 150}, estimates={"a": 100, "b": 80})
     running = asyncio.create_task(house.use("a", 10.0))
     await asyncio.sleep(3.0)
@@ -236,7 +246,7 @@ async def test_a_model_that_turns_out_larger_waits_for_its_true_size():
 
 
 @scenario
-async def test_a_model_that_turns_out_larger_than_the_budget_is_refused():
+async def test_a_model_that_turns_out_larger_than_the_budget_is_refused() -> None:
     house = House(100, sizes={"a": 150}, estimates={"a": 80})
     with pytest.raises(ModelUnusable, match="a needs 150 bytes"):
         await house.use("a")
@@ -244,7 +254,7 @@ async def test_a_model_that_turns_out_larger_than_the_budget_is_refused():
 
 
 @scenario
-async def test_a_full_queue_says_so_and_forgets_whom_it_refused():
+async def test_a_full_queue_says_so_and_forgets_whom_it_refused() -> None:
     house = House(100, sizes={"a": 100}, limit=3)
     waiting = [asyncio.create_task(house.use("a")) for _ in range(3)]
     await asyncio.sleep(0)
@@ -257,7 +267,7 @@ async def test_a_full_queue_says_so_and_forgets_whom_it_refused():
 
 
 @scenario
-async def test_waiting_has_an_end():
+async def test_waiting_has_an_end() -> None:
     house = House(100, sizes={"a": 100, "b": 100}, timeout=5.0)
     running = asyncio.create_task(house.use("a", 20.0))
     await asyncio.sleep(2.0)
@@ -270,7 +280,7 @@ async def test_waiting_has_an_end():
 
 
 @scenario
-async def test_a_process_for_which_the_system_has_no_memory_is_refused_with_numbers_of_that():
+async def test_a_process_for_which_the_system_has_no_memory_is_refused_with_numbers_of_that() -> None:
     house = House(100, sizes={"a": 10, "b": 10}, host=8, apart={"a": 9, "b": 8})
     with pytest.raises(ModelUnusable, match=r"9 bytes of this machine's own memory, .* can have 8 bytes"):
         await house.use("a")
@@ -278,7 +288,7 @@ async def test_a_process_for_which_the_system_has_no_memory_is_refused_with_numb
 
 
 @scenario
-async def test_requests_wait_for_kv_memory_and_get_it_in_order():
+async def test_requests_wait_for_kv_memory_and_get_it_in_order() -> None:
     house = House(200, sizes={"a": 100})
     waits = await asyncio.gather(*(house.use("a", 1.0, tokens=40) for _ in range(6)))
     assert waits == pytest.approx([1.0, 1.0, 2.0, 2.0, 3.0, 3.0])
@@ -286,7 +296,7 @@ async def test_requests_wait_for_kv_memory_and_get_it_in_order():
 
 
 @scenario
-async def test_kv_memory_comes_from_idle_models():
+async def test_kv_memory_comes_from_idle_models() -> None:
     house = House(200, sizes={"a": 100, "b": 100})
     await house.use("b")
     await asyncio.sleep(5.0)
@@ -295,7 +305,7 @@ async def test_kv_memory_comes_from_idle_models():
 
 
 @scenario
-async def test_kv_memory_that_can_never_be_is_refused_with_numbers():
+async def test_kv_memory_that_can_never_be_is_refused_with_numbers() -> None:
     house = House(200, sizes={"a": 100})
     with pytest.raises(ModelUnusable, match="needs 101 bytes of memory and can have 100 bytes of the budget of 200"):
         await house.use("a", tokens=101)
@@ -303,7 +313,7 @@ async def test_kv_memory_that_can_never_be_is_refused_with_numbers():
 
 
 @scenario
-async def test_requests_that_hold_what_the_other_needs_do_not_wait_for_ever():
+async def test_requests_that_hold_what_the_other_needs_do_not_wait_for_ever() -> None:
     house = House(200, sizes={"a": 80, "b": 80}, timeout=1000.0)
     results = await asyncio.gather(
         house.use("a", 1.0, tokens=100), house.use("b", 1.0, tokens=100), return_exceptions=True
@@ -314,7 +324,7 @@ async def test_requests_that_hold_what_the_other_needs_do_not_wait_for_ever():
 
 
 @scenario
-async def test_keep_alive_zero_unloads_after_the_answer():
+async def test_keep_alive_zero_unloads_after_the_answer() -> None:
     house = House(100, sizes={"a": 100})
     await house.use("a", keep_alive=0.0)
     await asyncio.sleep(0.01)
@@ -323,7 +333,7 @@ async def test_keep_alive_zero_unloads_after_the_answer():
 
 
 @scenario
-async def test_keep_alive_counts_from_the_last_use():
+async def test_keep_alive_counts_from_the_last_use() -> None:
     house = House(100, sizes={"a": 100})
     await house.use("a", keep_alive=10.0)
     await asyncio.sleep(9.0)
@@ -335,7 +345,7 @@ async def test_keep_alive_counts_from_the_last_use():
 
 
 @scenario
-async def test_the_latest_request_decides_how_long_a_model_stays():
+async def test_the_latest_request_decides_how_long_a_model_stays() -> None:
     house = House(100, sizes={"a": 100})
     await house.use("a", keep_alive=10.0)
     await house.use("a", keep_alive=-1.0)
@@ -344,7 +354,7 @@ async def test_the_latest_request_decides_how_long_a_model_stays():
 
 
 @scenario
-async def test_pinned_models_stay_and_the_rest_shares_what_is_left():
+async def test_pinned_models_stay_and_the_rest_shares_what_is_left() -> None:
     house = House(200, sizes={"a": 100, "b": 100, "c": 100, "d": 150}, pinned=("a",))
     await house.use("a", keep_alive=0.0)
     for model in ("b", "c", "b"):
@@ -355,7 +365,7 @@ async def test_pinned_models_stay_and_the_rest_shares_what_is_left():
 
 
 @scenario
-async def test_a_model_whose_process_has_ended_is_loaded_anew_and_others_go_on():
+async def test_a_model_whose_process_has_ended_is_loaded_anew_and_others_go_on() -> None:
     house = House(200, sizes={"a": 100, "b": 100})
     await house.use("b")
     async with house.lease("a"):
@@ -369,7 +379,7 @@ async def test_a_model_whose_process_has_ended_is_loaded_anew_and_others_go_on()
 
 
 @scenario
-async def test_an_idle_model_whose_process_ends_is_gone_at_once():
+async def test_an_idle_model_whose_process_ends_is_gone_at_once() -> None:
     house = House(100, sizes={"a": 100})
     await house.use("a")
     house.loader.engines["a"].lose()
@@ -379,8 +389,10 @@ async def test_an_idle_model_whose_process_ends_is_gone_at_once():
 
 
 @pytest.mark.parametrize(("apart", "refused"), [(10.0, True), (400.0, False)])
-def test_a_model_that_ends_three_times_within_ten_minutes_is_left_alone_for_a_while(apart, refused):
-    async def test():
+def test_a_model_that_ends_three_times_within_ten_minutes_is_left_alone_for_a_while(
+    apart: float, refused: bool
+) -> None:
+    async def test() -> None:
         house = House(100, sizes={"a": 100})
         for _ in range(3):
             await house.use("a")
@@ -400,7 +412,7 @@ def test_a_model_that_ends_three_times_within_ten_minutes_is_left_alone_for_a_wh
 
 
 @scenario
-async def test_a_process_that_ends_while_it_loads_counts_too():
+async def test_a_process_that_ends_while_it_loads_counts_too() -> None:
     house = House(100, sizes={"a": 100})
     house.loader.failures["a"] = [EngineLost("It has ended.") for _ in range(3)]
     for _ in range(3):
@@ -412,7 +424,7 @@ async def test_a_process_that_ends_while_it_loads_counts_too():
 
 
 @scenario
-async def test_errors_of_requests_end_no_engine():
+async def test_errors_of_requests_end_no_engine() -> None:
     house = House(100, sizes={"a": 100})
     for error in (ValueError("mine"), EngineFailed("A step failed.")):
         with pytest.raises(type(error)):
@@ -422,7 +434,7 @@ async def test_errors_of_requests_end_no_engine():
 
 
 @scenario
-async def test_leaving_a_lease_waits_for_nothing():
+async def test_leaving_a_lease_waits_for_nothing() -> None:
     house = House(100, sizes={"a": 100})
     lease = house.lease("a")
     await lease.__aenter__()
@@ -433,7 +445,7 @@ async def test_leaving_a_lease_waits_for_nothing():
 
 
 @scenario
-async def test_unload_frees_idle_models_and_refuses_busy_ones():
+async def test_unload_frees_idle_models_and_refuses_busy_ones() -> None:
     house = House(100, sizes={"a": 100})
     async with house.lease("a"):
         with pytest.raises(Conflict, match="in use by 1"):
@@ -444,7 +456,7 @@ async def test_unload_frees_idle_models_and_refuses_busy_ones():
 
 
 @scenario
-async def test_memory_that_no_book_knows_is_waited_for():
+async def test_memory_that_no_book_knows_is_waited_for() -> None:
     house = House(100, sizes={"a": 100})
     house.memory.hold(30)
     asyncio.get_running_loop().call_later(5.0, house.memory.free, 30)
@@ -453,14 +465,14 @@ async def test_memory_that_no_book_knows_is_waited_for():
 
 
 @scenario
-async def test_prefix_caches_go_before_models_do():
-    class Caches:
+async def test_prefix_caches_go_before_models_do() -> None:
+    class Caches(NoPrefixCaches):
         held = 50
 
-        def nbytes(self):
+        def nbytes(self) -> int:
             return self.held
 
-        async def trim(self, nbytes):
+        async def trim(self, nbytes: int) -> None:
             await asyncio.sleep(0.1)
             freed = min(nbytes, self.held)
             self.held -= freed
@@ -478,7 +490,7 @@ async def test_prefix_caches_go_before_models_do():
 
 
 @scenario
-async def test_close_sends_everybody_away_and_leaves_nothing():
+async def test_close_sends_everybody_away_and_leaves_nothing() -> None:
     house = House(200, sizes={"a": 100, "b": 100, "c": 100})
     await house.use("a")
     held = house.lease("a")
@@ -497,7 +509,7 @@ async def test_close_sends_everybody_away_and_leaves_nothing():
 
 
 @scenario
-async def test_requests_beyond_the_batch_wait_up_to_the_limit_and_no_more():
+async def test_requests_beyond_the_batch_wait_up_to_the_limit_and_no_more() -> None:
     house = House(1000, sizes={"a": 100}, limit=3, rows=2)
     await house.use("a")
     running = [asyncio.ensure_future(house.use("a", seconds=10)) for _ in range(5)]
@@ -510,7 +522,7 @@ async def test_requests_beyond_the_batch_wait_up_to_the_limit_and_no_more():
 
 
 @scenario
-async def test_what_runs_is_not_turned_away_where_the_queue_is_full():
+async def test_what_runs_is_not_turned_away_where_the_queue_is_full() -> None:
     house = House(150, sizes={"a": 100, "b": 100}, limit=1)
     async with house.lease("a") as first, house.lease("a") as second:
         await first.admit(40)
@@ -521,6 +533,7 @@ async def test_what_runs_is_not_turned_away_where_the_queue_is_full():
         more = asyncio.ensure_future(second.admit(30))
         await asyncio.sleep(0.1)
         assert not more.done()
+        assert isinstance(first, ModelLease)
         first.end()
         await more
     await waiting

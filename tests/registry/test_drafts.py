@@ -1,5 +1,7 @@
 """``draft_model``: found, fetched and counted with the model that it drafts for, or refused by its name."""
 
+from pathlib import Path
+
 import pytest
 
 from app.engine.base import Sequence
@@ -7,6 +9,8 @@ from app.engine.options import DraftOptions, LoadOptions
 from app.errors import Conflict, ModelUnusable, Unavailable
 from app.main import model_registry
 from app.registry.catalog import Catalog
+from app.registry.footprint import Footprint
+from app.registry.hub.hub import Hub
 from app.registry.registry import ModelRegistry
 from app.registry.shelf import Shelf
 from app.schemas.sampling import Sampling
@@ -14,16 +18,21 @@ from app.settings import SMOLLM2, ModelEntry, Settings
 from tests.registry.conftest import IMPATIENT, REPO
 from tests.registry.models import write_adapter, write_model
 from tests.registry.test_registry import ALLOWANCE, opened
-from tests.support.hub import INFO, Faults
+from tests.support.hub import INFO, Faults, LocalHub
 from tests.support.scripted import ScriptedLoader, ScriptedMemory, scripted_device
 from tests.support.tiny import make_tiny
 
 
-def footprints(registry):
-    return {slot.model: slot.footprint for slot in registry._dispatcher.slots.values()}
+def footprints(registry: ModelRegistry) -> dict[str, Footprint]:
+    slots = registry._dispatcher.slots.values()
+    return {slot.model: slot.footprint for slot in slots if slot.footprint is not None}
 
 
-async def test_the_draft_reaches_the_loader_as_its_own_entry_says_and_its_bytes_are_counted(tmp_path):
+async def _nothing_embedded() -> Path:
+    raise AssertionError("nobody asks for the embedded model")
+
+
+async def test_the_draft_reaches_the_loader_as_its_own_entry_says_and_its_bytes_are_counted(tmp_path: Path) -> None:
     write_model(tmp_path / "root" / "large", weights=4000)
     models = {
         "large": ModelEntry(draft_model="small", kv_bits=8),
@@ -39,7 +48,7 @@ async def test_the_draft_reaches_the_loader_as_its_own_entry_says_and_its_bytes_
         assert found.allowance == 2 * ALLOWANCE
 
 
-async def test_the_embedded_model_drafts_and_so_does_one_for_an_adapter(tmp_path):
+async def test_the_embedded_model_drafts_and_so_does_one_for_an_adapter(tmp_path: Path) -> None:
     write_adapter(tmp_path / "root" / "lora")
     models = {"tiny-a": ModelEntry(draft_model="smollm2"), "tiny-b:lora": ModelEntry(draft_model="tiny-a")}
     async with opened(tmp_path, models=models) as (registry, loader):
@@ -63,7 +72,7 @@ async def test_the_embedded_model_drafts_and_so_does_one_for_an_adapter(tmp_path
         ("broken", "cannot be had: "),
     ],
 )
-async def test_a_draft_that_cannot_be_had_is_refused_by_its_name(tmp_path, draft, why):
+async def test_a_draft_that_cannot_be_had_is_refused_by_its_name(tmp_path: Path, draft: str, why: str) -> None:
     broken = write_model(tmp_path / "root" / "broken")
     (broken / "model.safetensors").write_bytes(b"1234")
     models = {"tiny-a": ModelEntry(draft_model=draft, aliases=("itself",))}
@@ -76,7 +85,7 @@ async def test_a_draft_that_cannot_be_had_is_refused_by_its_name(tmp_path, draft
         await registry.load("tiny-b")
 
 
-async def test_an_adapters_draft_is_not_its_base(tmp_path):
+async def test_an_adapters_draft_is_not_its_base(tmp_path: Path) -> None:
     write_adapter(tmp_path / "root" / "lora")
     models = {"tiny-a:lora": ModelEntry(draft_model="tiny-a"), "tiny-b": ModelEntry(draft_model="tiny-a:lora")}
     async with opened(tmp_path, models=models) as (registry, _):
@@ -86,14 +95,16 @@ async def test_an_adapters_draft_is_not_its_base(tmp_path):
             await registry.load("tiny-b")
 
 
-async def test_a_draft_of_the_hub_is_fetched_with_its_target_and_kept_while_it_is_used(tmp_path, hub, server):
+async def test_a_draft_of_the_hub_is_fetched_with_its_target_and_kept_while_it_is_used(
+    tmp_path: Path, hub: Hub, server: LocalHub
+) -> None:
     write_model(tmp_path / "root" / "large")
     models = {"large": ModelEntry(draft_model=REPO)}
     settings = Settings(model_roots=(tmp_path / "root",), memory_budget=10_000_000, allow_models=(), models=models)
 
     memory = ScriptedMemory()
     loader = ScriptedLoader(memory)
-    shelf = Shelf(hub, None, offline=False, device=scripted_device)
+    shelf = Shelf(hub, _nothing_embedded, offline=False, device=scripted_device)
     registry = ModelRegistry(settings, Catalog(settings), shelf, loader, memory)
     server.faults[INFO] = Faults(status=503, times=IMPATIENT.attempts)
     with pytest.raises(Unavailable, match=f"draft_model = '{REPO}' of large: "):
@@ -110,7 +121,7 @@ async def test_a_draft_of_the_hub_is_fetched_with_its_target_and_kept_while_it_i
     await registry.close()
 
 
-async def test_what_models_toml_says_speeds_up_a_real_engine(tmp_path):
+async def test_what_models_toml_says_speeds_up_a_real_engine(tmp_path: Path) -> None:
     make_tiny(tmp_path / "large", seed=4, layers=2)
     make_tiny(tmp_path / "small", seed=4, layers=1)
     models = {"large": ModelEntry(draft_model="small")}
@@ -130,7 +141,7 @@ async def test_what_models_toml_says_speeds_up_a_real_engine(tmp_path):
         assert memory.weights == engine.nbytes + small[0]
 
 
-def test_a_draft_that_the_settings_name_may_be_fetched():
+def test_a_draft_that_the_settings_name_may_be_fetched() -> None:
     catalog = Catalog(Settings(allow_models=(), models={SMOLLM2: ModelEntry(draft_model="org/small@v1")}))
     assert catalog.allows("org/small")
     assert not catalog.allows("org/other")

@@ -1,5 +1,7 @@
 """What an embedding model needs of the hub, and what it takes in memory."""
 
+from pathlib import Path
+
 import pytest
 
 from app.errors import ModelUnusable
@@ -20,7 +22,7 @@ from tests.support.encoders import WIDTH, add_dense, add_modules, make_bert
         "10_LogitScore/config.json",
     ],
 )
-def test_the_files_that_say_how_to_pool_are_fetched(name):
+def test_the_files_that_say_how_to_pool_are_fetched(name: str) -> None:
     assert is_needed(name)
 
 
@@ -35,16 +37,16 @@ def test_the_files_that_say_how_to_pool_are_fetched(name):
         "1_Pooling/model.py",
     ],
 )
-def test_no_others_below_it_are(name):
+def test_no_others_below_it_are(name: str) -> None:
     assert not is_needed(name)
 
 
-def test_a_matrix_behind_the_pooling_is_no_model():
+def test_a_matrix_behind_the_pooling_is_no_model() -> None:
     with pytest.raises(ModelUnusable, match="bin"):
         require_loadable("org/old", ["config.json", "pytorch_model.bin", "2_Dense/model.safetensors"])
 
 
-def test_its_footprint_has_the_matrices_in_it(tmp_path):
+def test_its_footprint_has_the_matrices_in_it(tmp_path: Path) -> None:
     directory = make_bert(tmp_path / "it")
     plain = footprint(directory, half_bytes=4).weights
     pooling = ("Pooling", {"pooling_mode": "mean"})

@@ -1,6 +1,8 @@
 """Rows that run and ask for more wait as long as it takes; where all wait for each other, the youngest go back."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from tests.registry.house import House
 from tests.support.virtual_time import VirtualTimeLoop
 
 
-def run(work):
+def run(work: Awaitable[Any]) -> None:
     loop = VirtualTimeLoop()
     try:
         return loop.run_until_complete(asyncio.wait_for(work, 1e5))
@@ -19,19 +21,19 @@ def run(work):
         loop.close()
 
 
-def checked(house):
+def checked(house: House) -> House:
     turn = house.dispatcher._turn
 
-    def checked_turn():
+    def checked_turn() -> None:
         turn()
         house.check()
 
-    house.dispatcher._turn = checked_turn
+    house.dispatcher._turn = checked_turn  # type: ignore[method-assign]
     return house
 
 
-def test_two_that_wait_for_each_others_memory_both_come_to_their_ends():
-    async def both():
+def test_two_that_wait_for_each_others_memory_both_come_to_their_ends() -> None:
+    async def both() -> None:
         house = checked(House(100, sizes={"a": 20}))
         await asyncio.gather(house.grow("a", [40, 20]), house.grow("a", [40, 20]))
         assert house.put_backs == 1
@@ -40,8 +42,8 @@ def test_two_that_wait_for_each_others_memory_both_come_to_their_ends():
     run(both())
 
 
-def test_what_can_never_fit_is_told_and_nobody_else_is_put_back():
-    async def one():
+def test_what_can_never_fit_is_told_and_nobody_else_is_put_back() -> None:
+    async def one() -> None:
         house = checked(House(100, sizes={"a": 20}))
         other = asyncio.ensure_future(house.grow("a", [10, 10]))
         with pytest.raises(ModelUnusable):
@@ -52,8 +54,8 @@ def test_what_can_never_fit_is_told_and_nobody_else_is_put_back():
     run(one())
 
 
-def test_rows_that_run_wait_longer_than_the_queue_lets_requests_wait_and_are_in_nobodys_limit():
-    async def long():
+def test_rows_that_run_wait_longer_than_the_queue_lets_requests_wait_and_are_in_nobodys_limit() -> None:
+    async def long() -> None:
         house = checked(House(100, sizes={"a": 20}, limit=1, timeout=5.0))
         holder = asyncio.ensure_future(house.use("a", seconds=60.0, tokens=50))
         await asyncio.sleep(1.5)
@@ -63,8 +65,8 @@ def test_rows_that_run_wait_longer_than_the_queue_lets_requests_wait_and_are_in_
     run(long())
 
 
-def test_what_was_put_back_is_not_overtaken_for_ever_by_those_who_come_later():
-    async def stream_of_small_ones():
+def test_what_was_put_back_is_not_overtaken_for_ever_by_those_who_come_later() -> None:
+    async def stream_of_small_ones() -> None:
         house = checked(House(100, sizes={"a": 20}))
         large = [asyncio.ensure_future(house.grow("a", [38, 30])) for _ in range(2)]
         small = []
@@ -92,8 +94,8 @@ def test_what_was_put_back_is_not_overtaken_for_ever_by_those_who_come_later():
         max_size=12,
     )
 )
-def test_every_mix_that_fits_one_by_one_comes_to_its_end(asked):
-    async def all_of_them():
+def test_every_mix_that_fits_one_by_one_comes_to_its_end(asked: list[tuple[str, list[int], float, float]]) -> None:
+    async def all_of_them() -> None:
         house = checked(House(100, sizes={"a": 20, "b": 20}, timeout=1e6))
         tasks = []
         for model, parts, seconds, pause in asked:

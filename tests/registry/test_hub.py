@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +16,16 @@ from safetensors.numpy import save
 
 from app.errors import Forbidden, ModelNotFound, ModelUnusable, QueueFull, SwitchyardError, Unavailable
 from app.registry.hub import Hub
+from app.registry.hub.files import RepoInfo
 from tests.registry.conftest import IMPATIENT, REPO
 from tests.support.hub import Faults, LocalHub
 
 NEEDED = {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "model.safetensors"}
 
 
-async def test_a_cold_download_brings_what_is_needed_and_nothing_else(hub, server, files):
+async def test_a_cold_download_brings_what_is_needed_and_nothing_else(
+    hub: Hub, server: LocalHub, files: dict[str, bytes]
+) -> None:
     assert await hub.local(REPO) is None
     path = await hub.download(REPO).wait()
     assert {entry.name for entry in path.iterdir()} == NEEDED
@@ -29,7 +34,9 @@ async def test_a_cold_download_brings_what_is_needed_and_nothing_else(hub, serve
     assert await hub.local(REPO) == await hub.local(REPO, server.commits[REPO]) == path
 
 
-async def test_an_embedding_model_brings_the_folders_that_say_how_it_pools(hub, server, files):
+async def test_an_embedding_model_brings_the_folders_that_say_how_it_pools(
+    hub: Hub, server: LocalHub, files: dict[str, bytes]
+) -> None:
     dense = save({"linear.weight": np.ones((2, 2), np.float32)})
     modules = b'[{"type": "a.Transformer", "path": ""}, {"type": "a.Pooling", "path": "1_Pooling"}]'
     steps = {"modules.json": modules, "1_Pooling/config.json": b"{}", "2_Dense/model.safetensors": dense}
@@ -43,7 +50,7 @@ async def test_an_embedding_model_brings_the_folders_that_say_how_it_pools(hub, 
     assert await hub.local("org/vectors") is None
 
 
-async def test_what_the_hub_says_of_a_repo(hub, server, files):
+async def test_what_the_hub_says_of_a_repo(hub: Hub, server: LocalHub, files: dict[str, bytes]) -> None:
     info = await hub.resolve(REPO)
     assert info.commit == server.commits[REPO]
     assert {file.name for file in info.files} == NEEDED
@@ -52,7 +59,7 @@ async def test_what_the_hub_says_of_a_repo(hub, server, files):
     assert await hub.local(REPO) is None
 
 
-async def test_twenty_at_once_share_one_download(hub, server):
+async def test_twenty_at_once_share_one_download(hub: Hub, server: LocalHub) -> None:
     jobs = [hub.download(REPO) for _ in range(20)]
     paths = await asyncio.gather(*(job.wait() for job in jobs))
     assert len(set(jobs)) == len(set(paths)) == 1
@@ -60,7 +67,7 @@ async def test_twenty_at_once_share_one_download(hub, server):
     assert server.count("info") == 1
 
 
-async def test_a_name_in_another_case_is_the_model_that_is_here(hub, server, tmp_path):
+async def test_a_name_in_another_case_is_the_model_that_is_here(hub: Hub, server: LocalHub, tmp_path: Path) -> None:
     """As it is for the hub, and on disks that fold case: no second download, and nothing removed by mistake."""
     server.add("Org/Model", {})
     path = await hub.download(REPO).wait()
@@ -73,7 +80,7 @@ async def test_a_name_in_another_case_is_the_model_that_is_here(hub, server, tmp
     assert await hub.installed() == ()
 
 
-async def test_two_at_once_who_write_a_name_otherwise_share_one_download(hub, server):
+async def test_two_at_once_who_write_a_name_otherwise_share_one_download(hub: Hub, server: LocalHub) -> None:
     jobs = [hub.download(name) for name in (REPO, "ORG/Model", "org/MODEL")]
     assert len(set(jobs)) == 1
     assert await hub.spelled("Org/Model") == REPO
@@ -81,14 +88,14 @@ async def test_two_at_once_who_write_a_name_otherwise_share_one_download(hub, se
     assert server.count("model.safetensors") == 1
 
 
-async def test_of_two_directories_that_differ_in_case_each_is_its_own(hub, tmp_path):
+async def test_of_two_directories_that_differ_in_case_each_is_its_own(hub: Hub, tmp_path: Path) -> None:
     for repo in ("org--model", "ORG--model"):
         (tmp_path / "cache" / f"models--{repo}" / "blobs").mkdir(parents=True)
     assert await hub.spelled("ORG/model") == "ORG/model"
     assert await hub.spelled("org/model") == "org/model"
 
 
-async def test_progress_is_watched_without_polling(hub, server, files):
+async def test_progress_is_watched_without_polling(hub: Hub, server: LocalHub, files: dict[str, bytes]) -> None:
     server.faults["model.safetensors"] = Faults(bytes_per_second=1_500_000)
     job = hub.download(REPO)
     moments = [moment async for moment in job.watch()]
@@ -102,7 +109,7 @@ async def test_progress_is_watched_without_polling(hub, server, files):
     assert weights.done == weights.size == len(files["model.safetensors"])
 
 
-async def test_a_download_survives_the_caller_that_started_it(hub, server):
+async def test_a_download_survives_the_caller_that_started_it(hub: Hub, server: LocalHub) -> None:
     server.faults["model.safetensors"] = Faults(bytes_per_second=2_000_000)
     job = hub.download(REPO)
     caller = asyncio.create_task(job.wait())
@@ -115,7 +122,7 @@ async def test_a_download_survives_the_caller_that_started_it(hub, server):
     assert hub.downloads() == ()
 
 
-async def test_what_is_on_disk_needs_no_hub(hub, server, tmp_path):
+async def test_what_is_on_disk_needs_no_hub(hub: Hub, server: LocalHub, tmp_path: Path) -> None:
     path = await hub.download(REPO).wait()
     server.close()
     offline = Hub(cache_dir=tmp_path / "cache", endpoint=server.url, offline=True)
@@ -128,7 +135,9 @@ async def test_what_is_on_disk_needs_no_hub(hub, server, tmp_path):
         await hub.resolve(REPO)
 
 
-async def test_a_hub_that_never_answers_costs_its_caller_a_moment_and_others_nothing(hub, server):
+async def test_a_hub_that_never_answers_costs_its_caller_a_moment_and_others_nothing(
+    hub: Hub, server: LocalHub
+) -> None:
     path = await hub.download(REPO).wait()
     server.faults["info"] = Faults(hang=True)
     lost = [hub.download(f"org/unknown-{number}") for number in range(6)]
@@ -155,23 +164,25 @@ async def test_a_hub_that_never_answers_costs_its_caller_a_moment_and_others_not
         (Faults(body=b'{"sha": "../../etc", "siblings": []}'), Unavailable, "cannot be understood"),
     ],
 )
-async def test_every_refusal_says_what_to_do(hub, server, fault, error, words):
+async def test_every_refusal_says_what_to_do(
+    hub: Hub, server: LocalHub, fault: Faults, error: type[SwitchyardError], words: str
+) -> None:
     server.faults["info"] = fault
     with pytest.raises(error, match=words) as first:
         await hub.download(REPO).wait()
     with pytest.raises(error) as second:
         await hub.resolve(REPO)
     assert first.value is not second.value
-    waits = {Unavailable: fault.retry_after or IMPATIENT.away}
+    waits: dict[type[SwitchyardError], float] = {Unavailable: fault.retry_after or IMPATIENT.away}
     assert first.value.retry_after == waits.get(error)
 
 
-async def test_a_revision_that_is_not_there(hub):
+async def test_a_revision_that_is_not_there(hub: Hub) -> None:
     with pytest.raises(ModelNotFound, match="no revision 'v9'"):
         await hub.resolve(REPO, "v9")
 
 
-async def test_a_hub_with_hiccups_is_asked_again(hub, server):
+async def test_a_hub_with_hiccups_is_asked_again(hub: Hub, server: LocalHub) -> None:
     server.faults["info"] = Faults(status=503, times=1)
     server.faults["model.safetensors"] = Faults(status=429, retry_after=1, times=1)
     begun = time.perf_counter()
@@ -189,14 +200,18 @@ async def test_a_hub_with_hiccups_is_asked_again(hub, server):
         ({"model.safetensors": b"x"}, "no config.json"),
     ],
 )
-async def test_repos_that_mlx_cannot_load_are_refused_before_anything_is_fetched(hub, server, files, words):
+async def test_repos_that_mlx_cannot_load_are_refused_before_anything_is_fetched(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], words: str
+) -> None:
     server.add("org/odd", files)
     with pytest.raises(ModelUnusable, match=words):
         await hub.download("org/odd").wait()
     assert {name for _, name in server.requests} == {"info"}
 
 
-async def test_names_from_the_hub_stay_in_the_cache(hub, server, files, tmp_path):
+async def test_names_from_the_hub_stay_in_the_cache(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], tmp_path: Path
+) -> None:
     evil = {"../../escape.json", "..\\escape.json", "/escape.json", "a/../../escape.jinja", "c:escape.json", "x\0.json"}
     server.add(REPO, files | dict.fromkeys(evil, b"{}"))
     path = await hub.download(REPO).wait()
@@ -207,7 +222,7 @@ async def test_names_from_the_hub_stay_in_the_cache(hub, server, files, tmp_path
 @pytest.mark.parametrize(
     "name", ["../x", "/etc/passwd", "a/b/c", "http://x/y", "org/..", "org/a--b", "", "org/x\n", "."]
 )
-async def test_names_that_no_repo_can_have_never_reach_the_hub(hub, server, name):
+async def test_names_that_no_repo_can_have_never_reach_the_hub(hub: Hub, server: LocalHub, name: str) -> None:
     with pytest.raises(ModelNotFound):
         await hub.local(name)
     with pytest.raises(ModelNotFound):
@@ -217,7 +232,9 @@ async def test_names_that_no_repo_can_have_never_reach_the_hub(hub, server, name
     assert not server.requests
 
 
-async def test_nonsense_in_the_configuration_is_found_before_the_weights_are_fetched(hub, server, files):
+async def test_nonsense_in_the_configuration_is_found_before_the_weights_are_fetched(
+    hub: Hub, server: LocalHub, files: dict[str, bytes]
+) -> None:
     server.add(REPO, files | {"config.json": b"404: not found"})
     with pytest.raises(ModelUnusable, match=r"config\.json of org/model is not a JSON object"):
         await hub.download(REPO).wait()
@@ -225,8 +242,8 @@ async def test_nonsense_in_the_configuration_is_found_before_the_weights_are_fet
     assert await hub.local(REPO) is None
 
 
-async def test_preflight_can_refuse(server, tmp_path):
-    def refuse(info):
+async def test_preflight_can_refuse(server: LocalHub, tmp_path: Path) -> None:
+    def refuse(info: RepoInfo) -> None:
         raise ModelUnusable(f"{info.weight_bytes} bytes are too many")
 
     hub = Hub(cache_dir=tmp_path, endpoint=server.url, policy=IMPATIENT, preflight=refuse)
@@ -236,7 +253,7 @@ async def test_preflight_can_refuse(server, tmp_path):
     assert server.count("config.json") == 0
 
 
-async def test_too_many_downloads_are_refused(hub, server):
+async def test_too_many_downloads_are_refused(hub: Hub, server: LocalHub) -> None:
     server.faults["info"] = Faults(hang=True)
     jobs = [hub.download(f"org/m{number}") for number in range(IMPATIENT.max_downloads)]
     with pytest.raises(QueueFull):
@@ -247,7 +264,9 @@ async def test_too_many_downloads_are_refused(hub, server):
         await jobs[0].wait()
 
 
-async def test_models_of_other_tools_are_found_and_ours_by_them(hub, server, files, tmp_path):
+async def test_models_of_other_tools_are_found_and_ours_by_them(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     await asyncio.to_thread(snapshot_download, REPO, cache_dir=cache, endpoint=server.url)
     theirs = await hub.local(REPO)
@@ -264,7 +283,7 @@ async def test_models_of_other_tools_are_found_and_ours_by_them(hub, server, fil
     ]
 
 
-async def test_a_refresh_follows_the_branch(hub, server, files):
+async def test_a_refresh_follows_the_branch(hub: Hub, server: LocalHub, files: dict[str, bytes]) -> None:
     old = await hub.download(REPO).wait()
     commit = server.add(REPO, files | {"config.json": b'{"model_type": "qwen3"}'})
     assert await hub.download(REPO).wait() == old
@@ -275,13 +294,15 @@ async def test_a_refresh_follows_the_branch(hub, server, files):
     assert server.count("model.safetensors") == 1
 
 
-async def test_a_mirror_that_lists_names_only(hub, server):
+async def test_a_mirror_that_lists_names_only(hub: Hub, server: LocalHub) -> None:
     server.plain_listing = True
     path = await hub.download(REPO).wait()
     assert {entry.name for entry in path.iterdir()} == NEEDED
 
 
-async def test_delete_removes_everything_of_a_repo(hub, server, files, tmp_path):
+async def test_delete_removes_everything_of_a_repo(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], tmp_path: Path
+) -> None:
     server.add("org/other", files)
     await hub.download("org/other").wait()
     await hub.download(REPO).wait()
@@ -293,7 +314,9 @@ async def test_delete_removes_everything_of_a_repo(hub, server, files, tmp_path)
         await hub.delete(REPO)
 
 
-async def test_delete_lets_go_of_contents_that_are_shared_between_repos(hub, server, files, tmp_path):
+async def test_delete_lets_go_of_contents_that_are_shared_between_repos(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     server.add("org/other", files)
     for repo in (REPO, "org/other"):
@@ -314,7 +337,7 @@ async def test_delete_lets_go_of_contents_that_are_shared_between_repos(hub, ser
     assert not stored.exists()
 
 
-def test_the_environment_means_what_huggingface_hub_says(files, tmp_path):
+def test_the_environment_means_what_huggingface_hub_says(files: dict[str, bytes], tmp_path: Path) -> None:
     program = """
 import asyncio, sys
 from app.registry.hub import Hub
@@ -330,7 +353,7 @@ async def main():
 asyncio.run(main())
 """
 
-    def run(*repos, **env):
+    def run(*repos: str, **env: Any) -> list[str]:
         command = [sys.executable, "-c", program, *repos]
         done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=30, check=True)
         return done.stdout.splitlines()
@@ -349,7 +372,7 @@ asyncio.run(main())
         assert missing.startswith("ModelNotFound")
 
 
-def test_every_failure_of_the_clients_library_is_translated():
+def test_every_failure_of_the_clients_library_is_translated() -> None:
     import httpx2  # noqa: PLC0415 - belongs to this test
     from huggingface_hub import errors  # noqa: PLC0415
 

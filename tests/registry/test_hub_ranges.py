@@ -7,17 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
 from app.errors import ModelUnusable, Unavailable
-from app.registry.hub import Hub, partial
+from app.registry.hub import Hub
+from app.registry.hub.policy import Policy
 from app.registry.hub.spans import Spans
 from tests.registry.conftest import IMPATIENT, REPO
-from tests.support.hub import Faults
+from tests.support.hub import Faults, LocalHub
 
 WEIGHTS = "model.safetensors"
 RANGED = structs.replace(IMPATIENT, range_bytes=40_000, parallel_ranges=4)
@@ -25,17 +30,19 @@ RANGED = structs.replace(IMPATIENT, range_bytes=40_000, parallel_ranges=4)
 
 
 @pytest.fixture
-async def hub(server, tmp_path):
+async def hub(server: LocalHub, tmp_path: Path) -> AsyncIterator[Hub]:
     hub = Hub(cache_dir=tmp_path / "cache", endpoint=server.url, policy=RANGED)
     yield hub
     await hub.close()
 
 
-def left(tmp_path):
+def left(tmp_path: Path) -> list[str]:
     return [it.name for it in (tmp_path / "cache").rglob("*") if ".incomplete" in it.name]
 
 
-async def test_a_large_file_comes_in_pieces_and_each_byte_once(hub, server, files, tmp_path):
+async def test_a_large_file_comes_in_pieces_and_each_byte_once(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], tmp_path: Path
+) -> None:
     job = hub.download(REPO)
     amounts = [moment.done async for moment in job.watch()]
     path = await job.wait()
@@ -47,7 +54,7 @@ async def test_a_large_file_comes_in_pieces_and_each_byte_once(hub, server, file
     assert left(tmp_path) == []
 
 
-async def test_connections_that_are_slow_each_are_fast_together(hub, server, tmp_path):
+async def test_connections_that_are_slow_each_are_fast_together(hub: Hub, server: LocalHub, tmp_path: Path) -> None:
     server.faults[WEIGHTS] = Faults(bytes_per_second=200_000)
     one = Hub(cache_dir=tmp_path / "one", endpoint=server.url, policy=structs.replace(RANGED, parallel_ranges=1))
     seconds = []
@@ -61,14 +68,16 @@ async def test_connections_that_are_slow_each_are_fast_together(hub, server, tmp
 
 @pytest.mark.parametrize("fault", ["cut_after", "reset_after", "stall_after"])
 @pytest.mark.parametrize("times", [1, 9])
-async def test_pieces_that_break_go_on_where_they_were(hub, server, files, fault, times):
-    server.faults[WEIGHTS] = Faults(**{fault: 10_000}, times=times)
+async def test_pieces_that_break_go_on_where_they_were(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], fault: str, times: int
+) -> None:
+    server.faults[WEIGHTS] = msgspec.convert({fault: 10_000, "times": times}, Faults)
     path = await hub.download(REPO).wait()
     assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
     assert server.sent[WEIGHTS] == len(files[WEIGHTS])
 
 
-async def cancelled_halfway(server, tmp_path):
+async def cancelled_halfway(server: LocalHub, tmp_path: Path) -> None:
     """Four pieces have 30 kB each when the download is cancelled."""
     server.faults[WEIGHTS] = Faults(stall_after=30_000, times=4)
     hub = Hub(cache_dir=tmp_path / "cache", endpoint=server.url, policy=structs.replace(RANGED, stall_timeout=60.0))
@@ -83,7 +92,9 @@ async def cancelled_halfway(server, tmp_path):
     await hub.close()
 
 
-async def test_cancelling_keeps_every_piece_that_has_come(hub, server, files, tmp_path):
+async def test_cancelling_keeps_every_piece_that_has_come(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], tmp_path: Path
+) -> None:
     await cancelled_halfway(server, tmp_path)
     assert len(left(tmp_path)) == 2, "the bytes, and which they are"
     path = await hub.download(REPO).wait()
@@ -93,7 +104,9 @@ async def test_cancelling_keeps_every_piece_that_has_come(hub, server, files, tm
 
 
 @pytest.mark.parametrize("policy", [RANGED, IMPATIENT], ids=["in pieces again", "in one piece"])
-async def test_a_killed_process_leaves_what_others_go_on_from(server, files, tmp_path, policy):
+async def test_a_killed_process_leaves_what_others_go_on_from(
+    server: LocalHub, files: dict[str, bytes], tmp_path: Path, policy: Policy
+) -> None:
     server.faults[WEIGHTS] = Faults(bytes_per_second=60_000)
     program = (
         "import asyncio, sys; from pathlib import Path; from app.registry.hub import Hub, Policy, partial\n"
@@ -119,13 +132,13 @@ async def test_a_killed_process_leaves_what_others_go_on_from(server, files, tmp
     assert left(tmp_path) == []
 
 
-async def test_a_hub_without_ranges_is_served_in_one_piece(hub, server, files):
+async def test_a_hub_without_ranges_is_served_in_one_piece(hub: Hub, server: LocalHub, files: dict[str, bytes]) -> None:
     server.faults["*"] = Faults(ignore_range=True)
     path = await hub.download(REPO).wait()
     assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
 
 
-async def test_a_spoiled_piece_is_found(hub, server, files):
+async def test_a_spoiled_piece_is_found(hub: Hub, server: LocalHub, files: dict[str, bytes]) -> None:
     server.faults[WEIGHTS] = Faults(spoil=True, times=1)
     path = await hub.download(REPO).wait()
     assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
@@ -136,13 +149,15 @@ async def test_a_spoiled_piece_is_found(hub, server, files):
 
 
 @pytest.mark.parametrize(("status", "times"), [(429, 3), (429, 5), (503, 3)])
-async def test_a_hub_that_wants_fewer_connections_gets_fewer(hub, server, files, status, times):
+async def test_a_hub_that_wants_fewer_connections_gets_fewer(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], status: int, times: int
+) -> None:
     server.faults[WEIGHTS] = Faults(status=status, times=times)
     path = await hub.download(REPO).wait()
     assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
 
 
-async def test_pieces_that_gain_nothing_are_given_up_soon(hub, server, files):
+async def test_pieces_that_gain_nothing_are_given_up_soon(hub: Hub, server: LocalHub, files: dict[str, bytes]) -> None:
     server.faults[WEIGHTS] = Faults(status=502)
     began = time.perf_counter()
     with pytest.raises(Unavailable, match="status 502"):
@@ -154,16 +169,18 @@ async def test_pieces_that_gain_nothing_are_given_up_soon(hub, server, files):
     assert server.sent[WEIGHTS] == len(files[WEIGHTS])
 
 
-async def test_a_disk_that_fills_up_on_the_way(hub, server, files, monkeypatch):
+async def test_a_disk_that_fills_up_on_the_way(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = os.pwrite
 
-    def full(descriptor, data, offset):
+    def full(descriptor: int, data: memoryview, offset: int) -> int:
         if offset > 300_000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(descriptor, data, offset)
 
     with monkeypatch.context() as patched:
-        patched.setattr(partial.os, "pwrite", full)
+        patched.setattr(os, "pwrite", full)
         with pytest.raises(Unavailable, match="disk filled up"):
             await hub.download(REPO).wait()
     path = await hub.download(REPO).wait()
@@ -173,7 +190,9 @@ async def test_a_disk_that_fills_up_on_the_way(hub, server, files, monkeypatch):
 @pytest.mark.parametrize(
     "record", [b"", b"nonsense", b"[[0,600000]]", b"[[-5,7],[3,2]]", b'{"a":1}', b"[[0,99999999999]]"]
 )
-async def test_a_record_that_is_wrong_costs_time_and_never_the_contents(hub, server, files, tmp_path, record):
+async def test_a_record_that_is_wrong_costs_time_and_never_the_contents(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], tmp_path: Path, record: bytes
+) -> None:
     await cancelled_halfway(server, tmp_path)
     next((tmp_path / "cache").rglob("*.spans")).write_bytes(record)
     path = await hub.download(REPO).wait()
@@ -185,7 +204,7 @@ SPAN = st.tuples(st.integers(0, 60), st.integers(0, 60))
 
 
 @given(spans=st.lists(SPAN), size=st.integers(0, 60), cut=st.integers(0, 60), longest=st.integers(1, 20))
-def test_spans_are_sets_of_bytes(spans, size, cut, longest):
+def test_spans_are_sets_of_bytes(spans: list[Any], size: int, cut: int, longest: int) -> None:
     made, model = Spans(spans), {at for start, end in spans for at in range(start, end)}
     assert {at for start, end in made for at in range(start, end)} == model
     assert all(after[0] > before[1] for before, after in zip(made, list(made)[1:], strict=False))

@@ -1,6 +1,8 @@
 """What the hub lists, understood whatever it says."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -32,7 +34,9 @@ ENTRIES = st.fixed_dictionaries(
 
 
 @given(st.lists(ENTRIES, max_size=6), st.integers(1, 5))
-def test_what_is_listed_is_a_model_that_can_be_asked_for_or_the_answer_is_nonsense(entries, limit):
+def test_what_is_listed_is_a_model_that_can_be_asked_for_or_the_answer_is_nonsense(
+    entries: list[dict[str, Any]], limit: int
+) -> None:
     try:
         found = listed(json.dumps(entries).encode(), limit)
     except msgspec.DecodeError:
@@ -44,20 +48,20 @@ def test_what_is_listed_is_a_model_that_can_be_asked_for_or_the_answer_is_nonsen
         assert it.downloads >= 0
 
 
-def test_packed_weights_are_counted_as_the_words_that_hold_them():
+def test_packed_weights_are_counted_as_the_words_that_hold_them() -> None:
     told = [{"id": "org/a", "safetensors": {"parameters": {"U32": 1000, "BF16": 10}}, "gated": "manual"}]
     (found,) = listed(json.dumps(told).encode(), 3)
     assert (found.nbytes, found.gated) == (4020, True)
 
 
-async def test_an_offline_hub_is_not_searched(tmp_path):
+async def test_an_offline_hub_is_not_searched(tmp_path: Path) -> None:
     hub = Hub(cache_dir=tmp_path, offline=True)
     with pytest.raises(Unavailable, match="offline"):
         await hub.search("model", 5)
     await hub.close()
 
 
-async def test_the_hub_is_asked_for_words_and_as_many_as_are_wanted(tmp_path):
+async def test_the_hub_is_asked_for_words_and_as_many_as_are_wanted(tmp_path: Path) -> None:
     with LocalHub() as served:
         for number in range(9):
             served.add(f"org/Model-{number}", {"config.json": b"{}"})

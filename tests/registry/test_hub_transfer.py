@@ -7,33 +7,39 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from app.errors import ModelUnusable, Unavailable
-from app.registry.hub import Hub, partial
+from app.registry.hub import Hub
 from tests.registry.conftest import IMPATIENT, REPO
-from tests.support.hub import Faults
+from tests.support.hub import Faults, LocalHub
 
 WEIGHTS = "model.safetensors"
 
 
-async def sent(server, count):
+async def sent(server: LocalHub, count: int) -> None:
     async with asyncio.timeout(10):
         while server.sent[WEIGHTS] < count:  # noqa: ASYNC110 - counted by another thread
             await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("fault", ["cut_after", "reset_after", "stall_after"])
-async def test_a_transfer_that_breaks_three_times_goes_on_where_it_was(hub, server, files, fault):
-    server.faults[WEIGHTS] = Faults(**{fault: 100_000}, times=3)
+async def test_a_transfer_that_breaks_three_times_goes_on_where_it_was(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], fault: str
+) -> None:
+    server.faults[WEIGHTS] = msgspec.convert({fault: 100_000, "times": 3}, Faults)
     path = await hub.download(REPO).wait()
     assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
     assert server.count(WEIGHTS) == 4
     assert server.sent[WEIGHTS] == len(files[WEIGHTS])
 
 
-async def test_a_transfer_that_gains_nothing_is_given_up_and_taken_up_by_the_next_download(hub, server, files):
+async def test_a_transfer_that_gains_nothing_is_given_up_and_taken_up_by_the_next_download(
+    hub: Hub, server: LocalHub, files: dict[str, bytes]
+) -> None:
     server.faults[WEIGHTS] = Faults(cut_after=300_000, times=1)
     first = asyncio.create_task(hub.download(REPO).wait())
     await sent(server, 300_000)
@@ -46,14 +52,16 @@ async def test_a_transfer_that_gains_nothing_is_given_up_and_taken_up_by_the_nex
     assert server.sent[WEIGHTS] == len(files[WEIGHTS])
 
 
-async def test_a_hub_without_ranges_is_served_from_the_start(hub, server, files):
+async def test_a_hub_without_ranges_is_served_from_the_start(
+    hub: Hub, server: LocalHub, files: dict[str, bytes]
+) -> None:
     server.faults[WEIGHTS] = Faults(cut_after=300_000, times=1)
     server.faults["*"] = Faults(ignore_range=True)
     path = await hub.download(REPO).wait()
     assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
 
 
-async def test_a_spoiled_file_is_fetched_again_once(hub, server, files):
+async def test_a_spoiled_file_is_fetched_again_once(hub: Hub, server: LocalHub, files: dict[str, bytes]) -> None:
     server.faults[WEIGHTS] = Faults(spoil=True, times=1)
     server.faults["config.json"] = Faults(spoil=True, times=1)
     path = await hub.download(REPO).wait()
@@ -62,7 +70,7 @@ async def test_a_spoiled_file_is_fetched_again_once(hub, server, files):
     assert server.count(WEIGHTS) == server.count("config.json") == 2
 
 
-async def test_a_file_that_stays_spoiled_is_named(hub, server, tmp_path):
+async def test_a_file_that_stays_spoiled_is_named(hub: Hub, server: LocalHub, tmp_path: Path) -> None:
     server.faults[WEIGHTS] = Faults(spoil=True)
     with pytest.raises(ModelUnusable, match=r"model\.safetensors of org/model arrived damaged twice"):
         await hub.download(REPO).wait()
@@ -72,21 +80,25 @@ async def test_a_file_that_stays_spoiled_is_named(hub, server, tmp_path):
 
 
 @pytest.mark.parametrize("difference", [-1000, 1000])
-async def test_a_size_that_is_not_what_the_hub_promised(hub, server, files, difference):
+async def test_a_size_that_is_not_what_the_hub_promised(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], difference: int
+) -> None:
     server.faults[WEIGHTS] = Faults(promise=len(files[WEIGHTS]) + difference)
     with pytest.raises((ModelUnusable, Unavailable), match=r"model\.safetensors of org/model"):
         await hub.download(REPO).wait()
     assert await hub.local(REPO) is None
 
 
-async def test_weights_that_are_broken_on_the_hub_itself_are_named(hub, server, files):
+async def test_weights_that_are_broken_on_the_hub_itself_are_named(
+    hub: Hub, server: LocalHub, files: dict[str, bytes]
+) -> None:
     server.add(REPO, files | {WEIGHTS: files[WEIGHTS][:-4]})
     with pytest.raises(ModelUnusable, match=r"model\.safetensors is truncated or corrupt"):
         await hub.download(REPO).wait()
     assert await hub.local(REPO) is None
 
 
-async def test_what_was_damaged_on_disk_is_repaired(hub, server, files):
+async def test_what_was_damaged_on_disk_is_repaired(hub: Hub, server: LocalHub, files: dict[str, bytes]) -> None:
     path = await hub.download(REPO).wait()
     blob = (path / WEIGHTS).resolve()
     with blob.open("r+b") as stream:
@@ -102,7 +114,9 @@ async def test_what_was_damaged_on_disk_is_repaired(hub, server, files):
     assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
 
 
-async def test_cancelling_ends_everyones_wait_at_once_and_keeps_what_has_come(hub, server, files):
+async def test_cancelling_ends_everyones_wait_at_once_and_keeps_what_has_come(
+    hub: Hub, server: LocalHub, files: dict[str, bytes]
+) -> None:
     server.faults[WEIGHTS] = Faults(stall_after=200_000, times=1)
     job = hub.download(REPO)
     waiters = [asyncio.create_task(job.wait()) for _ in range(3)]
@@ -120,7 +134,7 @@ async def test_cancelling_ends_everyones_wait_at_once_and_keeps_what_has_come(hu
     assert server.sent[WEIGHTS] == len(files[WEIGHTS])
 
 
-async def test_a_cancel_before_the_first_step(hub):
+async def test_a_cancel_before_the_first_step(hub: Hub) -> None:
     job = hub.download(REPO)
     job.cancel()
     with pytest.raises(Unavailable, match="cancelled"):
@@ -128,7 +142,7 @@ async def test_a_cancel_before_the_first_step(hub):
     assert (await hub.download(REPO).wait()).is_dir()
 
 
-async def test_closing_the_hub_ends_downloads(hub, server):
+async def test_closing_the_hub_ends_downloads(hub: Hub, server: LocalHub) -> None:
     server.faults[WEIGHTS] = Faults(stall_after=1000)
     job = hub.download(REPO)
     await asyncio.sleep(0.1)
@@ -139,7 +153,7 @@ async def test_closing_the_hub_ends_downloads(hub, server):
         await job.wait()
 
 
-async def test_a_disk_too_small_is_found_before_the_download(server, tmp_path):
+async def test_a_disk_too_small_is_found_before_the_download(server: LocalHub, tmp_path: Path) -> None:
     reserve = 1 << 60
     policy = type(IMPATIENT)(disk_reserve=reserve)
     hub = Hub(cache_dir=tmp_path, endpoint=server.url, policy=policy)
@@ -150,16 +164,18 @@ async def test_a_disk_too_small_is_found_before_the_download(server, tmp_path):
     assert server.count(WEIGHTS) == 0
 
 
-async def test_a_disk_that_fills_up_on_the_way(hub, server, files, monkeypatch):
+async def test_a_disk_that_fills_up_on_the_way(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = os.pwrite
 
-    def full(descriptor, data, offset):
+    def full(descriptor: int, data: memoryview, offset: int) -> int:
         if offset > 300_000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(descriptor, data, offset)
 
     with monkeypatch.context() as patched:
-        patched.setattr(partial.os, "pwrite", full)
+        patched.setattr(os, "pwrite", full)
         with pytest.raises(Unavailable, match="disk filled up") as failure:
             await hub.download(REPO).wait()
     assert failure.value.code == "disk_full"
@@ -168,7 +184,9 @@ async def test_a_disk_that_fills_up_on_the_way(hub, server, files, monkeypatch):
     assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
 
 
-async def test_a_killed_process_leaves_nothing_to_stumble_over(hub, server, files, tmp_path):
+async def test_a_killed_process_leaves_nothing_to_stumble_over(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], tmp_path: Path
+) -> None:
     server.faults[WEIGHTS] = Faults(bytes_per_second=1_000_000, times=1)
     program = (
         "import asyncio, sys; from pathlib import Path; from app.registry.hub import Hub\n"
@@ -188,7 +206,9 @@ async def test_a_killed_process_leaves_nothing_to_stumble_over(hub, server, file
     assert server.sent[WEIGHTS] < len(files[WEIGHTS]) + 300_000
 
 
-async def test_two_downloads_of_the_same_commit_fetch_each_file_once(hub, server, tmp_path):
+async def test_two_downloads_of_the_same_commit_fetch_each_file_once(
+    hub: Hub, server: LocalHub, tmp_path: Path
+) -> None:
     other = Hub(cache_dir=tmp_path / "cache", endpoint=server.url, policy=IMPATIENT)
     paths = await asyncio.gather(hub.download(REPO).wait(), other.download(REPO, server.commits[REPO]).wait())
     await other.close()

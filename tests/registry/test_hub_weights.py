@@ -2,6 +2,8 @@
 
 import json
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +14,16 @@ from app.registry.hub import weight_bytes
 from app.registry.hub.snapshot import is_complete
 
 
-def pack(header, data=b""):
+def pack(header: bytes | list[int] | dict[str, dict[str, Any]], data: bytes = b"") -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
 
 
-def tensor(shape, begin, end, dtype="F32"):
+def tensor(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
-def test_the_bytes_of_all_shards_are_counted_and_nothing_else(tmp_path):
+def test_the_bytes_of_all_shards_are_counted_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "model-00001-of-00002.safetensors").write_bytes(save({"a": np.zeros((3, 5), np.float32)}))
     (tmp_path / "model-00002-of-00002.safetensors").write_bytes(
         save({"b": np.zeros(7, np.float16), "empty": np.zeros((0, 4), np.int8)}, metadata={"format": "mlx"})
@@ -48,14 +50,14 @@ def test_the_bytes_of_all_shards_are_counted_and_nothing_else(tmp_path):
         pack({"a": tensor([2], 0, 8)}, bytes(8))[:-3],
     ],
 )
-def test_a_file_that_cannot_be_whole_is_named(tmp_path, content):
+def test_a_file_that_cannot_be_whole_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelUnusable, match=r"model\.safetensors is truncated or corrupt") as failure:
         weight_bytes(tmp_path)
     assert str(tmp_path) not in failure.value.message
 
 
-def test_no_weights_at_all(tmp_path):
+def test_no_weights_at_all(tmp_path: Path) -> None:
     with pytest.raises(ModelUnusable, match=r"no model\*\.safetensors"):
         weight_bytes(tmp_path)
 
@@ -73,13 +75,13 @@ def test_no_weights_at_all(tmp_path):
         ("config.json tokenizer.json model.safetensors.index.json x.safetensors y.safetensors", True),
     ],
 )
-def test_when_a_directory_is_complete(tmp_path, names, complete):
+def test_when_a_directory_is_complete(tmp_path: Path, names: str, complete: bool) -> None:
     for name in names.split():
         (tmp_path / name).write_text('{"weight_map": {"a": "x.safetensors", "b": "y.safetensors"}}')
     assert is_complete(tmp_path) is complete
 
 
-def test_an_index_cannot_point_outside(tmp_path):
+def test_an_index_cannot_point_outside(tmp_path: Path) -> None:
     inside = tmp_path / "model"
     inside.mkdir()
     for name in ("config.json", "tokenizer.json", "../x.safetensors"):
@@ -88,7 +90,7 @@ def test_an_index_cannot_point_outside(tmp_path):
     assert not is_complete(inside)
 
 
-def test_the_listing_of_other_tools_is_believed(tmp_path):
+def test_the_listing_of_other_tools_is_believed(tmp_path: Path) -> None:
     snapshot = tmp_path / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (tmp_path / "trees").mkdir()

@@ -1,20 +1,24 @@
 import asyncio
 import json
 import math
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 from app.engine.facts import DeviceFacts
 from app.engine.options import LoadOptions
 from app.errors import Conflict, InvalidRequest, ModelNotFound, ModelUnusable
-from app.registry.budget import Budget, NoPrefixCaches, budget_of, preflight
+from app.registry.budget import Budget, NoPrefixCaches, PrefixCaches, budget_of, preflight
 from app.registry.catalog import Catalog
 from app.registry.footprint import footprint, kv_bytes_per_token
 from app.registry.hub import Hub
 from app.registry.registry import ModelRegistry
 from app.registry.shelf import Shelf
 from app.registry.sources import HubRepo
+from app.registry.status import ModelStatus
 from app.settings import SMOLLM2, ModelEntry, Settings
 from tests.registry.models import CONFIG, write_model
 from tests.support.scripted import ScriptedLoader, ScriptedMemory, scripted_device
@@ -24,7 +28,9 @@ ALLOWANCE = 1024 * KV
 
 
 @asynccontextmanager
-async def opened(tmp_path, caches=None, **more):
+async def opened(
+    tmp_path: Path, caches: PrefixCaches | None = None, **more: Any
+) -> AsyncIterator[tuple[ModelRegistry, ScriptedLoader]]:
     """A registry of real directories (tiny-a, tiny-b, the embedded one) and an empty hub cache, offline."""
     root = tmp_path / "root"
     for name in ("tiny-a", "tiny-b"):
@@ -34,10 +40,11 @@ async def opened(tmp_path, caches=None, **more):
     if not embedded.exists():
         write_model(embedded)
 
-    async def provide():
+    async def provide() -> Path:
         return embedded
 
-    settings = Settings(**{"model_roots": (root,), "memory_budget": 10_000_000, "offline": True} | more)
+    asked: dict[str, Any] = {"model_roots": (root,), "memory_budget": 10_000_000, "offline": True} | more
+    settings = Settings(**asked)
     memory = ScriptedMemory()
     loader = ScriptedLoader(memory, sizes=dict.fromkeys(("tiny-a", "tiny-b", SMOLLM2), 400))
     hub = Hub(cache_dir=tmp_path / "cache", offline=True)
@@ -52,7 +59,7 @@ async def opened(tmp_path, caches=None, **more):
     assert memory.active() == 0
 
 
-def test_a_process_beside_a_device_with_its_own_memory_takes_the_systems(tmp_path):
+def test_a_process_beside_a_device_with_its_own_memory_takes_the_systems(tmp_path: Path) -> None:
     model = write_model(tmp_path / "m")
     (model / "tokenizer.json").write_text(" " * 1000)
     cuda, cpu = DeviceFacts("cuda", 1 << 40, 2, 16 << 30), DeviceFacts("cpu", 1 << 40, 4)
@@ -63,11 +70,11 @@ def test_a_process_beside_a_device_with_its_own_memory_takes_the_systems(tmp_pat
     assert scripted_gauge(cpu).host == math.inf
 
 
-def scripted_gauge(device):
+def scripted_gauge(device: DeviceFacts) -> Budget:
     return budget_of(Settings(), ScriptedMemory(host=device.host_budget))
 
 
-async def until(done):
+async def until(done: Callable[..., Any]) -> None:
     for _ in range(2000):
         if done():
             return
@@ -75,7 +82,7 @@ async def until(done):
     raise AssertionError("It does not happen.")
 
 
-async def test_no_model_named_is_the_embedded_one(tmp_path):
+async def test_no_model_named_is_the_embedded_one(tmp_path: Path) -> None:
     async with opened(tmp_path) as (registry, loader):
         async with registry.lease(None) as lease:
             assert lease.model == SMOLLM2
@@ -85,11 +92,11 @@ async def test_no_model_named_is_the_embedded_one(tmp_path):
         assert loader.diary == [("load", SMOLLM2), ("loaded", SMOLLM2)]
 
 
-async def test_prefix_caches_may_have_what_models_and_requests_leave_free(tmp_path):
+async def test_prefix_caches_may_have_what_models_and_requests_leave_free(tmp_path: Path) -> None:
     class Caches(NoPrefixCaches):
         allowed = None
 
-        def allow(self, nbytes):
+        def allow(self, nbytes: int) -> None:
             self.allowed = nbytes
 
     caches = Caches()
@@ -104,7 +111,7 @@ async def test_prefix_caches_may_have_what_models_and_requests_leave_free(tmp_pa
         assert caches.allowed == idle
 
 
-async def test_a_lease_asks_for_nothing_until_it_is_entered(tmp_path):
+async def test_a_lease_asks_for_nothing_until_it_is_entered(tmp_path: Path) -> None:
     async with opened(tmp_path) as (registry, loader):
         registry.lease("tiny-a")
         registry.lease("../nonsense")
@@ -112,7 +119,7 @@ async def test_a_lease_asks_for_nothing_until_it_is_entered(tmp_path):
         assert loader.diary == []
 
 
-async def test_offline_only_what_is_on_disk_exists(tmp_path):
+async def test_offline_only_what_is_on_disk_exists(tmp_path: Path) -> None:
     async with opened(tmp_path) as (registry, _):
         with pytest.raises(ModelNotFound, match="offline"):
             await registry.load("org/name")
@@ -120,7 +127,7 @@ async def test_offline_only_what_is_on_disk_exists(tmp_path):
             await registry.pull("org/name")
 
 
-async def test_a_truncated_model_costs_its_caller_a_clear_answer(tmp_path):
+async def test_a_truncated_model_costs_its_caller_a_clear_answer(tmp_path: Path) -> None:
     async with opened(tmp_path) as (registry, loader):
         await registry.load("tiny-a")
         weights = write_model(tmp_path / "root" / "broken") / "model.safetensors"
@@ -132,7 +139,7 @@ async def test_a_truncated_model_costs_its_caller_a_clear_answer(tmp_path):
         assert loader.engines["tiny-a"].closed is False
 
 
-async def test_lists_and_gets_what_may_be_asked_for(tmp_path):
+async def test_lists_and_gets_what_may_be_asked_for(tmp_path: Path) -> None:
     write_model(tmp_path / "cache" / "models--org--here" / "snapshots" / ("0" * 40))
     refs = tmp_path / "cache" / "models--org--here" / "refs"
     refs.mkdir()
@@ -156,11 +163,11 @@ async def test_lists_and_gets_what_may_be_asked_for(tmp_path):
         assert "org/here" not in {card.id for card in await registry.list()}
 
 
-async def test_status_tells_every_state(tmp_path):
+async def test_status_tells_every_state(tmp_path: Path) -> None:
     models = {"org/absent": ModelEntry(), "tiny-b": ModelEntry(pin=True, keep_alive=60.0)}
     async with opened(tmp_path, models=models) as (registry, loader):
 
-        async def states():
+        async def states() -> dict[str, ModelStatus]:
             return {status.id: status for status in await registry.status()}
 
         assert (await states())["org/absent"].state == "absent"
@@ -179,7 +186,9 @@ async def test_status_tells_every_state(tmp_path):
             assert status.idle_seconds is None
             assert registry.memory().kv == 10
         status = (await states())["tiny-a"]
+        assert status.expires_in is not None
         assert 29.0 < status.expires_in <= 30.0
+        assert status.idle_seconds is not None
         assert 0.0 <= status.idle_seconds < 1.0
         await registry.load("tiny-b")
         assert (await states())["tiny-b"].expires_in is None, "a pinned model stays"
@@ -187,7 +196,7 @@ async def test_status_tells_every_state(tmp_path):
         assert (memory.budget, memory.weights, memory.active, memory.kv) == (10_000_000, 800, 800, 0)
 
 
-async def test_preloads_and_reports_failures_without_stopping(tmp_path, caplog):
+async def test_preloads_and_reports_failures_without_stopping(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     models = {"tiny-a": ModelEntry(preload=True), "org/absent": ModelEntry(preload=True)}
     async with opened(tmp_path, models=models) as (registry, loader):
         await until(lambda: ("loaded", "tiny-a") in loader.diary and "org/absent was not preloaded" in caplog.text)
@@ -196,7 +205,7 @@ async def test_preloads_and_reports_failures_without_stopping(tmp_path, caplog):
         assert loader.diary == [("load", "tiny-a"), ("loaded", "tiny-a")]
 
 
-async def test_settings_say_how_long_models_stay(tmp_path):
+async def test_settings_say_how_long_models_stay(tmp_path: Path) -> None:
     models = {"tiny-b": ModelEntry(keep_alive=-1.0)}
     async with opened(tmp_path, keep_alive=0.0, models=models) as (registry, _):
         for name in ("tiny-a", "tiny-b"):
@@ -209,7 +218,7 @@ async def test_settings_say_how_long_models_stay(tmp_path):
         assert registry.memory().weights == 0
 
 
-async def test_unload_and_delete_leave_what_is_in_use_alone(tmp_path):
+async def test_unload_and_delete_leave_what_is_in_use_alone(tmp_path: Path) -> None:
     async with opened(tmp_path) as (registry, _):
         async with registry.lease("tiny-a"):
             with pytest.raises(Conflict):
@@ -221,15 +230,15 @@ async def test_unload_and_delete_leave_what_is_in_use_alone(tmp_path):
             await registry.delete("org/absent")
 
 
-async def test_what_is_being_removed_is_given_to_nobody(tmp_path, monkeypatch):
+async def test_what_is_being_removed_is_given_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(tmp_path) as (registry, _):
         source = HubRepo(id="org/gone", repo="org/gone", entry=ModelEntry())
         removing, may_end = asyncio.Event(), asyncio.Event()
 
-        async def find(_):
+        async def find(_: str) -> HubRepo:
             return source
 
-        async def delete(_):
+        async def delete(_: HubRepo) -> int:
             removing.set()
             await may_end.wait()
             return 7
@@ -246,7 +255,7 @@ async def test_what_is_being_removed_is_given_to_nobody(tmp_path, monkeypatch):
         assert not registry._removed
 
 
-async def test_a_budget_of_a_share_of_the_machine(tmp_path):
+async def test_a_budget_of_a_share_of_the_machine(tmp_path: Path) -> None:
     async with opened(tmp_path, memory_budget=None, memory_fraction=0.5) as (registry, _):
         assert registry.memory().budget == 500
     async with opened(tmp_path / "auto", memory_budget=None) as (registry, _):
@@ -254,22 +263,22 @@ async def test_a_budget_of_a_share_of_the_machine(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "share"), [("metal", 0.95), ("cuda", 0.9), ("cpu", 0.75)])
-def test_what_models_have_by_default_is_the_devices(kind, share):
+def test_what_models_have_by_default_is_the_devices(kind: Literal["cpu", "metal", "cuda"], share: float) -> None:
     assert DeviceFacts(kind, 1000, 2).default_budget == 1000 * share
 
 
-async def test_defaults_ask_nobody(tmp_path):
+async def test_defaults_ask_nobody(tmp_path: Path) -> None:
     async with opened(tmp_path, models={SMOLLM2: ModelEntry(temperature=0.2)}) as (registry, _):
         assert registry.defaults(None).temperature == registry.defaults("smollm2").temperature == 0.2
         assert registry.defaults("../nonsense") == ModelEntry()
 
 
-def test_the_footprint_is_read_from_headers(tmp_path):
+def test_the_footprint_is_read_from_headers(tmp_path: Path) -> None:
     found = footprint(write_model(tmp_path / "m", weights=4000))
     assert (found.weights, found.allowance, found.needed) == (4000, ALLOWANCE, 4000 + ALLOWANCE)
 
 
-def header(path, **tensors):
+def header(path: Path, **tensors: Any) -> None:
     """A weights file of zeros with tensors by ``name=(dtype, bytes a value, *shape)``."""
     at, told = 0, {}
     for name, (dtype, width, *shape) in tensors.items():
@@ -280,7 +289,7 @@ def header(path, **tensors):
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(at))
 
 
-def test_values_of_16_bits_count_as_the_engine_holds_them(tmp_path):
+def test_values_of_16_bits_count_as_the_engine_holds_them(tmp_path: Path) -> None:
     model = write_model(tmp_path / "m")
     header(model / "model.safetensors", a=("BF16", 2, 4, 64), b=("F16", 2, 10), c=("F32", 4, 5), d=("U32", 4, 7))
     assert footprint(model).weights == 512 + 20 + 20 + 28
@@ -288,7 +297,7 @@ def test_values_of_16_bits_count_as_the_engine_holds_them(tmp_path):
     assert footprint(model, half_bytes=4).allowance == 2 * footprint(model).allowance
 
 
-def test_what_is_quantised_on_load_counts_packed(tmp_path):
+def test_what_is_quantised_on_load_counts_packed(tmp_path: Path) -> None:
     model = write_model(tmp_path / "m")
     header(model / "model.safetensors", a=("BF16", 2, 4, 64), b=("F16", 2, 10), odd=("F16", 2, 4, 10))
     packed = 4 * 64 // 2 + 2 * 2 * 4
@@ -297,7 +306,7 @@ def test_what_is_quantised_on_load_counts_packed(tmp_path):
     assert footprint(model, quantize=4).weights == 1024 + 512, "it is quantised already"
 
 
-def test_what_exceeds_the_budget_is_refused_before_it_is_fetched():
+def test_what_exceeds_the_budget_is_refused_before_it_is_fetched() -> None:
     budget = Budget(1000, margin=100)
     preflight(budget, "org/fits", 900, None)
     preflight(budget, "org/packed", 7200, 4)
@@ -318,7 +327,7 @@ def test_what_exceeds_the_budget_is_refused_before_it_is_fetched():
         ({**CONFIG, "num_hidden_layers": -1}, 0),
     ],
 )
-def test_kv_bytes_follow_from_the_configuration(tmp_path, config, expected):
+def test_kv_bytes_follow_from_the_configuration(tmp_path: Path, config: dict[str, Any], expected: int) -> None:
     assert kv_bytes_per_token(write_model(tmp_path / "m", config=config)) == expected
 
 
@@ -326,13 +335,13 @@ def test_kv_bytes_follow_from_the_configuration(tmp_path, config, expected):
     ("width", "bits", "head_bytes"),
     [(64, 4, 32 + 4), (128, 8, 128 + 8), (96, 4, 48 + 12), (32, 3, 12 + 4), (16, 4, 32), (64, None, 128)],
 )
-def test_a_kv_cache_of_few_bits_counts_packed(tmp_path, width, bits, head_bytes):
+def test_a_kv_cache_of_few_bits_counts_packed(tmp_path: Path, width: int, bits: int | None, head_bytes: int) -> None:
     """A scale and a bias of two bytes each for 64 values, or for 32; a head that neither divides stays as it is."""
     model = write_model(tmp_path / "m", config={**CONFIG, "head_dim": width})
     assert kv_bytes_per_token(model, kv_bits=bits) == KV // 32 * head_bytes
 
 
-async def test_what_an_entry_says_counts_before_the_load_and_reaches_the_loader(tmp_path):
+async def test_what_an_entry_says_counts_before_the_load_and_reaches_the_loader(tmp_path: Path) -> None:
     models = {"tiny-a": ModelEntry(quantize=8, kv_bits=4)}
     root = tmp_path / "root"
     for name in ("tiny-a", "tiny-b"):
@@ -345,7 +354,7 @@ async def test_what_an_entry_says_counts_before_the_load_and_reaches_the_loader(
         assert needed == {"tiny-a": ALLOWANCE // 32 * 36, "tiny-b": ALLOWANCE // 32 * 128}
 
 
-def test_a_broken_configuration_promises_nothing(tmp_path):
+def test_a_broken_configuration_promises_nothing(tmp_path: Path) -> None:
     model = write_model(tmp_path / "m")
     for text in (b"", b"\xff\xfe", b"[" * 100_000, b"[]", b"null"):
         (model / "config.json").write_bytes(text)

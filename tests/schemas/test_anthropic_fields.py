@@ -2,6 +2,7 @@
 
 import types
 import typing
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,12 +24,14 @@ from anthropic.types.tool_union_param import ToolUnionParam
 from app.api.read import anthropic_fields, fields
 from app.api.read.anthropic import messages_job
 from app.api.read.body import decode
+from app.api.read.fields import Field
 from app.api.seal import Seal
 from app.errors import InvalidRequest
+from app.generation.job import ChatJob
 from app.schemas.anthropic import CountTokensRequest, MessagesRequest
 from app.settings import ModelEntry
 
-ASK = {"max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
+ASK: dict[str, Any] = {"max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
 TABLE = {field.name: field for field in anthropic_fields.MESSAGES}
 EVERYWHERE = {"type", "cache_control"}
 """Fields that stand in nearly every object: the first names it, the second has an entry of its own."""
@@ -48,9 +51,9 @@ BLOCK_BASICS = {"text", "id", "name", "input", "tool_use_id", "content"}
 """What makes a block what it is."""
 
 
-def names(*hinted) -> set[str]:
+def names(*hinted: Any) -> set[str]:
     """The fields of typed dictionaries, and of all that a union of them may be."""
-    found = set()
+    found: set[str] = set()
     for it in hinted:
         arms = typing.get_args(it) if typing.get_origin(it) in {typing.Union, types.UnionType} else (it,)
         for arm in arms:
@@ -58,12 +61,12 @@ def names(*hinted) -> set[str]:
     return found
 
 
-def tag(block) -> str:
+def tag(block: type[object]) -> str:
     """The type of a block, as it is spelt."""
     return typing.get_args(typing.get_type_hints(block)["type"])[0]
 
 
-def test_every_field_of_the_sdk_stands_in_the_table():
+def test_every_field_of_the_sdk_stands_in_the_table() -> None:
     asked = names(
         message_create_params.MessageCreateParamsNonStreaming, message_create_params.MessageCreateParamsStreaming
     )
@@ -74,28 +77,31 @@ def test_every_field_of_the_sdk_stands_in_the_table():
 
 
 @pytest.mark.parametrize("place", INSIDE)
-def test_every_field_of_an_object_stands_in_the_table(place):
+def test_every_field_of_an_object_stands_in_the_table(place: str) -> None:
     inside = names(INSIDE[place]) - EVERYWHERE
     assert inside
     assert {f"{place}.{name}" for name in inside} - TABLE.keys() == set()
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
-def test_every_field_of_a_block_stands_in_the_table(kind):
+def test_every_field_of_a_block_stands_in_the_table(kind: str) -> None:
     inside = names(BLOCKS[kind]) - EVERYWHERE - BLOCK_BASICS
     assert {f"messages.{kind}.{name}" for name in inside} - TABLE.keys() == set()
 
 
 @pytest.mark.parametrize(("struct", "table"), [(MessagesRequest, "MESSAGES"), (CountTokensRequest, "COUNT_TOKENS")])
-def test_table_and_struct_know_the_same_fields_once(struct, table):
+def test_table_and_struct_know_the_same_fields_once(
+    struct: type[MessagesRequest | CountTokensRequest], table: str
+) -> None:
     listed = [field.name for field in getattr(anthropic_fields, table)]
     assert len(listed) == len(set(listed))
     assert {name for name in listed if "." not in name} == {field.name for field in msgspec.structs.fields(struct)}
 
 
 @pytest.mark.parametrize("field", [field for field in anthropic_fields.MESSAGES if "." not in field.name])
-def test_a_refused_field_is_refused_and_every_other_is_not(field):
-    for value in ({"nothing": "like it"}, "nothing like it", 0, True, [1]):
+def test_a_refused_field_is_refused_and_every_other_is_not(field: Field) -> None:
+    wrong: tuple[object, ...] = ({"nothing": "like it"}, "nothing like it", 0, True, [1])
+    for value in wrong:
         if field.verdict == "refused":
             with pytest.raises(InvalidRequest) as refused:
                 fields.refuse(msgspec.convert({**ASK, field.name: value}, MessagesRequest), anthropic_fields.MESSAGES)
@@ -108,7 +114,7 @@ def test_a_refused_field_is_refused_and_every_other_is_not(field):
 
 
 @pytest.mark.parametrize("block", typing.get_args(ContentBlockParam), ids=tag)
-def test_every_kind_of_block_is_read_or_refused_where_it_stands(block):
+def test_every_kind_of_block_is_read_or_refused_where_it_stands(block: type[object]) -> None:
     known = {"thinking": "x", "text": "x", "data": "x", "id": "x", "name": "x", "input": {}, "tool_use_id": "x"}
     told = {**known, "source": {}, "content": [], "title": "x", "signature": "x", "type": tag(block)}
     outcomes, places = set(), set()
@@ -128,7 +134,7 @@ def test_every_kind_of_block_is_read_or_refused_where_it_stands(block):
 
 
 @pytest.mark.parametrize("tool", typing.get_args(ToolUnionParam), ids=lambda it: it.__name__)
-def test_every_tool_of_anthropics_own_is_refused_and_a_custom_one_is_not(tool):
+def test_every_tool_of_anthropics_own_is_refused_and_a_custom_one_is_not(tool: type[object]) -> None:
     kind = next(it for it in typing.get_args(typing.get_type_hints(tool)["type"]) or ["custom"] if it is not type(None))
     kind = kind if isinstance(kind, str) else "custom"
     body = msgspec.json.encode({**ASK, "tools": [{"type": kind, "name": "x", "input_schema": {}}]})
@@ -196,12 +202,12 @@ HOW_IT_IS_SENT = {"model", "stream", "thinking.display"}
     "name",
     [it.name for it in anthropic_fields.MESSAGES if it.verdict == "honoured" and it.name not in HOW_IT_IS_SENT],
 )
-def test_every_honoured_field_makes_another_job(name):
-    given = TELLING[name] if "." in name else {name: TELLING[name]}
+def test_every_honoured_field_makes_another_job(name: str) -> None:
+    given: Any = TELLING[name] if "." in name else {name: TELLING[name]}
     given = given if name != "tool_choice" else TELLING[name]
-    beside = BESIDE.get(name.partition(".")[0], {}) if name != "tools" else {}
+    beside: Any = BESIDE.get(name.partition(".")[0], {}) if name != "tools" else {}
 
-    def job(**fields):
+    def job(**fields: Any) -> ChatJob:
         return messages_job(msgspec.convert({**ASK, **fields}, MessagesRequest), ModelEntry(), Seal())
 
     assert job(**given) != job(**beside)

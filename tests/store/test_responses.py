@@ -1,6 +1,9 @@
 """What is kept of responses, for whom, for how long, and what goes first."""
 
 import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,31 +20,31 @@ ME, YOU = b"me", b"you"
 class Clock:
     now = 1000.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-async def store(clock):
+async def store(clock: Clock) -> AsyncIterator[ResponseStore]:
     made = ResponseStore(10 * (ROW_BYTES + 100), 60, clock=clock)
     yield made
     await made.close()
 
 
-def kept(name, previous=None, size=100):
+def kept(name: str, previous: str | None = None, size: int = 100) -> Kept:
     return Kept(name, previous, b"[]", b"x" * (size - 2))
 
 
-async def names(store, name, owner=ME):
+async def names(store: ResponseStore, name: str, owner: bytes = ME) -> list[str]:
     return [it.id for it in await store.chain(owner, name)]
 
 
-async def there(store, name, owner=ME):
+async def there(store: ResponseStore, name: str, owner: bytes = ME) -> bool:
     try:
         await store.get(owner, name)
     except ResponseNotFound:
@@ -49,7 +52,7 @@ async def there(store, name, owner=ME):
     return True
 
 
-async def test_a_response_comes_back_after_those_before_it_as_it_was(store):
+async def test_a_response_comes_back_after_those_before_it_as_it_was(store: ResponseStore) -> None:
     assert await store.put(ME, kept("a"))
     assert await store.put(ME, kept("b", "a"))
     assert await store.put(ME, kept("c", "b"))
@@ -57,7 +60,7 @@ async def test_a_response_comes_back_after_those_before_it_as_it_was(store):
     assert await store.get(ME, "b") == kept("b", "a")
 
 
-async def test_nobody_else_sees_it_deletes_it_or_goes_on_after_it(store):
+async def test_nobody_else_sees_it_deletes_it_or_goes_on_after_it(store: ResponseStore) -> None:
     await store.put(ME, kept("a"))
     assert not await there(store, "a", YOU)
     with pytest.raises(ResponseNotFound):
@@ -66,7 +69,7 @@ async def test_nobody_else_sees_it_deletes_it_or_goes_on_after_it(store):
     assert await there(store, "a")
 
 
-async def test_one_that_is_deleted_is_gone_but_those_after_it_go_on(store):
+async def test_one_that_is_deleted_is_gone_but_those_after_it_go_on(store: ResponseStore) -> None:
     await store.put(ME, kept("a"))
     await store.put(ME, kept("b", "a"))
     await store.delete(ME, "a")
@@ -79,7 +82,9 @@ async def test_one_that_is_deleted_is_gone_but_those_after_it_go_on(store):
     assert store._fact("bytes") == 0, "nothing needs either any more"
 
 
-async def test_what_was_not_used_for_longest_makes_room_and_never_what_others_need(store, clock):
+async def test_what_was_not_used_for_longest_makes_room_and_never_what_others_need(
+    store: ResponseStore, clock: Clock
+) -> None:
     for name, previous in (("a", None), ("b", "a"), ("c", None), ("d", None)):
         clock.now += 1
         await store.put(ME, kept(name, previous))
@@ -99,7 +104,7 @@ async def test_what_was_not_used_for_longest_makes_room_and_never_what_others_ne
     assert left == ["a", "d"], "the end of a conversation goes first"
 
 
-async def test_what_is_not_used_in_time_is_gone_and_use_prolongs_it(store, clock):
+async def test_what_is_not_used_in_time_is_gone_and_use_prolongs_it(store: ResponseStore, clock: Clock) -> None:
     await store.put(ME, kept("a"))
     await store.put(ME, kept("b", "a"))
     await store.put(ME, kept("c"))
@@ -123,7 +128,7 @@ async def test_what_is_not_used_in_time_is_gone_and_use_prolongs_it(store, clock
         max_size=40,
     )
 )
-async def test_the_bound_holds_and_no_conversation_loses_its_beginning(steps):
+async def test_the_bound_holds_and_no_conversation_loses_its_beginning(steps: list[Any]) -> None:
     clock, limit = Clock(), 3000
     store, parents, number = ResponseStore(limit, 60, clock=clock), {}, 0
     try:
@@ -145,7 +150,7 @@ async def test_the_bound_holds_and_no_conversation_loses_its_beginning(steps):
                         clock.now += size / 20
             except ResponseNotFound:
                 pass
-            assert 0 <= store._fact("bytes") <= limit
+            assert 0 <= int(store._fact("bytes")) <= limit
             for known in parents:
                 if await there(store, known):
                     chain = await names(store, known)
@@ -155,7 +160,7 @@ async def test_the_bound_holds_and_no_conversation_loses_its_beginning(steps):
         await store.close()
 
 
-async def test_a_conversation_larger_than_the_store_is_not_kept(store):
+async def test_a_conversation_larger_than_the_store_is_not_kept(store: ResponseStore) -> None:
     await store.put(ME, kept("a", size=3000))
     await store.put(ME, kept("other"))
     assert not await store.put(ME, kept("b", "a", size=3000))
@@ -163,7 +168,7 @@ async def test_a_conversation_larger_than_the_store_is_not_kept(store):
     assert await there(store, "other"), "nothing made room in vain"
 
 
-async def test_without_bytes_nothing_is_kept_and_the_refusal_says_so():
+async def test_without_bytes_nothing_is_kept_and_the_refusal_says_so() -> None:
     store = ResponseStore(0, 60)
     assert not store.keeps
     assert not await store.put(ME, kept("a"))
@@ -172,7 +177,7 @@ async def test_without_bytes_nothing_is_kept_and_the_refusal_says_so():
     await store.close()
 
 
-async def test_a_file_survives_the_service_and_is_shared(tmp_path):
+async def test_a_file_survives_the_service_and_is_shared(tmp_path: Path) -> None:
     file = tmp_path / "responses.db"
     first, second = ResponseStore(1 << 20, 60, file), ResponseStore(1 << 20, 60, file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -187,7 +192,7 @@ async def test_a_file_survives_the_service_and_is_shared(tmp_path):
     await third.close()
 
 
-async def test_a_mark_that_was_chosen_begins_every_id_also_in_an_old_file(tmp_path):
+async def test_a_mark_that_was_chosen_begins_every_id_also_in_an_old_file(tmp_path: Path) -> None:
     file = tmp_path / "responses.db"
     plain = ResponseStore(1 << 20, 60, file)
     await plain.put(ME, kept("a"))
@@ -198,7 +203,7 @@ async def test_a_mark_that_was_chosen_begins_every_id_also_in_an_old_file(tmp_pa
     await marked.close()
 
 
-async def test_what_is_deleted_is_not_left_in_the_file(tmp_path):
+async def test_what_is_deleted_is_not_left_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "responses.db"
     store = ResponseStore(1 << 20, 60, file)
     await store.put(ME, Kept("a", None, b"[]", b"a great secret"))
@@ -208,7 +213,7 @@ async def test_what_is_deleted_is_not_left_in_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, None])
-def test_a_file_that_is_no_store_is_said_in_one_line(tmp_path, content):
+def test_a_file_that_is_no_store_is_said_in_one_line(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "other"
     if content is None:
         file = tmp_path / "missing" / "other"
@@ -218,7 +223,7 @@ def test_a_file_that_is_no_store_is_said_in_one_line(tmp_path, content):
         ResponseStore(1 << 20, 60, file)
 
 
-async def test_who_made_an_unknown_response_is_told():
+async def test_who_made_an_unknown_response_is_told() -> None:
     store = ResponseStore(1 << 20, 60)
     with pytest.raises(ResponseNotFound, match="another service"):
         await store.get(ME, response_id("0" * 8))
@@ -230,7 +235,7 @@ async def test_who_made_an_unknown_response_is_told():
 
 @settings(deadline=None)  # machines are slow at times
 @given(st.integers(0, 999_999), st.booleans())
-def test_an_item_says_where_it_is(number, of_input):
+def test_an_item_says_where_it_is(number: int, of_input: bool) -> None:
     response = response_id("0123abcd")
     place = place_of(item_id("msg", response, number, of_input=of_input))
     assert (place.response, place.number, place.of_input) == (response, number, of_input)
@@ -239,6 +244,6 @@ def test_an_item_says_where_it_is(number, of_input):
 
 @settings(deadline=None)  # machines are slow at times
 @given(st.text(max_size=60))
-def test_other_ids_belong_nowhere(text):
+def test_other_ids_belong_nowhere(text: str) -> None:
     assert place_of(text) is None
     assert made_by(text) is None

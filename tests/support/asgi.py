@@ -9,6 +9,19 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from litestar import Litestar
 
+ANYWHERE: Any = {"type": "http"}
+"""The scope of a request of which nothing is asked."""
+
+
+async def forever() -> Any:
+    """What is received from a client that never goes and says nothing."""
+    await asyncio.Event().wait()
+
+
+def never(failure: Exception) -> Any:
+    """What a failure is told as where there is none."""
+    raise AssertionError from failure
+
 
 class Answer(NamedTuple):
     """A whole answer."""
@@ -43,6 +56,11 @@ class Exchange:
             return {"type": "http.request", "body": body, "more_body": bool(self._requests)}
         await self._gone.wait()
         return {"type": "http.disconnect"}
+
+    async def over(self) -> None:
+        """Wait until the application has ended."""
+        assert self.task is not None
+        await self.task
 
     async def send(self, message: Any) -> None:
         if not self._gone.is_set():

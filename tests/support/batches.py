@@ -14,7 +14,7 @@ from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.rows import Row, Waiting
-from app.engine.mlx.text.spelling import SequenceSpelling
+from app.engine.mlx.text.spelling import RowSpelling, SequenceSpelling
 from app.errors import SwitchyardError
 from app.schemas.sampling import Sampling
 
@@ -75,6 +75,10 @@ class Unspelt:
         return event
 
 
+UNSPELT = cast("RowSpelling", Unspelt())
+"""For rows whose tokens nobody reads."""
+
+
 class HandThread:
     """Stands for the engine's thread: what is notified is done at once."""
 
@@ -94,7 +98,9 @@ class HandThread:
 class HandBatch:
     """A batch of ``model``; :meth:`submit` what is wanted, then :meth:`step` or :meth:`finish`."""
 
-    def __init__(self, loaded: Loaded, *, slice_tokens: int = 64, max_rows: int = 64, prefix_bytes: int = 64 << 20):
+    def __init__(
+        self, loaded: Loaded, *, slice_tokens: int = 64, max_rows: int = 64, prefix_bytes: int = 64 << 20
+    ) -> None:
         self.thread = HandThread()
         self.batch = ModelBatch(
             cast("MLXThread", self.thread),
@@ -110,6 +116,9 @@ class HandBatch:
             [Waiting(cast("RowStream", stream), i, sequence, spelling) for i, sequence in enumerate(sequences)]
         )
         return stream
+
+    def put_back(self, stream: Stream) -> None:
+        self.batch.put_back(cast("RowStream", stream))
 
     def step(self, times: int = 1) -> None:
         for _ in range(times):

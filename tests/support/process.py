@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 STARTED = re.compile(r"serves (https?://\S+)")
 
@@ -38,7 +39,7 @@ class Service:
 
 
 @contextmanager
-def service(*flags: str, seconds: float = 60, **environment: str) -> Iterator[Service]:
+def service(*flags: str, seconds: float = 60, **environment: Any) -> Iterator[Service]:
     """``python -m app serve --port 0 FLAGS`` until the block ends; Ctrl-C ends it.
 
     No process waits for a next load, which few tests have, unless a flag or a variable says so.

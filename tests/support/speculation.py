@@ -1,6 +1,7 @@
 """What the tests of speculative decoding ask for, and what they compare."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from app.engine.base import Sequence, Token
 from app.engine.mlx.batch.engine import MLXEngine
@@ -10,7 +11,7 @@ from tests.engine.test_engine import GREEDY, ids, run
 
 SEEDED = Sampling(temperature=0.7, top_p=0.9, seed=5)
 SAMPLINGS = {"greedy": GREEDY, "seeded": SEEDED, "whole": Sampling(seed=6), "cut": Sampling(seed=7, top_k=5, min_p=0.1)}
-SIZE = {"width": 128, "config": {"num_attention_heads": 4, "num_key_value_heads": 2}}
+SIZE: dict[str, Any] = {"width": 128, "config": {"num_attention_heads": 4, "num_key_value_heads": 2}}
 
 
 def verified(passes: Iterable[tuple[int, int]]) -> int:

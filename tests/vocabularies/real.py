@@ -86,8 +86,9 @@ class Here:
         continue_final: bool = False,
         variables: Mapping[str, Any] | None = None,
     ) -> Rendered:
-        told = {"tools": tools, "continue_final": continue_final, "variables": variables}
-        return Rendered(self.tokenizer.render_chat(messages, **told))
+        return Rendered(
+            self.tokenizer.render_chat(messages, tools=tools, continue_final=continue_final, variables=variables)
+        )
 
     async def edges(
         self,

@@ -2,19 +2,25 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from app.api.read import translate
+from app.engine import base
 from app.engine.base import Sequence, Token
 from app.engine.mlx.guide.compiler import GrammarCompiler
 from app.engine.mlx.load.reasons import reason
 from app.engine.mlx.text.spelling import SequenceSpelling
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.mlx.text.tokenizer_cache import TokenizerCache, TokenizerUnreadable
+from app.engine.text import Tokenizer
 from app.generation import chat
 from app.generation.events import Delta, ToolCallArguments, ToolCallStarted
+from app.generation.job import ChatJob
 from app.generation.plan import Plan
 from app.schemas.chat import ChatRequest
 from app.schemas.sampling import Sampling
@@ -39,16 +45,16 @@ CALLS = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("vocabularies")
 
 
 @pytest.fixture(scope="module")
-def loaded(home):
+def loaded(home: Path) -> Callable[..., Here]:
     """Tokenizers by family, each read once."""
     read: dict[str, Here] = {}
 
-    def load(family):
+    def load(family: str) -> Here:
         if family not in read:
             read[family] = Here(MLXTokenizer.load(directory(family, home), None))
         return read[family]
@@ -57,7 +63,7 @@ def loaded(home):
 
 
 @pytest.fixture(scope="module")
-def written(loaded, home):
+def written(loaded: Callable[..., Here], home: Path) -> dict[str, list[tuple[dict[str, Any], tuple[str, Any]]]]:
     """Conversations by family, and what transformers makes of them."""
     told = {}
     for family in TEMPLATED:
@@ -69,11 +75,11 @@ def written(loaded, home):
 
 
 @pytest.fixture(scope="module")
-def compilers(loaded):
+def compilers(loaded: Callable[..., Here]) -> Callable[..., GrammarCompiler]:
     """Of each family, made once: a large vocabulary takes seconds."""
     made: dict[str, GrammarCompiler] = {}
 
-    def compiler(family):
+    def compiler(family: str) -> GrammarCompiler:
         if family not in made:
             facts, tokenizer = loaded(family).facts, loaded(family).tokenizer
             made[family] = GrammarCompiler(tokenizer.serialized, vocabulary=facts.vocab_size, eos_ids=facts.eos_ids)
@@ -82,16 +88,18 @@ def compilers(loaded):
     return compiler
 
 
-def job(told, **more):
+def job(told: dict[str, Any], **more: Any) -> ChatJob:
     body = {"model": "m", **{key: value for key, value in told.items() if value is not None}, **more}
     return translate.chat(msgspec.convert(body, ChatRequest), ModelEntry(), Settings())
 
 
 @pytest.mark.parametrize("family", TEMPLATED)
-def test_conversations_are_written_as_transformers_writes_them(loaded, written, family):
-    here = loaded(family)
+def test_conversations_are_written_as_transformers_writes_them(
+    loaded: Callable[..., Here], written: dict[str, list[tuple[dict[str, Any], tuple[str, Any]]]], family: str
+) -> None:
+    here = cast("Tokenizer", loaded(family))
 
-    async def made(it):
+    async def made(it: dict[str, list[dict[str, Any]]]) -> tuple[str, list[int]]:
         conversation = await chat.rendered(here, job(it))
         return conversation.text, list(await chat.encoded(here, conversation))
 
@@ -100,7 +108,7 @@ def test_conversations_are_written_as_transformers_writes_them(loaded, written, 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_odd_texts_come_back_token_by_token(loaded, family):
+def test_odd_texts_come_back_token_by_token(loaded: Callable[..., Here], family: str) -> None:
     tokenizer = loaded(family).tokenizer
     for text in ODD:
         ids = tuple(tokenizer.encode(f"It is {text} so.", special_tokens=False))
@@ -111,8 +119,10 @@ def test_odd_texts_come_back_token_by_token(loaded, family):
 
 
 @pytest.mark.parametrize("family", REFUSED)
-async def test_a_tokenizer_that_is_python_code_is_refused_in_words(home, family, monkeypatch):
-    def asked(*_):
+async def test_a_tokenizer_that_is_python_code_is_refused_in_words(
+    home: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: Any) -> None:
         pytest.fail("somebody is asked whether that may run")
 
     monkeypatch.setattr("builtins.input", asked)
@@ -129,7 +139,7 @@ THOUGHTS = {
 
 
 @pytest.mark.parametrize("family", THOUGHTS)
-def test_thoughts_are_told_apart_from_the_answer(loaded, family):
+def test_thoughts_are_told_apart_from_the_answer(loaded: Callable[..., Here], family: str) -> None:
     here = loaded(family)
     plan = Plan(here.facts, job({"messages": [{"role": "user", "content": "?"}]}))
     for odd in (it for it in ODD if it.strip()):
@@ -147,7 +157,9 @@ def test_thoughts_are_told_apart_from_the_answer(loaded, family):
 
 @pytest.mark.parametrize("family", CALLED)
 @pytest.mark.parametrize("forced", [False, True])
-def test_a_scripted_call_is_read_whole_and_streamed(loaded, compilers, family, forced):
+def test_a_scripted_call_is_read_whole_and_streamed(
+    loaded: Callable[..., Here], compilers: Callable[..., GrammarCompiler], family: str, forced: bool
+) -> None:
     here = loaded(family)
     if family == "gptoss":  # its package has no template
         here = Here(here.tokenizer)
@@ -163,9 +175,10 @@ def test_a_scripted_call_is_read_whole_and_streamed(loaded, compilers, family, f
         tokenizer = here
         prepare = staticmethod(compiler.prepare)
 
-    asyncio.run(plan.prepare(Engine()))
+    asyncio.run(plan.prepare(cast("base.Engine", Engine())))
     ids = here.tokenizer.encode(CALLS[family], special_tokens=False)
     assert plan.unenforced == ()
+    assert plan.grammar is not None
     if not plan.grammar.trigger:
         held = ids if family != "qwen3" else here.tokenizer.encode(JSON_CALL, special_tokens=False)
         matcher = compiler.compiled(plan.grammar).deep_copy()
@@ -177,7 +190,7 @@ def test_a_scripted_call_is_read_whole_and_streamed(loaded, compilers, family, f
         assert calls == [("look", json.loads(LOOK))]
 
 
-def _events(here, plan, ids, together):
+def _events(here: Here, plan: Plan, ids: list[int], together: int) -> list[Any]:
     row = SequenceSpelling(
         here.tokenizer, Sequence(prompt=(1,), sampling=Sampling(), max_tokens=999, stop_ids=frozenset(), keep=plan.keep)
     ).row()
@@ -189,7 +202,7 @@ def _events(here, plan, ids, together):
     return [*events, choice.finished]
 
 
-def _read(here, plan, ids, together):
+def _read(here: Here, plan: Plan, ids: list[int], together: int) -> tuple[list[tuple[str, dict[str, str]]], str]:
     *events, finished = _events(here, plan, ids, together)
     names = [it.name for it in events if isinstance(it, ToolCallStarted)]
     said = [it for it in events if isinstance(it, ToolCallArguments)]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from typing import Any
 
 from agents import (
     Agent,
@@ -15,7 +16,7 @@ from agents import (
 )
 from openai import AsyncOpenAI
 
-CALLED = []
+CALLED: list[Any] = []
 
 
 @function_tool

@@ -1,13 +1,18 @@
 """The same models written down once more, in numpy and 64 bits, one text at a time and without any padding."""
 
+from collections.abc import Sequence
 from math import erf
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 ERF = np.vectorize(erf)
 
 
-def bert(weights, config, ids, types=None):
+def bert(
+    weights: dict[str, NDArray[Any]], config: dict[str, Any], ids: list[int], types: Sequence[int] | None = None
+) -> NDArray[Any]:
     """The last layer of BERT and of RoBERTa, ``[tokens, width]``."""
     first = 0 if config["model_type"] == "bert" else config["pad_token_id"] + 1
     types = [0] * len(ids) if types is None else types
@@ -34,7 +39,9 @@ def bert(weights, config, ids, types=None):
     return x
 
 
-def bert_logit(weights, config, ids, types=None):
+def bert_logit(
+    weights: dict[str, NDArray[Any]], config: dict[str, Any], ids: list[int], types: list[int] | None = None
+) -> np.float64:
     """What a classifier says of a pair."""
     first = bert(weights, config, ids, types)[:1]
     if config["model_type"] == "bert":
@@ -42,12 +49,12 @@ def bert_logit(weights, config, ids, types=None):
     return linear(np.tanh(linear(first, weights, "classifier.dense")), weights, "classifier.out_proj")[0, 0]
 
 
-def decoder(weights, config, ids):
+def decoder(weights: dict[str, NDArray[Any]], config: dict[str, Any], ids: list[int]) -> NDArray[Any]:
     """The last layer of Qwen3, and of Gemma 3 whose attention goes both ways."""
     gemma = config["model_type"] == "gemma3_text"
     plus, eps, head = (1.0 if gemma else 0.0), config["rms_norm_eps"], config["head_dim"]
 
-    def rms(x, name):
+    def rms(x: NDArray[Any], name: str) -> NDArray[Any]:
         return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * (plus + weights[name])
 
     x = weights["model.embed_tokens.weight"][list(ids)]
@@ -85,11 +92,11 @@ def decoder(weights, config, ids):
     return rms(x, "model.norm.weight")
 
 
-def modernbert(weights, config, ids):
+def modernbert(weights: dict[str, NDArray[Any]], config: dict[str, Any], ids: list[int]) -> NDArray[Any]:
     """The last layer of ModernBERT."""
     eps, heads, tokens = config["norm_eps"], config["num_attention_heads"], len(ids)
 
-    def normed(x, name):
+    def normed(x: NDArray[Any], name: str) -> NDArray[Any]:
         bias = np.zeros(x.shape[-1])
         return norm(x, {"it.weight": weights[f"model.{name}.weight"], "it.bias": bias}, "it", eps)
 
@@ -110,7 +117,7 @@ def modernbert(weights, config, ids):
     return normed(x, "final_norm")
 
 
-def modernbert_logit(weights, config, ids):
+def modernbert_logit(weights: dict[str, NDArray[Any]], config: dict[str, Any], ids: list[int]) -> np.float64:
     """What its classifier says of a pair."""
     hidden = modernbert(weights, config, ids)
     x = hidden.mean(0) if config["classifier_pooling"] == "mean" else hidden[0]
@@ -119,11 +126,11 @@ def modernbert_logit(weights, config, ids):
     return linear(norm(x, named, "it", config["norm_eps"]), weights, "classifier")[0]
 
 
-def gelu(x):
+def gelu(x: NDArray[Any]) -> NDArray[Any]:
     return 0.5 * x * (1 + ERF(x / np.sqrt(2)))
 
 
-def pooled(hidden, mode):
+def pooled(hidden: NDArray[Any], mode: str) -> NDArray[Any]:
     """One text's tokens to its vector."""
     places = np.arange(1, len(hidden) + 1)[:, None]
     return {
@@ -136,7 +143,7 @@ def pooled(hidden, mode):
     }[mode]
 
 
-def attention(q, k, v, heads, mask):
+def attention(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], heads: int, mask: NDArray[Any]) -> NDArray[Any]:
     """All heads; ``[tokens, width]`` each."""
     tokens, width = q.shape
     q, k, v = (it.reshape(tokens, heads, -1).transpose(1, 0, 2) for it in (q, k, v))
@@ -145,11 +152,11 @@ def attention(q, k, v, heads, mask):
     return (weights / weights.sum(-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(tokens, width)
 
 
-def linear(x, weights, name):
+def linear(x: NDArray[Any], weights: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
     return x @ weights[name + ".weight"].T + weights[name + ".bias"]
 
 
-def norm(x, weights, name, eps):
+def norm(x: NDArray[Any], weights: dict[str, NDArray[Any]], name: str, eps: float) -> NDArray[Any]:
     centred = x - x.mean(-1, keepdims=True)
     return (
         centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * weights[name + ".weight"]
@@ -157,7 +164,7 @@ def norm(x, weights, name, eps):
     )
 
 
-def rotated(x, base):
+def rotated(x: NDArray[Any], base: float) -> NDArray[Any]:
     """Rotary positions of ``[tokens, heads, width]``, halves apart."""
     half = x.shape[-1] // 2
     angles = np.arange(len(x))[:, None] * base ** (-np.arange(half) / half)
@@ -166,16 +173,16 @@ def rotated(x, base):
     return np.concatenate([left * cos - right * sin, left * sin + right * cos], -1)
 
 
-def bfloat(number):
+def bfloat(number: float) -> float:
     """A number rounded to 16 bits as brains do, to the nearest even."""
     bits = int(np.float32(number).view(np.uint32))
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16
     return float(np.uint32(rounded).view(np.float32))
 
 
-def unit(x):
+def unit(x: NDArray[Any]) -> NDArray[Any]:
     return x / np.linalg.norm(x)
 
 
-def sigmoid(x):
+def sigmoid(x: np.float64) -> np.float64:
     return 1 / (1 + np.exp(-x))

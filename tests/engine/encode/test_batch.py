@@ -2,13 +2,17 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from itertools import chain
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.encode.batch import BUSY_SECONDS, FEWEST, FREE_ON_CPU, MOST, PADDING, EncodeBatch, EncodeJob
@@ -20,12 +24,12 @@ from app.errors import EngineFailed, Unavailable
 class Counting:
     """A computer that answers with each piece's first token, and takes its time for each token of a slice."""
 
-    def __init__(self, seconds_per_token=0.0):
+    def __init__(self, seconds_per_token: float = 0.0) -> None:
         self.seconds = seconds_per_token
-        self.slices = []
-        self.failure = None
+        self.slices: list[Any] = []
+        self.failure: BaseException | None = None
 
-    def compute(self, pieces):
+    def compute(self, pieces: Sequence[Piece]) -> mx.array:
         lengths = [len(piece.ids) for piece in pieces]
         self.slices.append(lengths)
         time.sleep(self.seconds * max(lengths) * len(lengths))
@@ -35,26 +39,26 @@ class Counting:
 
 
 @pytest.fixture
-async def thread():
+async def thread() -> AsyncIterator[MLXThread]:
     thread = MLXThread(asyncio.get_running_loop())
     yield thread
     await thread.close()
 
 
-def job(lengths, first=0):
+def job(lengths: list[int], first: int = 0) -> EncodeJob:
     pieces = [Piece((first + at,) * length) for at, length in enumerate(lengths)]
     return EncodeJob(pieces, asyncio.get_running_loop().create_future())
 
 
-async def run(thread, batch, *jobs):
+async def run(thread: MLXThread, batch: EncodeBatch, *jobs: EncodeJob) -> list[list[NDArray[Any]] | BaseException]:
     for it in jobs:
-        thread.post(lambda it=it: batch.submit(it))
+        thread.post(partial(batch.submit, it))
     return await asyncio.gather(*(it.future for it in jobs), return_exceptions=True)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=40), min_size=1, max_size=4))
-async def test_every_text_is_answered_in_its_place_and_slices_hold_little_padding(requests):
+async def test_every_text_is_answered_in_its_place_and_slices_hold_little_padding(requests: list[list[int]]) -> None:
     thread = MLXThread(asyncio.get_running_loop())
     computer = Counting()
     batch = EncodeBatch(thread, computer)
@@ -71,7 +75,7 @@ async def test_every_text_is_answered_in_its_place_and_slices_hold_little_paddin
     assert batch.work() == Work(0, 0)
 
 
-async def test_a_small_request_does_not_wait_for_a_large_one(thread):
+async def test_a_small_request_does_not_wait_for_a_large_one(thread: MLXThread) -> None:
     computer = Counting(1e-4)
     batch = EncodeBatch(thread, computer)
     large, small = job([100] * 400), job([10])
@@ -84,7 +88,7 @@ async def test_a_small_request_does_not_wait_for_a_large_one(thread):
     await large.future
 
 
-async def test_beside_other_models_slices_are_short(thread):
+async def test_beside_other_models_slices_are_short(thread: MLXThread) -> None:
     computer = Counting(1e-4)
     batch = EncodeBatch(thread, computer)
     thread.busy_elsewhere = True
@@ -97,7 +101,7 @@ async def test_beside_other_models_slices_are_short(thread):
     assert max(len(lengths) for lengths in computer.slices[1:]) * 10 > max(tokens[1:])
 
 
-async def test_what_nobody_waits_for_is_not_computed(thread):
+async def test_what_nobody_waits_for_is_not_computed(thread: MLXThread) -> None:
     computer = Counting(1e-4)
     batch = EncodeBatch(thread, computer)
     left, stays = job([100] * 400), job([20] * 5)
@@ -113,7 +117,9 @@ async def test_what_nobody_waits_for_is_not_computed(thread):
     ("failure", "kind"),
     [(RuntimeError("odd"), EngineFailed), (MemoryError(), Unavailable), (SystemExit(1), EngineFailed)],
 )
-async def test_a_failure_is_told_to_those_that_it_hit_and_the_next_are_served(thread, failure, kind):
+async def test_a_failure_is_told_to_those_that_it_hit_and_the_next_are_served(
+    thread: MLXThread, failure: RuntimeError | MemoryError | SystemExit, kind: type[EngineFailed | Unavailable]
+) -> None:
     computer = Counting()
     batch = EncodeBatch(thread, computer)
     computer.failure = failure

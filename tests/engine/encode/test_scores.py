@@ -1,12 +1,17 @@
 """Scores are those that numpy makes of the checkpoint's files."""
 
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from app.engine.kind import kind_of
+from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.encode.rerank import AFTER, BEFORE, INSTRUCTION
+from app.engine.mlx.load.loader import MLXLoader
 from app.engine.vectors import Embedding, Ranking
 from app.errors import InvalidRequest, ModelUnusable
 from tests.engine.encode import reference
@@ -17,11 +22,11 @@ DOCUMENTS = ("paris is the capital of france", "the dog sleeps", "", "one two th
 
 
 @pytest.fixture
-async def load(loader):
+async def load(loader: MLXLoader) -> AsyncIterator[Callable[..., Awaitable[MLXEncoder]]]:
     """Loads directories, and unloads what was loaded."""
     engines = []
 
-    async def loaded(directory, name="it"):
+    async def loaded(directory: Path, name: str = "it") -> MLXEncoder:
         assert kind_of(directory, name=name) == "rerank"
         engines.append(await loader.encoder(directory, "rerank", name=name))
         return engines[-1]
@@ -31,14 +36,20 @@ async def load(loader):
         await engine.close()
 
 
-async def scores(engine, documents=DOCUMENTS, query=QUERY, **how):
+async def scores(
+    engine: MLXEncoder, documents: tuple[str, ...] = DOCUMENTS, query: str = QUERY, **how: Any
+) -> tuple[float, ...]:
     return (await engine.rerank(query, documents, Ranking(**how))).values
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 @pytest.mark.parametrize("squashed", [True, False])
-async def test_cross_encoders_score_pairs(load, tmp_path, family, squashed):
-    told = {} if squashed else {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}
+async def test_cross_encoders_score_pairs(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path, family: str, squashed: bool
+) -> None:
+    told: dict[str, Any] = (
+        {} if squashed else {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}
+    )
     prefix = "roberta." if family == "roberta" else "bert."
     directory = make_bert(tmp_path / "it", family=family, classifier=True, prefix=prefix, **told)
     engine = await load(directory)
@@ -54,7 +65,9 @@ async def test_cross_encoders_score_pairs(load, tmp_path, family, squashed):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-async def test_modernbert_scores_pairs(load, tmp_path, pooling):
+async def test_modernbert_scores_pairs(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path, pooling: str
+) -> None:
     directory = make_modernbert(tmp_path / "it", classifier=True, classifier_pooling=pooling)
     engine = await load(directory)
     config, weights = json.loads((directory / "config.json").read_text()), read(directory / "model.safetensors")
@@ -64,7 +77,9 @@ async def test_modernbert_scores_pairs(load, tmp_path, pooling):
         assert score == pytest.approx(reference.sigmoid(logit), abs=1e-4)
 
 
-async def test_a_causal_judge_says_how_likely_yes_is_under_its_own_prompt(load, tmp_path):
+async def test_a_causal_judge_says_how_likely_yes_is_under_its_own_prompt(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     directory = make_decoder(tmp_path / "it", ends=False)
     engine = await load(directory, name="org/Qwen3-Reranker-0.6B-4bit")
     config, weights = json.loads((directory / "config.json").read_text()), read(directory / "model.safetensors")
@@ -79,7 +94,9 @@ async def test_a_causal_judge_says_how_likely_yes_is_under_its_own_prompt(load, 
             assert score == pytest.approx(np.exp(yes) / (np.exp(yes) + np.exp(no)), abs=1e-4)
 
 
-async def test_a_document_that_is_too_long_loses_its_end_or_is_refused(load, tmp_path):
+async def test_a_document_that_is_too_long_loses_its_end_or_is_refused(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     engine = await load(make_bert(tmp_path / "it", classifier=True, max_position_embeddings=20))
     room = 20 - 3 - len(engine.encode(QUERY, special_tokens=False))
     cut = " ".join(DOCUMENTS[3].split()[:room])
@@ -92,7 +109,9 @@ async def test_a_document_that_is_too_long_loses_its_end_or_is_refused(load, tmp
     assert refused.value.param == "query"
 
 
-async def test_files_may_say_which_tokens_are_yes_and_no(load, tmp_path):
+async def test_files_may_say_which_tokens_are_yes_and_no(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     directory = make_decoder(tmp_path / "it", ends=False)
     plain = await load(directory, name="qwen3-reranker")
     yes, no = (plain.tokenizer.id_of(it) for it in ("yes", "no"))
@@ -103,7 +122,9 @@ async def test_files_may_say_which_tokens_are_yes_and_no(load, tmp_path):
         await load(other)
 
 
-async def test_a_classifier_of_several_labels_is_no_reranker(load, tmp_path):
+async def test_a_classifier_of_several_labels_is_no_reranker(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     directory = make_bert(tmp_path / "it", classifier=True)
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps(config | {"id2label": {"0": "bad", "1": "good"}}))
@@ -111,7 +132,9 @@ async def test_a_classifier_of_several_labels_is_no_reranker(load, tmp_path):
         await load(directory)
 
 
-async def test_what_a_model_is_not_for_is_told_with_what_it_is_for(load, tmp_path):
+async def test_what_a_model_is_not_for_is_told_with_what_it_is_for(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     engine = await load(make_bert(tmp_path / "it", classifier=True), name="org/judge")
     with pytest.raises(InvalidRequest, match="org/judge is a reranker"):
         await engine.embed(("fox",), Embedding())

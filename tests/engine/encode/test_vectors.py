@@ -1,17 +1,23 @@
 """Vectors are those that a plain reading of the checkpoint's files gives, whatever stands beside a text."""
 
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from app.engine.kind import kind_of
+from app.engine.mlx.encode.engine import MLXEncoder
 from app.engine.mlx.encode.recipe import ORDER
+from app.engine.mlx.load.loader import MLXLoader
 from app.engine.options import LoadOptions
-from app.engine.vectors import Embedding
+from app.engine.vectors import Embedding, Vectors
 from app.errors import InvalidRequest, ModelUnusable
 from tests.engine.encode import reference
 from tests.support.encoders import WIDTH, WORDS, add_dense, add_modules, make_bert, make_decoder, make_modernbert, read
@@ -23,32 +29,32 @@ TEXTS = (
     "",
     "red , blue .",
 )
-NORMALIZE = ("Normalize", {})
+NORMALIZE: tuple[Any, ...] = ("Normalize", {})
 
 
-def pooling(*modes, **more):
+def pooling(*modes: str, **more: Any) -> tuple[str, dict[str, int]]:
     flags = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens", "mean_sqrt_len": "mean_sqrt_len_tokens"}
     flags |= {"weightedmean": "weightedmean_tokens", "lasttoken": "lasttoken"}
     named = {f"pooling_mode_{flag}": mode in modes for mode, flag in flags.items()}
     return ("Pooling", {"word_embedding_dimension": WIDTH} | named | more)
 
 
-def vectors(told):
+def vectors(told: Vectors) -> NDArray[Any]:
     return np.frombuffer(told.values, "<f4").reshape(-1, told.width)
 
 
-async def embedded(engine, texts=TEXTS, **how):
+async def embedded(engine: MLXEncoder, texts: tuple[str | tuple[int, ...], ...] = TEXTS, **how: Any) -> NDArray[Any]:
     return vectors(await engine.embed(texts, Embedding(**how)))
 
 
-def make(directory, family, *steps, **more):
+def make(directory: Path, family: str, *steps: tuple[str, dict[str, Any]], **more: Any) -> Path:
     if family == "modernbert":
         return add_modules(make_modernbert(directory), *steps, **more)
     made = make_bert if family in {"bert", "roberta"} else make_decoder
     return add_modules(made(directory, family=family), *steps, **more)
 
 
-def hidden(directory, engine, text):
+def hidden(directory: Path, engine: MLXEncoder, text: str) -> NDArray[Any]:
     """The last layer by numpy."""
     config = json.loads((directory / "config.json").read_text())
     weights, ids = read(directory / "model.safetensors"), engine.encode(text)
@@ -61,11 +67,11 @@ def hidden(directory, engine, text):
 
 
 @pytest.fixture
-async def load(loader):
+async def load(loader: MLXLoader) -> AsyncIterator[Callable[..., Awaitable[MLXEncoder]]]:
     """Loads directories, and unloads what was loaded."""
     engines = []
 
-    async def loaded(directory, **options):
+    async def loaded(directory: Path, **options: Any) -> MLXEncoder:
         assert kind_of(directory, name="it", pooling=options.get("pooling")) == "embedding"
         engines.append(await loader.encoder(directory, "embedding", name="it", options=LoadOptions(**options)))
         return engines[-1]
@@ -76,7 +82,9 @@ async def load(loader):
 
 
 @pytest.mark.parametrize(("family", "mode"), list(product(("bert", "roberta", "modernbert", "qwen3", "gemma"), ORDER)))
-async def test_every_family_and_pooling_is_what_numpy_makes_of_the_files(load, tmp_path, family, mode):
+async def test_every_family_and_pooling_is_what_numpy_makes_of_the_files(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path, family: str, mode: str
+) -> None:
     directory = make(tmp_path / "it", family, pooling(mode))
     engine = await load(directory)
     found = await embedded(engine)
@@ -85,7 +93,9 @@ async def test_every_family_and_pooling_is_what_numpy_makes_of_the_files(load, t
         np.testing.assert_allclose(vector, wanted, rtol=1e-4, atol=1e-4)
 
 
-async def test_several_modes_stand_one_behind_the_other(load, tmp_path):
+async def test_several_modes_stand_one_behind_the_other(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     directory = make(tmp_path / "it", "bert", pooling("mean", "cls"), NORMALIZE)
     engine = await load(directory)
     layer = hidden(directory, engine, TEXTS[0])
@@ -93,7 +103,9 @@ async def test_several_modes_stand_one_behind_the_other(load, tmp_path):
     np.testing.assert_allclose((await embedded(engine))[0], wanted, atol=1e-5)
 
 
-async def test_matrices_behind_the_pooling_are_followed(load, tmp_path):
+async def test_matrices_behind_the_pooling_are_followed(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     identity = {"activation_function": "torch.nn.modules.linear.Identity", "bias": False}
     steps = (
         pooling("mean"),
@@ -115,7 +127,9 @@ async def test_matrices_behind_the_pooling_are_followed(load, tmp_path):
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join), min_size=1, max_size=12))
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gemma"])
-async def test_a_text_beside_others_is_what_it_is_alone(loader, tmp_path_factory, family, texts):
+async def test_a_text_beside_others_is_what_it_is_alone(
+    loader: MLXLoader, tmp_path_factory: pytest.TempPathFactory, family: str, texts: list[str]
+) -> None:
     directory = tmp_path_factory.mktemp("beside") / "it"
     engine = await loader.encoder(make(directory, family, pooling("mean"), NORMALIZE), "embedding", name="it")
     together = await embedded(engine, tuple(texts))
@@ -124,7 +138,9 @@ async def test_a_text_beside_others_is_what_it_is_alone(loader, tmp_path_factory
     np.testing.assert_allclose(together, alone, atol=2e-6)
 
 
-async def test_dimensions_are_cut_and_made_of_length_one_again(load, tmp_path):
+async def test_dimensions_are_cut_and_made_of_length_one_again(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     engine = await load(make(tmp_path / "it", "bert", pooling("mean")))
     whole, cut = await embedded(engine), await embedded(engine, dimensions=5)
     np.testing.assert_allclose(cut, [reference.unit(row[:5]) for row in whole], atol=1e-6)
@@ -134,7 +150,7 @@ async def test_dimensions_are_cut_and_made_of_length_one_again(load, tmp_path):
     assert refused.value.param == "dimensions"
 
 
-async def test_token_ids_are_taken_as_they_are(load, tmp_path):
+async def test_token_ids_are_taken_as_they_are(load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path) -> None:
     engine = await load(make(tmp_path / "it", "roberta", pooling("cls")))
     ids = tuple(tuple(engine.encode(text)) for text in TEXTS)
     np.testing.assert_allclose(await embedded(engine, ids), await embedded(engine), atol=1e-6)
@@ -144,7 +160,7 @@ async def test_token_ids_are_taken_as_they_are(load, tmp_path):
         await embedded(engine, ((),))
 
 
-async def test_prompts_are_the_checkpoints_own(load, tmp_path):
+async def test_prompts_are_the_checkpoints_own(load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path) -> None:
     directory = make(tmp_path / "it", "bert", pooling("mean"))
     told = {"prompts": {"query": "search query: ", "document": "", "other": "one "}, "default_prompt_name": "other"}
     (directory / "config_sentence_transformers.json").write_text(json.dumps(told))
@@ -160,7 +176,9 @@ async def test_prompts_are_the_checkpoints_own(load, tmp_path):
         await embedded(engine, ("fox",), prompt_name="nothing")
 
 
-async def test_a_prompt_that_is_not_pooled_is_read_all_the_same(load, tmp_path):
+async def test_a_prompt_that_is_not_pooled_is_read_all_the_same(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     directory = make(tmp_path / "it", "bert", pooling("mean", include_prompt=False))
     (directory / "config_sentence_transformers.json").write_text('{"prompts": {"query": "search query: "}}')
     engine = await load(directory)
@@ -169,7 +187,9 @@ async def test_a_prompt_that_is_not_pooled_is_read_all_the_same(load, tmp_path):
     np.testing.assert_allclose(found, layer[4:].mean(0), atol=1e-4)
 
 
-async def test_a_text_that_is_too_long_is_refused_or_cut_where_that_is_asked_for(load, tmp_path):
+async def test_a_text_that_is_too_long_is_refused_or_cut_where_that_is_asked_for(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     directory = make(tmp_path / "it", "bert", pooling("mean"))
     (directory / "sentence_bert_config.json").write_text('{"max_seq_length": 6}')
     engine = await load(directory)
@@ -188,7 +208,9 @@ async def test_a_text_that_is_too_long_is_refused_or_cut_where_that_is_asked_for
     )
 
 
-async def test_a_checkpoint_that_does_not_say_how_is_no_embedder_until_the_settings_say_it(loader, load, tmp_path):
+async def test_a_checkpoint_that_does_not_say_how_is_no_embedder_until_the_settings_say_it(
+    loader: MLXLoader, load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     directory = make_bert(tmp_path / "it")
     with pytest.raises(ModelUnusable, match=r"set pooling in its entry of models\.toml"):
         await load(directory)
@@ -200,7 +222,9 @@ async def test_a_checkpoint_that_does_not_say_how_is_no_embedder_until_the_setti
 
 
 @pytest.mark.parametrize("prefix", ["bert.", ""])
-async def test_tensors_are_found_under_the_names_that_files_have(load, tmp_path, prefix):
+async def test_tensors_are_found_under_the_names_that_files_have(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path, prefix: str
+) -> None:
     plain = await load(add_modules(make_bert(tmp_path / "plain"), pooling("mean")))
     named = await load(add_modules(make_bert(tmp_path / "named", prefix=prefix), pooling("mean")))
     np.testing.assert_array_equal(await embedded(plain), await embedded(named))
@@ -220,21 +244,28 @@ async def test_tensors_are_found_under_the_names_that_files_have(load, tmp_path,
         ((pooling("mean"), ("Dense", {})), "weights of its step 2_Dense are missing"),
     ],
 )
-async def test_what_cannot_be_followed_to_the_letter_is_not_guessed(load, tmp_path, steps, reason):
+async def test_what_cannot_be_followed_to_the_letter_is_not_guessed(
+    load: Callable[..., Awaitable[MLXEncoder]],
+    tmp_path: Path,
+    steps: tuple[tuple[str, dict[str, Any]], ...],
+    reason: str,
+) -> None:
     directory = make(tmp_path / "it", "bert", *steps)
     with pytest.raises(ModelUnusable, match=reason):
         await load(directory)
 
 
-async def test_newer_files_name_the_mode(load, tmp_path):
+async def test_newer_files_name_the_mode(load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path) -> None:
     directory = make(tmp_path / "it", "bert", ("Pooling", {"embedding_dimension": WIDTH, "pooling_mode": "max"}))
     engine = await load(directory)
     wanted = reference.pooled(hidden(directory, engine, TEXTS[0]), "max")
     np.testing.assert_allclose((await embedded(engine))[0], wanted, atol=1e-4)
 
 
-async def test_quantised_on_load_it_says_nearly_the_same_in_less_memory(load, tmp_path):
-    def wide():
+async def test_quantised_on_load_it_says_nearly_the_same_in_less_memory(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
+    def wide() -> Path:
         return make_bert(tmp_path / "it", hidden_size=64, intermediate_size=128)
 
     directory = add_modules(wide(), pooling("mean"), NORMALIZE)
@@ -243,7 +274,9 @@ async def test_quantised_on_load_it_says_nearly_the_same_in_less_memory(load, tm
     assert (await embedded(whole) * await embedded(less)).sum(1).min() > 0.99
 
 
-async def test_long_texts_are_computed_in_blocks_and_say_the_same(load, tmp_path):
+async def test_long_texts_are_computed_in_blocks_and_say_the_same(
+    load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
+) -> None:
     directory = add_modules(make_bert(tmp_path / "it", max_position_embeddings=1400), pooling("mean"))
     engine = await load(directory)
     text = " ".join(WORDS[at * 7 % len(WORDS)] for at in range(1200))

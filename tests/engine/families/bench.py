@@ -18,7 +18,8 @@ from app.engine.base import Sequence
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.load import self_check
 from app.engine.mlx.loaded import Loaded
-from tests.engine.families.configs import VOCABULARY, config
+from tests.engine.families.configs import config
+from tests.engine.families.parts import VOCABULARY
 from tests.support.batches import GREEDY, HandBatch, Stream, greedy, run_steps
 
 COUNT = 8

@@ -21,7 +21,7 @@ WANTED = tuple(OWN) if NAMED == "all" else tuple(NAMED.split())
 
 
 @pytest.mark.parametrize("family", WANTED)
-def test_a_family_says_the_same_alone_and_in_company(family):
+def test_a_family_says_the_same_alone_and_in_company(family: str) -> None:
     try:
         made = loaded(family, build(family))
     except RuntimeError as failure:
@@ -33,17 +33,17 @@ def test_a_family_says_the_same_alone_and_in_company(family):
         pytest.fail(f"docs/families.md tells it otherwise: {line(family, made)}")
 
 
-def test_the_page_of_families_names_each_once():
+def test_the_page_of_families_names_each_once() -> None:
     rows = [row.split("`")[1] for row in PAGE.read_text().splitlines() if row.startswith("| `")]
     assert sorted(rows) == sorted(OWN)
 
 
-def test_the_page_is_what_is_written_of_its_own_rows():
+def test_the_page_is_what_is_written_of_its_own_rows() -> None:
     page = PAGE.read_text()
     assert page == written([row for row in page.splitlines() if row.startswith("| `")])
 
 
-def test_every_architecture_of_mlx_lm_is_in_the_table():
+def test_every_architecture_of_mlx_lm_is_in_the_table() -> None:
     import mlx_lm.models  # noqa: PLC0415
 
     parts = {"activations", "base", "bitlinear_layers", "cache", "gated_delta", "mla", "pipeline", "rope_utils", "ssm"}

@@ -3,10 +3,15 @@
 ``wrong`` is hardly ever right.
 """
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
 import mlx.core as mx
 import pytest
 from mlx_lm.models import llama
 
+from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.options import Batching, DraftOptions, LoadOptions
@@ -15,7 +20,7 @@ from tests.support.tiny import make_tiny
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The target is its draft and two layers that add nothing."""
     root = tmp_path_factory.mktemp("drafts")
     make_tiny(root / "right", seed=4, layers=2, **SIZE)
@@ -30,11 +35,13 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def load(loader, models):
+def load(loader: MLXLoader, models: Path) -> Callable[..., Awaitable[MLXEngine]]:
     """Engines of the target by their draft's name, each with a prefix pool of its own; rounds cost no time."""
     engines = []
 
-    async def load(draft=None, kv_bits=None, draft_bits=None, **more):
+    async def load(
+        draft: str | None = None, kv_bits: int | None = None, draft_bits: int | None = None, **more: Any
+    ) -> MLXEngine:
         own = MLXLoader(loader._thread, PrefixPool(8 << 20), Batching(16, 64))
         drafts = DraftOptions(name=draft, path=models / draft, kv_bits=draft_bits) if draft else None
         options = LoadOptions(kv_bits=kv_bits, draft=drafts)
@@ -48,38 +55,38 @@ def load(loader, models):
 
 
 @pytest.fixture(scope="module")
-async def plain(load):
+async def plain(load: Callable[..., Awaitable[MLXEngine]]) -> AsyncIterator[MLXEngine]:
     engine = await load()
     yield engine
     await engine.close()
 
 
 @pytest.fixture(scope="module")
-async def right(load):
+async def right(load: Callable[..., Awaitable[MLXEngine]]) -> AsyncIterator[MLXEngine]:
     engine = await load("right")
     yield engine
     await engine.close()
 
 
 @pytest.fixture(scope="module")
-async def wrong(load):
+async def wrong(load: Callable[..., Awaitable[MLXEngine]]) -> AsyncIterator[MLXEngine]:
     engine = await load("wrong")
     yield engine
     await engine.close()
 
 
 @pytest.fixture(params=["right", "wrong"])
-def drafted(request, right, wrong):
+def drafted(request: pytest.FixtureRequest, right: MLXEngine, wrong: MLXEngine) -> MLXEngine:
     return {"right": right, "wrong": wrong}[request.param]
 
 
 @pytest.fixture
-def passes(monkeypatch):
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Forward passes by the number of the model's layers and of the tokens in each."""
     made = []
     call = llama.Model.__call__
 
-    def counted(self, inputs, *given, **more):
+    def counted(self: Any, inputs: mx.array, *given: object, **more: Any) -> mx.array:
         made.append((len(self.layers), inputs.shape[1]))
         return call(self, inputs, *given, **more)
 

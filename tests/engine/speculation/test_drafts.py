@@ -1,10 +1,16 @@
 """Drafts as they are loaded: which suit, what they count, what of them comes back."""
 
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
 import mlx.core as mx
 import pytest
 from mlx_lm.models.cache import RotatingKVCache
 
 from app.engine.base import Sequence
+from app.engine.mlx.batch.engine import MLXEngine
+from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.memory import release
 from app.errors import ModelUnusable
 from tests.engine.test_engine import GREEDY, prompt, run
@@ -14,7 +20,9 @@ from tests.support.tiny import make_tiny
 pytestmark = pytest.mark.not_on_cuda("drafts are not loaded there")
 
 
-async def test_a_draft_stays_within_its_own_context(load, models, plain):
+async def test_a_draft_stays_within_its_own_context(
+    load: Callable[..., Awaitable[MLXEngine]], models: Path, plain: MLXEngine
+) -> None:
     make_tiny(models / "short", seed=4, layers=2, context=64, **SIZE)
     engine = await load("short")
     await same(engine, plain, Sequence(prompt(12, 30), GREEDY, max_tokens=80))
@@ -25,7 +33,9 @@ async def test_a_draft_stays_within_its_own_context(load, models, plain):
     await engine.close()
 
 
-async def test_the_draft_counts_and_all_of_it_comes_back(loader, load, plain):
+async def test_the_draft_counts_and_all_of_it_comes_back(
+    loader: MLXLoader, load: Callable[..., Awaitable[MLXEngine]], plain: MLXEngine
+) -> None:
     await loader._thread.call(release)
     before = mx.get_active_memory()
     engine = await load("right")
@@ -45,13 +55,15 @@ async def test_the_draft_counts_and_all_of_it_comes_back(loader, load, plain):
     assert abs(mx.get_active_memory() - before) < 1 << 16
 
 
-async def refused(load, draft):
+async def refused(load: Callable[..., Awaitable[MLXEngine]], draft: str) -> str:
     with pytest.raises(ModelUnusable) as raised:
         await load(draft)
     return raised.value.message
 
 
-async def test_drafts_that_do_not_suit_are_refused_at_the_load(loader, load, models, monkeypatch):
+async def test_drafts_that_do_not_suit_are_refused_at_the_load(
+    loader: MLXLoader, load: Callable[..., Awaitable[MLXEngine]], models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await loader._thread.call(release)
     before = mx.get_active_memory()
     advice = "Take draft_model out of its entry in models.toml, or name another draft there."
@@ -73,7 +85,7 @@ async def test_drafts_that_do_not_suit_are_refused_at_the_load(loader, load, mod
     }})  # fmt: skip
     assert "the KV cache of draft_model = 'sliding' cannot be trimmed" in await refused(load, "sliding")
 
-    def windows(model):
+    def windows(model: Any) -> list[Any]:
         return [RotatingKVCache(max_size=16) for _ in model.layers]
 
     with monkeypatch.context() as patched:
@@ -83,7 +95,9 @@ async def test_drafts_that_do_not_suit_are_refused_at_the_load(loader, load, mod
     assert abs(mx.get_active_memory() - before) < 1 << 16
 
 
-async def test_logits_narrower_than_the_vocabulary_are_refused_and_wider_ones_are_not(load, models, plain):
+async def test_logits_narrower_than_the_vocabulary_are_refused_and_wider_ones_are_not(
+    load: Callable[..., Awaitable[MLXEngine]], models: Path, plain: MLXEngine
+) -> None:
     for name, more in (("narrow", -8), ("padded", 64)):
         directory = make_tiny(models / name, seed=4, layers=2, **SIZE)
         weights = dict(mx.load(str(directory / "model.safetensors")))
@@ -103,7 +117,12 @@ async def test_logits_narrower_than_the_vocabulary_are_refused_and_wider_ones_ar
     await padded.close()
 
 
-async def test_on_cuda_the_draft_is_left_out_and_a_warning_says_so(load, plain, monkeypatch, caplog):
+async def test_on_cuda_the_draft_is_left_out_and_a_warning_says_so(
+    load: Callable[..., Awaitable[MLXEngine]],
+    plain: MLXEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with monkeypatch.context() as cuda:
         cuda.setattr(mx.cuda, "is_available", lambda: True)
         engine = await load("right")

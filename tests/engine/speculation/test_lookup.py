@@ -1,6 +1,9 @@
 """Prompt lookup: what a text has said before is proposed again, and the texts are those without it."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -11,6 +14,7 @@ from mlx_lm.models.cache import RotatingKVCache
 from app.engine.base import Sequence, Token
 from app.engine.grammar import Grammar
 from app.engine.mlx.batch.delivery import MLXTokenStream
+from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.draw.step import DeviceStep
 from app.engine.mlx.load.loader import MLXLoader
@@ -21,6 +25,7 @@ from app.engine.options import Batching, LoadOptions
 from app.errors import ModelUnusable
 from app.schemas.sampling import Sampling
 from tests.engine.test_engine import GREEDY, ids, prompt, run
+from tests.support.batches import UNSPELT
 from tests.support.speculation import SEEDED, same
 
 LOOKUP = LoadOptions(lookup=True)
@@ -34,13 +39,13 @@ SAMPLINGS = {
 ALL_THE_SAME = Sampling(temperature=0, logit_bias=((70, 100.0),))
 
 
-def said_before(seed, length=40, times=2):
+def said_before(seed: int, length: int = 40, times: int = 2) -> tuple[int, ...]:
     """A prompt whose end stood in it before."""
     return prompt(seed, length) * times
 
 
 @pytest.fixture(scope="module")
-async def looking(loader, models):
+async def looking(loader: MLXLoader, models: Path) -> AsyncIterator[MLXEngine]:
     """The target with lookups, which cost no time."""
     own = MLXLoader(loader._thread, PrefixPool(8 << 20), Batching(16, 64))
     engine = await own.load(models / "target", name="target", options=LOOKUP)
@@ -49,15 +54,15 @@ async def looking(loader, models):
     await engine.close()
 
 
-def text(*tokens):
-    row = Row(MLXTokenStream(), 0, 0, Sequence(tuple(tokens), GREEDY, 10), None)
+def text(*tokens: int) -> tuple[Row, Text]:
+    row = Row(MLXTokenStream(), 0, 0, Sequence(tuple(tokens), GREEDY, 10), UNSPELT)
     made = Text(row)
     made.follow()
     return row, made
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 9))
-def test_what_is_proposed_followed_the_longest_end_that_stood_there_before(tokens, most):
+def test_what_is_proposed_followed_the_longest_end_that_stood_there_before(tokens: list[int], most: int) -> None:
     _, made = text(*tokens)
     alike = {}
     for place in range(len(tokens) - 1):
@@ -76,7 +81,7 @@ def test_what_is_proposed_followed_the_longest_end_that_stood_there_before(token
     assert made.continuation(most) == expected[len(tokens) :][:most]
 
 
-def test_a_text_is_followed_as_it_grows():
+def test_a_text_is_followed_as_it_grows() -> None:
     row, made = text(1, 2, 3, 4, 5)
     assert made.continuation(8) == []
     row.said += [1, 2, 3]
@@ -84,7 +89,7 @@ def test_a_text_is_followed_as_it_grows():
     assert made.continuation(3) == [4, 5, 1]
 
 
-def test_places_that_led_astray_must_be_alike_for_longer():
+def test_places_that_led_astray_must_be_alike_for_longer() -> None:
     _, made = text(9, 1, 2, 3, 7, 8, 1, 2, 3)
     assert made.continuation(2) == [7, 8]
     made.judge(2, 0)
@@ -95,11 +100,13 @@ def test_places_that_led_astray_must_be_alike_for_longer():
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("length", [1, 40])
-async def test_the_text_is_that_without_lookups(looking, plain, sampling, length):
+async def test_the_text_is_that_without_lookups(
+    looking: MLXEngine, plain: MLXEngine, sampling: str, length: int
+) -> None:
     await same(looking, plain, Sequence(said_before(length, length), SAMPLINGS[sampling], max_tokens=80))
 
 
-async def test_a_text_that_repeats_takes_fewer_passes(looking, plain, passes):
+async def test_a_text_that_repeats_takes_fewer_passes(looking: MLXEngine, plain: MLXEngine, passes: list[Any]) -> None:
     text = Sequence(said_before(3), ALL_THE_SAME, max_tokens=200)
     await same(looking, plain, text)
     before = looking.work()
@@ -112,8 +119,8 @@ async def test_a_text_that_repeats_takes_fewer_passes(looking, plain, passes):
 @pytest.mark.parametrize("rows", [3, MOST_ROWS])
 @pytest.mark.parametrize("sampling", ["greedy", "seeded"])
 async def test_several_rows_are_drafted_for_at_once_and_say_what_they_say_without(
-    looking, plain, passes, rows, sampling
-):
+    looking: MLXEngine, plain: MLXEngine, passes: list[Any], rows: int, sampling: str
+) -> None:
     sequences = [
         Sequence(said_before(seed, 10 + 7 * seed), SAMPLINGS[sampling], max_tokens=50 + 10 * seed)
         for seed in range(rows)
@@ -124,19 +131,20 @@ async def test_several_rows_are_drafted_for_at_once_and_say_what_they_say_withou
         assert looking.work().accepted - before > 20 * rows
 
 
-async def test_more_rows_than_that_are_left_alone(looking, plain):
+async def test_more_rows_than_that_are_left_alone(looking: MLXEngine, plain: MLXEngine) -> None:
     before = looking.work().proposed
     sequences = [Sequence(said_before(seed, 20), GREEDY, max_tokens=30) for seed in range(MOST_ROWS + 1)]
     await same(looking, plain, *sequences)
     assert looking.work().proposed == before
 
 
-async def test_rows_come_and_go_while_others_are_drafted_for(looking, plain):
+async def test_rows_come_and_go_while_others_are_drafted_for(looking: MLXEngine, plain: MLXEngine) -> None:
     alone = Sequence(said_before(7), SAMPLINGS["greedy"], max_tokens=200)
     expected, _ = await run(plain, alone)
     others = [Sequence(said_before(20 + it, 30), SAMPLINGS["seeded"], max_tokens=30 + 20 * it) for it in range(3)]
     beside = [ids((await run(plain, other))[0][0, 0]) for other in others]
-    told, joined = [], []
+    told = []
+    joined: list[Any] = []
     async for items in looking.stream((alone,)):
         told += [item.id for item in items if isinstance(item, Token)]
         if len(told) > 30 * (len(joined) + 1) and len(joined) < len(others):
@@ -154,12 +162,16 @@ async def test_rows_come_and_go_while_others_are_drafted_for(looking, plain):
     ],
 )
 @pytest.mark.parametrize("rows", [1, 3])
-async def test_what_is_done_to_logits_is_done_to_those_of_a_verification(looking, plain, more, rows):
+async def test_what_is_done_to_logits_is_done_to_those_of_a_verification(
+    looking: MLXEngine, plain: MLXEngine, more: dict[str, Any], rows: int
+) -> None:
     sequences = [Sequence(said_before(4 + it, 25), Sampling(temperature=0, **more), 50) for it in range(rows)]
     await same(looking, plain, *sequences)
 
 
-async def test_stops_lengths_least_lengths_log_probabilities_and_forms_hold(looking, plain):
+async def test_stops_lengths_least_lengths_log_probabilities_and_forms_hold(
+    looking: MLXEngine, plain: MLXEngine
+) -> None:
     few = SAMPLINGS["greedy"]
     stops = frozenset({90})
     grammar = Grammar("regex", "(ab ){40}")
@@ -178,13 +190,14 @@ async def test_stops_lengths_least_lengths_log_probabilities_and_forms_hold(look
 
 
 async def test_on_a_device_the_draws_of_all_rows_are_one_operation_and_the_texts_the_same(
-    loader, models, plain, monkeypatch
-):
+    loader: MLXLoader, models: Path, plain: MLXEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Other:
-        def __eq__(self, _other):
+        def __eq__(self, _other: object) -> bool:
             return False
 
-        __hash__ = None
+        def __hash__(self) -> int:
+            return 0
 
     monkeypatch.setattr("app.engine.mlx.batch.decode.step_type", lambda: DeviceStep)
     engine = await MLXLoader(loader._thread, PrefixPool(8 << 20), Batching(16, 64)).load(
@@ -197,7 +210,9 @@ async def test_on_a_device_the_draws_of_all_rows_are_one_operation_and_the_texts
     await engine.close()
 
 
-async def test_lookups_that_do_not_pay_are_left_alone_for_a_while(looking, plain, passes):
+async def test_lookups_that_do_not_pay_are_left_alone_for_a_while(
+    looking: MLXEngine, plain: MLXEngine, passes: list[Any]
+) -> None:
     drafter = looking._batch._drafter
     drafter._plain = {}
     drafter.clock = lambda: sum(1.0 if width == 1 else 20.0 for _, width in passes)
@@ -212,8 +227,10 @@ async def test_lookups_that_do_not_pay_are_left_alone_for_a_while(looking, plain
     assert not drafter._texts, "nothing is held of rows that have ended"
 
 
-async def test_a_cache_that_cannot_be_trimmed_is_refused_with_lookups(loader, models, monkeypatch):
-    def windows(model):
+async def test_a_cache_that_cannot_be_trimmed_is_refused_with_lookups(
+    loader: MLXLoader, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def windows(model: Any) -> list[Any]:
         return [RotatingKVCache(max_size=16) for _ in model.layers]
 
     monkeypatch.setattr("app.engine.mlx.cache.kv.make_prompt_cache", windows)
@@ -221,7 +238,9 @@ async def test_a_cache_that_cannot_be_trimmed_is_refused_with_lookups(loader, mo
         await loader.load(models / "target", name="target", options=LOOKUP)
 
 
-async def test_on_cuda_lookups_are_left_out_and_a_warning_says_so(loader, models, monkeypatch, caplog):
+async def test_on_cuda_lookups_are_left_out_and_a_warning_says_so(
+    loader: MLXLoader, models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with monkeypatch.context() as cuda:
         cuda.setattr(mx.cuda, "is_available", lambda: True)
         engine = await loader.load(models / "target", name="target", options=LOOKUP)
@@ -230,9 +249,9 @@ async def test_on_cuda_lookups_are_left_out_and_a_warning_says_so(loader, models
     await engine.close()
 
 
-def test_a_lookup_is_for_few_rows():
+def test_a_lookup_is_for_few_rows() -> None:
     rows = [
-        Row(MLXTokenStream(), 0, it, Sequence((1,), Sampling(presence_penalty=it % 2), 10), None) for it in range(9)
+        Row(MLXTokenStream(), 0, it, Sequence((1,), Sampling(presence_penalty=it % 2), 10), UNSPELT) for it in range(9)
     ]
     lookup = Lookup()
     assert lookup.suits(rows[:1])
@@ -242,10 +261,10 @@ def test_a_lookup_is_for_few_rows():
     assert not Lookup(most_rows=1).suits(rows[::2])
 
 
-def test_no_more_is_proposed_than_a_row_is_granted_and_wants():
+def test_no_more_is_proposed_than_a_row_is_granted_and_wants() -> None:
     request = Sequence((1, 2, 3, 4, 5) * 4, GREEDY, max_tokens=6)
     for granted, most in ((100, 4), (5, 3), (4, 2), (2, 0)):
-        row = Row(MLXTokenStream(), 0, 0, request, None)
+        row = Row(MLXTokenStream(), 0, 0, request, UNSPELT)
         row.granted, row.queued, row.said = granted, 1, [1]
         lookup = Lookup()
         lookup.stepped([row], 1.0)

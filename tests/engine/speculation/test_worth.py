@@ -1,10 +1,13 @@
 """What a draft spares and what it costs, and when it is left alone."""
 
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from app.engine.base import Sequence
+from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.speculate.drafter import FIRST, LONGEST_PAUSE, MOST, OPENING, PAUSE, ROUNDS, Worth
 from tests.engine.test_engine import GREEDY, ids, prompt, run
 from tests.support.speculation import SEEDED, same, verified
@@ -12,7 +15,9 @@ from tests.support.speculation import SEEDED, same, verified
 pytestmark = pytest.mark.not_on_cuda("drafts are not loaded there")
 
 
-async def test_a_draft_that_is_right_spares_passes_of_the_target(right, plain, passes):
+async def test_a_draft_that_is_right_spares_passes_of_the_target(
+    right: MLXEngine, plain: MLXEngine, passes: list[Any]
+) -> None:
     for sampling in (GREEDY, SEEDED):
         passes.clear()
         before = right.work()
@@ -26,13 +31,15 @@ async def test_a_draft_that_is_right_spares_passes_of_the_target(right, plain, p
         assert sum(layers == 4 for layers, _ in passes) >= 100
 
 
-async def test_a_draft_that_is_wrong_costs_no_pass_of_the_target(wrong, passes):
+async def test_a_draft_that_is_wrong_costs_no_pass_of_the_target(wrong: MLXEngine, passes: list[Any]) -> None:
     await run(wrong, Sequence(prompt(7, 5), GREEDY, max_tokens=100))
     assert sum(layers == 4 for layers, _ in passes) <= 102
     assert max(width for layers, width in passes if layers == 4 and width > 4) <= FIRST + 1
 
 
-async def test_rounds_that_do_not_pay_are_followed_by_longer_and_longer_pauses(load, plain, passes, monkeypatch):
+async def test_rounds_that_do_not_pay_are_followed_by_longer_and_longer_pauses(
+    load: Callable[..., Awaitable[MLXEngine]], plain: MLXEngine, passes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = await load("wrong")
     costs = {4: 1.0, 1: 0.5}
     engine._batch._drafter.clock = lambda: sum(costs[layers] for layers, _ in passes)
@@ -46,7 +53,7 @@ async def test_rounds_that_do_not_pay_are_followed_by_longer_and_longer_pauses(l
     await engine.close()
 
 
-def test_drafts_grow_while_they_are_accepted_and_shrink_while_they_are_not():
+def test_drafts_grow_while_they_are_accepted_and_shrink_while_they_are_not() -> None:
     worth = Worth()
     sizes = [worth.size]
     for accepted in (4, 6, 8, 3, 2, 1, 1, 1, 1, 1, 0, 1):
@@ -55,7 +62,7 @@ def test_drafts_grow_while_they_are_accepted_and_shrink_while_they_are_not():
     assert sizes == [4, 6, 8, 8, 7, 6, 5, 4, 3, 2, 1, 1, 3]
 
 
-def test_pauses_double_until_rounds_pay_again():
+def test_pauses_double_until_rounds_pay_again() -> None:
     worth, said, pauses = Worth(), 3, []
     assert worth.paused(OPENING - 1)
     for seconds in (1.1,) * 7 + (0.9, 1.1):
@@ -69,7 +76,7 @@ def test_pauses_double_until_rounds_pay_again():
     assert pauses == [PAUSE, 64, 128, 256, 512, LONGEST_PAUSE, LONGEST_PAUSE, 0, PAUSE]
 
 
-async def test_it_is_off_while_rows_run_together(right, plain, passes):
+async def test_it_is_off_while_rows_run_together(right: MLXEngine, plain: MLXEngine, passes: list[Any]) -> None:
     sequences = [Sequence(prompt(seed, 12 + seed), GREEDY, max_tokens=30) for seed in range(3)]
     before = right.work().proposed
     await same(right, plain, *sequences)
@@ -79,7 +86,9 @@ async def test_it_is_off_while_rows_run_together(right, plain, passes):
     assert not verified([it for it in passes if it[1] < 10])
 
 
-async def test_a_beginning_seen_before_is_computed_by_neither_model(load, plain, passes):
+async def test_a_beginning_seen_before_is_computed_by_neither_model(
+    load: Callable[..., Awaitable[MLXEngine]], plain: MLXEngine, passes: list[Any]
+) -> None:
     engine = await load("right")
     begin = prompt(80, 150)
     await same(engine, plain, Sequence((*begin, 9, 10), SEEDED, max_tokens=20))
@@ -93,7 +102,9 @@ async def test_a_beginning_seen_before_is_computed_by_neither_model(load, plain,
     await engine.close()
 
 
-async def test_a_long_prompt_is_computed_for_the_draft_in_slices_beside_the_first_tokens(load, plain, passes):
+async def test_a_long_prompt_is_computed_for_the_draft_in_slices_beside_the_first_tokens(
+    load: Callable[..., Awaitable[MLXEngine]], plain: MLXEngine, passes: list[Any]
+) -> None:
     engine = await load("right")
     passes.clear()
     await same(engine, plain, Sequence(prompt(90, 700), SEEDED, max_tokens=60))

@@ -51,7 +51,7 @@ TOOLS = (WEATHER, NOTE, NOW)
 
 PARIS = ("get_weather", {"city": "Paris", "days": 3})
 QUOTED = ("save_note", {"title": 'Say "hi"\n<b>', "tags": ["a", "b c"], "place": {"lat": -1.5, "name": "Böö"}})
-CLOCK = ("now", {})
+CLOCK: tuple[str, dict[str, object]] = ("now", {})
 
 TRANSCRIPTS: dict[str, Transcript] = {
     "json_tools": Transcript(
