@@ -1,11 +1,14 @@
 """A model's text side: what is known of its tokenizer, and how its family marks thoughts and tool calls."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
 from app.schemas.sampling import SamplingDefaults
+
+PROBES = ("probe_calls_one", "probe_calls_two")
+"""Functions that a template is tried with."""
 
 
 class Marks(Struct, frozen=True):
@@ -15,6 +18,25 @@ class Marks(Struct, frozen=True):
     end: str
     start_ids: tuple[int, ...] = ()
     end_ids: tuple[int, ...] = ()
+
+
+class CallWords(Struct, frozen=True):
+    """What a chat template writes around calls: ``start`` and ``end`` of them all, white space included.
+
+    ``kind`` is ``object``, a call being one of JSON with members ``named`` and ``key``; ``named``, a name with
+    ``between`` before its arguments; or ``python``. A call stands between ``begin`` and ``over``; several in a list
+    where they are ``listed``.
+    """
+
+    kind: Literal["object", "named", "python"]
+    start: str = ""
+    end: str = ""
+    listed: bool = False
+    named: str = "name"
+    key: str = "arguments"
+    begin: str = ""
+    between: str = ""
+    over: str = ""
 
 
 class Edges(Struct, frozen=True, array_like=True):
@@ -52,7 +74,9 @@ class TextFacts(Struct, frozen=True, kw_only=True):
 
     Token ids below ``vocab_size`` may be sent to the model: it is the smaller of the tokenizer's highest id plus one
     and what the model has rows for. ``thinking`` are the marks around the family's thoughts, ``call_format`` names its
-    way to write tool calls; each is None if the family has none or it is not known. ``added`` are the tokens, special
+    way to write tool calls; each is None if the family has none or it is not known. ``calls_written``
+    are a call and two calls as the template writes them, of the functions ``PROBES`` with ``{"it": "x"}``, and
+    ``call_words`` what stands around them there. ``added`` are the tokens, special
     or not, that stand outside the ordinary vocabulary, by their spelling. ``answer_marks`` stand around answers and are
     no part of them. ``sampling`` is how the model's authors draw its answers. With ``keeps_states`` it matters where
     conversations begin alike: what is kept of them serves at some places alone.
@@ -65,6 +89,8 @@ class TextFacts(Struct, frozen=True, kw_only=True):
     template_takes_tools: bool = False
     thinking: Marks | None = None
     call_format: str | None = None
+    call_words: CallWords | None = None
+    calls_written: tuple[str, ...] = ()
     added: dict[str, int] = {}
     answer_marks: tuple[str, ...] = ()
     sampling: SamplingDefaults = SamplingDefaults()

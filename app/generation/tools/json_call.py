@@ -1,5 +1,7 @@
 """One call as a JSON object: ``{"name": ..., "arguments": {...}}``."""
 
+from collections.abc import Sequence
+
 from app.generation.tools.format import Calls
 from app.generation.tools.json_text import json_string, json_value
 from app.generation.tools.rules import Rules, spelt
@@ -9,10 +11,12 @@ from app.generation.tools.toolbox import Tool, Toolbox
 ARGUMENTS = ("arguments", "parameters")
 
 
-def read_call(source: Source, calls: Calls, tools: Toolbox, *, named: str = "name") -> Steps[None]:
+def read_call(
+    source: Source, calls: Calls, tools: Toolbox, *, named: str = "name", keys: Sequence[str] = ARGUMENTS
+) -> Steps[None]:
     """Read the object; the call begins once its name is known, in whatever order the members stand.
 
-    The function's name is the member ``named``.
+    The function's name is the member ``named``, its arguments are one of ``keys``.
     """
     name: str | None = None
     call_id: str | None = None
@@ -30,11 +34,11 @@ def read_call(source: Source, calls: Calls, tools: Toolbox, *, named: str = "nam
             name = yield from json_string(source)
         elif key == "id":
             call_id = yield from json_string(source)
-        elif key in ARGUMENTS and name is not None:
+        elif key in keys and name is not None:
             _begin(calls, tools, name, call_id)
             begun = True
             yield from _arguments(source, calls)
-        elif key in ARGUMENTS:
+        elif key in keys:
             early = []
             yield from json_value(source, early.append)
         else:

@@ -14,29 +14,45 @@ OPEN, CLOSE = "([{", ")]}"
 
 
 class Pythonic:
-    """Arguments come one by one; their values are Python's or JSON's."""
+    """Arguments come one by one; their values are Python's or JSON's.
 
-    section = Section(START, (END,))
+    Calls stand in a list between ``start`` and ``end``; where they are not ``listed``, each on a line of its own.
+    """
+
     new_id = staticmethod(long_id)
 
+    def __init__(self, start: str = START, end: str = END, *, listed: bool = True) -> None:
+        self.section = Section(start.strip(), tuple(filter(None, (end.strip(),))))
+        self._end = end.strip()
+        self._listed = listed
+
     def read(self, source: Source, calls: Calls, tools: Toolbox) -> Steps[None]:
-        """The list of calls."""
+        """The list of calls, or its lines."""
         yield from source.space()
-        yield from source.expect("[")
+        if self._listed:
+            yield from source.expect("[")
         while True:
             yield from self._call(source, calls, tools)
+            if not self._listed:
+                yield from source.space()
+                if (yield from source.accept(self._end)) is not None:
+                    return
+                continue
             yield from source.space()
             if (yield from source.accept(",")) is None:
                 break
         yield from source.expect("]")
-        yield from source.space()
-        yield from source.expect(END)
+        if self._end:
+            yield from source.space()
+            yield from source.expect(self._end)
 
     def write(self, rules: Rules, tools: Toolbox) -> str:
         """Keyword arguments in the schema's order, their values as JSON but for Python's words."""
         call = rules.one_of([_call_rule(rules, tool) for tool in tools.tools])
+        if not self._listed:
+            return rules.rule(f"{rules.repeated(call, rules.text(chr(10)))} {rules.text(self._end)}")
         listed = rules.repeated(call, rules.text(", "))
-        return rules.rule(f"{rules.text('[')} {listed} {rules.text(']' + END)}")
+        return rules.rule(f"{rules.text('[')} {listed} {rules.text(']' + self._end)}")
 
     def _call(self, source: Source, calls: Calls, tools: Toolbox) -> Steps[None]:
         name, _ = yield from source.until("(")

@@ -1,8 +1,13 @@
 """Every call format by the engine's name for it."""
 
-from app.engine.text import TextFacts
+import json
+from collections.abc import Sequence
+
+from app.engine.text import PROBES, TextFacts
 from app.errors import InvalidRequest
+from app.generation.events import ToolCallArguments, ToolCallStarted
 from app.generation.job import ToolPrompt
+from app.generation.schema.keywords import Schema
 from app.generation.tools import tag_families as tags
 from app.generation.tools.bracketed import Apertus, CommandR7B
 from app.generation.tools.deepseek import DeepSeek
@@ -12,11 +17,16 @@ from app.generation.tools.harmony import NAME, Harmony
 from app.generation.tools.json_tools import JSONTools
 from app.generation.tools.kimi_k2 import KimiK2
 from app.generation.tools.kimi_k3 import KimiK3
+from app.generation.tools.learnt import learnt
 from app.generation.tools.llama3 import Llama3
+from app.generation.tools.machine import ToolMachine
 from app.generation.tools.mistral import Mistral
 from app.generation.tools.pythonic import Pythonic
 from app.generation.tools.tagged import Tagged
+from app.generation.tools.toolbox import Tool, Toolbox
 
+PROBED: Schema = {"type": "object", "properties": {"it": {"type": "string"}}, "required": ["it"]}
+"""The parameters of the functions that templates are tried with."""
 GENERIC = "json_tools"
 """What models that know no tools are asked to write."""
 
@@ -53,9 +63,12 @@ def own_format(text: TextFacts, prompt: ToolPrompt | None) -> Format | None:
     ``prompt`` is what the model's settings say: raises :class:`app.errors.InvalidRequest` for models that are to have
     no tools but those their template knows.
     """
-    known: Format | None = None if text.call_format is None else formats().get(text.call_format)
     if text.call_format == NAME and text.template_takes_tools:
         return Harmony()
+    known: Format | None = None if text.call_format is None else formats().get(text.call_format)
+    if text.calls_written and not (known is not None and reads(known, text.calls_written)):
+        other = None if text.call_words is None else learnt(text.call_words)
+        known = other if other is not None and reads(other, text.calls_written) else None
     if prompt == "generic":
         return None
     if known is not None and text.template_takes_tools:
@@ -68,3 +81,26 @@ def own_format(text: TextFacts, prompt: ToolPrompt | None) -> Format | None:
             code="tools_not_supported",
         )
     return None
+
+
+def reads(format: Format, written: Sequence[str]) -> bool:  # noqa: A002  what it is
+    """Whether calls that a template has written for an engine to try it are read as what they are."""
+    tools = Toolbox(tuple(Tool(name, PROBED) for name in PROBES))
+    for count, text in enumerate(written, 1):
+        machine = ToolMachine(format, tools, 0)
+        pieces = [*machine.push(text), *machine.finish()]
+        names = [it.name for it in pieces if isinstance(it, ToolCallStarted)]
+        arguments = [
+            "".join(it.text for it in pieces if isinstance(it, ToolCallArguments) and it.call == call)
+            for call in range(count)
+        ]
+        if names != list(PROBES[:count]) or not all(_is_probed(it) for it in arguments):
+            return False
+    return True
+
+
+def _is_probed(arguments: str) -> bool:
+    try:
+        return bool(json.loads(arguments) == {"it": "x"})
+    except ValueError:
+        return False

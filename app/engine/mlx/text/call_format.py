@@ -39,14 +39,19 @@ def call_format(wrapper: TokenizerWrapper, vocabulary: Container[str]) -> str | 
     named: str | None = wrapper.init_kwargs.get("tool_parser_type")
     if named is not None:
         return named
+    template = template_source(wrapper)
+    for words, name in TEMPLATES:
+        if all(word in template for word in words):
+            return name
+    return next((name for token, name in VOCABULARIES if token in vocabulary), None)
+
+
+def template_source(wrapper: TokenizerWrapper) -> str:
+    """The chat template's text, of several the one for tools; empty if there is none, or it is not one of Jinja."""
     template = wrapper.chat_template
     if isinstance(template, dict):
         template = template.get("tool_use", template.get("default"))
-    if isinstance(template, str):
-        for words, name in TEMPLATES:
-            if all(word in template for word in words):
-                return name
-    return next((name for token, name in VOCABULARIES if token in vocabulary), None)
+    return template if isinstance(template, str) else ""
 
 
 def thoughts(wrapper: TokenizerWrapper, vocabulary: Container[str]) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from msgspec import Struct, structs
 
 from app.engine.mlx.text.turns import Message
+from app.engine.text import PROBES
 from app.errors import InvalidRequest
 
 SHORT = re.compile(r"[A-Za-z0-9]{9}")
@@ -28,7 +29,8 @@ BARE_TOOL = {"type": "function", "function": {"name": PROBE, "parameters": {"typ
 TOOL_VARIABLES = ("xml_tools",)
 """Names by which templates read tools that do not read ``tools`` (SmolLM3)."""
 QUESTION = ({"role": "user", "content": "?"},)
-NAMES = ("probe_calls_one", "probe_calls_two")
+PYTHON = "{'it'"
+"""How objects begin that a template writes as Python does, which is no JSON."""
 
 
 class CallTurns(Struct, frozen=True):
@@ -53,8 +55,10 @@ def call_turns_of(render: Callable[[list[Message]], str]) -> CallTurns:
             text = render(called(list(_conversation(said, *ids)), turns))
         except InvalidRequest:
             return False
-        places = [text.find(it) for it in (said, *NAMES[: len(ids)]) if it]
-        return -1 not in places and places == sorted(places) and "None" not in text
+        places = [text.find(it) for it in (said, *PROBES[: len(ids)]) if it]
+        return (
+            -1 not in places and places == sorted(places) and "None" not in text and PYTHON not in text[max(places) :]
+        )
 
     for text, bare in product((False, True), (True, False)):
         turns = CallTurns(text=text, bare=bare)
@@ -157,7 +161,7 @@ def _json(value: Any) -> str:
 def _conversation(said: str, *ids: str) -> Iterator[Message]:
     calls = [
         {"id": it, "type": "function", "function": {"name": name, "arguments": {"it": "x"}}}
-        for name, it in zip(NAMES, ids, strict=False)
+        for name, it in zip(PROBES, ids, strict=False)
     ]
     yield {"role": "user", "content": "probe of calls"}
     yield {"role": "assistant", "content": said, "tool_calls": calls}

@@ -13,13 +13,15 @@ from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from tokenizers import AddedToken
 
-from app.engine.mlx.text import call_turns as taken
-from app.engine.mlx.text.call_format import answer_marks, call_format, thoughts
+from app.engine.mlx.text.call_format import answer_marks, call_format, template_source, thoughts
+from app.engine.mlx.text.call_turns import called
 from app.engine.mlx.text.fim import fill_in_middle
 from app.engine.mlx.text.harmony import HARMONY_ENDS, harmony_messages, harmony_variables
 from app.engine.mlx.text.spelling import StreamDetokenizer, WindowDetokenizer
 from app.engine.mlx.text.tekken import read_tokenizer
 from app.engine.mlx.text.template import confine_templates
+from app.engine.mlx.text.template_tools import TemplateTools
+from app.engine.mlx.text.thoughts import TemplateThoughts, named_thoughts
 from app.engine.mlx.text.token_bytes import token_bytes_table
 from app.engine.mlx.text.turns import Turns, folded, turns_of
 from app.engine.sampling_defaults import sampling_defaults
@@ -46,9 +48,11 @@ class MLXTokenizer:
         self.added = list(added.values()) if self._hf.is_fast else []
         """The added tokens, and how they are looked for in a text; none where that is not known."""
         self.call_format = call_format(wrapper, vocabulary)
-        found = thoughts(wrapper, vocabulary)
-        self.thinking = None if found is None else Marks(*found, *(self._mark(mark) for mark in found))
-        self.answer_marks = answer_marks(wrapper, vocabulary)
+        known = thoughts(wrapper, vocabulary)
+        self._known_frame = answer_marks(wrapper, vocabulary)
+        source = template_source(wrapper) if self.has_chat_template and self.call_format != "harmony" else ""
+        self._thoughts = TemplateThoughts(self._render, source, known)
+        self._tools = TemplateTools(self._render, [self._hf.convert_ids_to_tokens(token) for token in self.eos_ids])
         if self.call_format == "harmony":
             self.eos_ids |= {vocabulary[token] for token in HARMONY_ENDS if token in vocabulary}
 
@@ -74,6 +78,8 @@ class MLXTokenizer:
             template_takes_tools=self.template_takes_tools,
             thinking=self.thinking,
             call_format=self.call_format,
+            call_words=self._tools.words if self.has_chat_template else None,
+            calls_written=self._tools.written if self.has_chat_template else (),
             answer_marks=self.answer_marks,
             sampling=self.sampling,
             added={text: token for text, token in self._hf.get_added_vocab().items() if token < size},
@@ -112,23 +118,22 @@ class MLXTokenizer:
     ) -> str:
         """Messages, folded to what it takes, through the template; it ``asks`` for an answer unless one goes on."""
         told = variables or {}
-        if tools and self._wants_all:
-            tools = [taken.complete(tool) for tool in tools]
-        if tools and self._tool_variable is not None:
-            tools, told = None, {self._tool_variable: tools, **told}
+        if tools:
+            tools, told = self._tools.told(tools, told)
         calls = any(message["role"] == "tool" or message.get("tool_calls") for message in messages)
-        turns = taken.called(messages, self._call_turns) if calls else messages
+        turns = called(messages, self._tools.turns) if calls else messages
         turns = folded(turns, self._turns)
         if self.call_format == "harmony":
             turns, told = harmony_messages(turns), harmony_variables(told)
-        return self._render(turns, tools, told, continue_final=continue_final, asks=asks)
+        turns, told = self._thoughts.told(turns), self._thoughts.switched(told)
+        return self._render(turns, told, tools=tools, continue_final=continue_final, asks=asks)
 
     def _render(
         self,
         messages: list[dict[str, Any]],
-        tools: list[dict[str, Any]] | None,
         variables: Mapping[str, Any],
         *,
+        tools: list[dict[str, Any]] | None = None,
         continue_final: bool = False,
         asks: bool = True,
     ) -> str:
@@ -196,31 +201,21 @@ class MLXTokenizer:
         if self.has_chat_template:
             _ = self.template_takes_tools, self._turns
 
-    @cached_property
+    @property
     def template_takes_tools(self) -> bool:
         """Whether the chat template shows tools to the model, tried with one."""
-        return self._shows(taken.TOOL, {}) or self._tool_variable is not None
+        return self.has_chat_template and self._tools.taken
 
     @cached_property
-    def _tool_variable(self) -> str | None:
-        """The variable that the template reads tools from, where it is one of its own."""
-        if self._shows(taken.TOOL, {}):
-            return None
-        return next((name for name in taken.TOOL_VARIABLES if self._shows(None, {name: [taken.TOOL]})), None)
+    def thinking(self) -> Marks | None:
+        """What stands around thoughts: by the template, the vocabulary, or tokens that look like it."""
+        found = self._thoughts.marks or named_thoughts("\n".join(sorted(self._hf.get_added_vocab())))
+        return None if found is None else Marks(*found, *(self._mark(mark) for mark in found))
 
     @cached_property
-    def _wants_all(self) -> bool:
-        """Whether the template refuses functions without a description or without parameters."""
-        return not self._shows(taken.BARE_TOOL, {})
-
-    def _shows(self, tool: dict[str, Any] | None, variables: dict[str, Any]) -> bool:
-        """Whether the template tells of the function that is probed with."""
-        if not self.has_chat_template:
-            return False
-        try:
-            return taken.PROBE in self._render(list(taken.QUESTION), None if tool is None else [tool], variables)
-        except InvalidRequest:
-            return False
+    def answer_marks(self) -> tuple[str, ...]:
+        """What stands around answers."""
+        return tuple(dict.fromkeys((*self._known_frame, *self._thoughts.frame)))
 
     @property
     def _template_owner(self) -> Any:
@@ -234,12 +229,7 @@ class MLXTokenizer:
 
     @cached_property
     def _turns(self) -> Turns:
-        return turns_of(lambda messages: self._render(taken.called(messages, self._call_turns), None, {}))
-
-    @cached_property
-    def _call_turns(self) -> taken.CallTurns:
-        tools = [taken.TOOL] if self._shows(taken.TOOL, {}) else None
-        return taken.call_turns_of(lambda messages: self._render(messages, tools, {}))
+        return turns_of(lambda messages: self._render(called(messages, self._tools.turns), {}))
 
     @cached_property
     def _bytes(self) -> list[bytes]:
