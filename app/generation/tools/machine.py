@@ -124,7 +124,9 @@ class ToolMachine(Machine):
         try:
             yield from self._format.read(self._source, self._calls, self._tools)
         except Malformed as fault:
-            if isinstance(fault, Ended) and self._cut and self._format.section.start:
+            begun = self._calls.count > count or self._format.section.start
+            if isinstance(fault, Ended) and self._cut and begun:
+                self._source.take(len(self._source.available))  # a part of a mark
                 return
             if self._calls.count == count:
                 self._release_space()

@@ -103,9 +103,9 @@ class Source:
             yield
 
     def expect(self, text: str) -> Steps[None]:
-        """Read exactly ``text``."""
+        """Read exactly ``text``; raises :class:`Ended` where what has come may be its beginning."""
         if (yield from self.accept(text)) is None:
-            raise Malformed
+            raise Ended if self._closed and text.startswith(self.available) else Malformed
 
     def until(self, *marks: str) -> Steps[tuple[str, str]]:
         """The text before the first of ``marks``, and that mark, both read."""
