@@ -18,6 +18,7 @@ from app.engine.mlx.load.loader import MLXLoader
 from app.engine.options import LoadOptions
 from app.errors import ModelUnusable
 from app.registry.footprint import footprint
+from tests.engine.families.configs import OWN
 from tests.support.encoders import make_bert
 from tests.support.tiny import make_tiny
 
@@ -138,13 +139,14 @@ async def test_a_git_lfs_pointer_is_called_that(loader: MLXLoader, copy: Path, f
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model_type": "gear"}, "does not describe a 'gear' that can be built"),
-        ({"model_type": "olmo"}, "'olmo' is an architecture that needs a Python package that is not here"),
+        ({"model_type": "gear"}, "its config.json lacks what a 'gear' needs: head_dim, layer_types"),
+        ({"model_type": "olmo"}, "the Python package hf_olmo, which is not here: `pip install ai2-olmo` brings it"),
         ({"model_type": "nosuch"}, "'nosuch' is no architecture that mlx-lm knows"),
         ({"model_type": "switch_layers"}, "'switch_layers' is no architecture that mlx-lm knows"),
         ({"model_type": None}, "has no model_type"),
         ({"num_hidden_layers": "2"}, "does not describe a 'llama' that can be built"),
-        ({"quantization": {"bits": 4}}, "KeyError 'group_size'"),
+        ({"quantization": {"bits": 4}}, "quantization in its config.json has no group_size"),
+        ({"hidden_size": 128}, "its weights are not of the shapes that its config.json tells (Expected shape"),
         ({"num_hidden_layers": 10**9}, "config.json tells of 1000000000 layers"),
         ({"eos_token_id": "</s>"}, 'its eos_token_id is "</s>"'),
         ({"model_file": "x.py"}, "asks for Python code of its own (model_file), which is never run here"),
@@ -188,7 +190,25 @@ async def test_what_is_wrong_with_a_draft_is_told_of_the_draft(
         await loader.load(whole[0], name="m", options=options)
 
 
+LAYER = "model.layers.0.mlp.down_proj"
+QUANTISED = st.dictionaries(
+    st.sampled_from(("group_size", "bits", "mode", "quant_method", "quantization_config", LAYER, "lm_head", "model")),
+    st.one_of(
+        st.sampled_from(
+            (*ODD, 32, 64, 3, 4, 8, 7, False, "affine", "mxfp4", "nvfp4", "awq", "bitnet", "compressed-tensors")
+        ),
+        st.dictionaries(st.sampled_from(("group_size", "bits", "mode")), st.sampled_from((32, 64, 4, 8, "4", None))),
+    ),
+    max_size=5,
+)
+"""One way for all layers, another for some, none for others, and what is none."""
+NESTED = st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(ODD), max_size=4)
 changes = st.one_of(
+    st.tuples(st.just("field"), st.sampled_from(("quantization", "quantization_config")), QUANTISED),
+    st.tuples(
+        st.just("field"), st.sampled_from(("text_config", "rope_scaling", "rope_parameters", "llm_config")), NESTED
+    ),
+    st.tuples(st.just("field"), st.just("model_type"), st.sampled_from(sorted(OWN))),
     st.tuples(st.just("field"), st.sampled_from(FIELDS), st.sampled_from(ODD)),
     st.tuples(st.just("field"), st.just("model_type"), st.sampled_from(ARCHITECTURES)),
     st.tuples(st.just("file"), st.sampled_from(FILES), st.sampled_from(TEXTS)),
@@ -197,7 +217,7 @@ changes = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=900, deadline=None, suppress_health_check=list(HealthCheck))
 @given(made=st.lists(changes, min_size=1, max_size=2), encoder=st.booleans())
 async def test_whatever_is_broken_the_model_is_loaded_or_refused_for_good(
     loader: MLXLoader,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,15 @@ NAMED = 3
 LONGEST = 300
 """Letters of a failure's own words."""
 MOST_SHARDS = 1000
-BUILDING = (TypeError, KeyError, AttributeError, IndexError, ZeroDivisionError, AssertionError, NotImplementedError)
+BUILDING = (TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError)
 """What mlx-lm's models raise for configurations that describe none of them."""
 _SHARD = re.compile(r"(.*)-\d+-of-(\d+)\.safetensors")
 _PARAMETERS = re.compile(r"(Missing|Received) (\d+) parameters[^:]*: (.*)\.$")
+_WANTED = re.compile(r"__init__\(\) missing \d+ required positional arguments?: (.*)")
+_NAMES = re.compile(r"'(\w+)'")
+_INSTALLED_BY = re.compile(r"pip install ([\w.-]+)")
+QUANTISATION = (("group_size",), ("bits",), ("quant_method",))
+"""Members that mlx-lm reads of a quantisation."""
 _OWN_CODE = re.compile(r"custom (code|module)|trust_remote_code")
 
 
@@ -70,13 +76,13 @@ def reason(failure: BaseException, path: Path) -> str:
     elif parameters is not None:
         told = _of_parameters(parameters[1], int(parameters[2]), parameters[3].split(", "), path)
     elif isinstance(failure, SystemExit):
-        told = f"{_architecture(path)} is an architecture that needs a Python package that is not here"
+        told = _of_package(failure, path)
     elif "Model type" in told or "has no attribute 'Model'" in told:
         told = f"{_architecture(path)} is no architecture that mlx-lm knows"
     elif (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
         told = f"its adapter_config.json does not describe an adapter for this model ({told})"
-    elif isinstance(failure, BUILDING):
-        told = f"its config.json does not describe a {_architecture(path)} that can be built ({told})"
+    elif isinstance(failure, BUILDING) or type(failure) is ValueError:  # ours are of classes of their own
+        told = _of_building(failure, told, path)
     return told
 
 
@@ -110,6 +116,27 @@ def _of_tokenizer(told: str, path: Path) -> str:
     if told.lower().startswith(("validation error", "class validation error")):
         return f"its config.json does not describe a {_architecture(path)} as transformers knows it ({told})"
     return f"its tokenizer cannot be read ({told})"
+
+
+def _of_building(failure: BaseException, told: str, path: Path) -> str:
+    if wanted := _WANTED.search(told):
+        return f"its config.json lacks what a {_architecture(path)} needs: {', '.join(_NAMES.findall(wanted[1]))}"
+    if isinstance(failure, KeyError) and failure.args in QUANTISATION:
+        return f"quantization in its config.json has no {failure.args[0]}"
+    if told.startswith("Expected shape"):
+        return f"its weights are not of the shapes that its config.json tells ({told})"
+    return f"its config.json does not describe a {_architecture(path)} that can be built ({told})"
+
+
+def _of_package(failure: SystemExit, path: Path) -> str:
+    """A module of mlx-lm's that ends the process where it finds no package says in its text what brings that."""
+    missing = failure.__context__
+    name = missing.name if isinstance(missing, ImportError) else None
+    told = f"{_architecture(path)} is an architecture for which mlx-lm needs the Python package {name or 'of another'}"
+    spec = find_spec(f"mlx_lm.models.{_architecture(path).strip(chr(39))}")
+    source = "" if spec is None or spec.origin is None else Path(spec.origin).read_text(encoding="utf-8")
+    brought = _INSTALLED_BY.search(source)
+    return told if brought is None else f"{told}, which is not here: `pip install {brought[1]}` brings it"
 
 
 def _of_parameters(way: str, number: int, names: list[str], path: Path) -> str:
