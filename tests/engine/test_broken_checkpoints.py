@@ -217,7 +217,7 @@ changes = st.one_of(
 )
 
 
-@settings(max_examples=900, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(made=st.lists(changes, min_size=1, max_size=2), encoder=st.booleans())
 async def test_whatever_is_broken_the_model_is_loaded_or_refused_for_good(
     loader: MLXLoader,
