@@ -1,4 +1,4 @@
-"""A call that ``max_tokens`` cuts off, at every letter, in each dialect, streamed and whole: what there is of it is told."""
+"""A call that ``max_tokens`` cuts off, in each dialect, streamed and whole: what there is of it is told."""
 
 import json
 
@@ -19,8 +19,11 @@ PLACE = {"type": "object", "properties": {"city": {"type": "string"}, "n": {"typ
 def chat(limit, stream):
     function = {"type": "function", "function": {"name": "look", "parameters": PLACE}}
     return "/v1/chat/completions", {
-        **{"model": "tiny", "messages": [{"role": "user", "content": "?"}], "tools": [function]},
-        **{"max_tokens": limit, "stream": stream},
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "?"}],
+        "tools": [function],
+        "max_tokens": limit,
+        "stream": stream,
     }
 
 
@@ -44,7 +47,8 @@ def of_chat(answer, stream):
     """Text, calls as names and arguments, and why it ended."""
     if not stream:
         choice = answer.json()["choices"][0]
-        calls = [(it["function"]["name"], it["function"]["arguments"]) for it in choice["message"].get("tool_calls") or ()]
+        told = [it["function"] for it in choice["message"].get("tool_calls") or ()]
+        calls = [(it["name"], it["arguments"]) for it in told]
         return choice["message"]["content"] or "", calls, choice["finish_reason"]
     text, calls, reason = "", {}, None
     for choice in (it["choices"][0] for it in events(answer) if it["choices"]):
@@ -68,8 +72,10 @@ def of_messages(answer, stream):
     if not stream:
         body = answer.json()
         text = "".join(it["text"] for it in body["content"] if it["type"] == "text")
-        return text, [(it["name"], json.dumps(it["input"])) for it in body["content"] if it["type"] == "tool_use"], (
-            body["stop_reason"]
+        return (
+            text,
+            [(it["name"], json.dumps(it["input"])) for it in body["content"] if it["type"] == "tool_use"],
+            (body["stop_reason"]),
         )
     text, calls, reason = "", [], None
     for event in events(answer):
