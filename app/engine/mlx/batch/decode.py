@@ -79,7 +79,7 @@ class DecodeBatch:
 
     @property
     def busy(self) -> bool:
-        """Whether a step or a read is still owed."""
+        """Whether a step or a read is still to come."""
         return bool(self._rows or self._unread)
 
     @property
