@@ -241,7 +241,7 @@ def merge(rows: Sequence[KV]) -> KV:
 
 
 def _queued(kv: KV) -> KV:
-    """Itself, computed by itself on a GPU: CUDA keeps a step's graphs for the next if both are of the same operations."""
+    """Itself, computed apart on a GPU: CUDA keeps a step's graphs for the next if both are of the same operations."""
     if mx.default_device() != mx.Device(mx.cpu):
         mx.async_eval(kv.arrays)
     return kv
