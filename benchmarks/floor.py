@@ -2,7 +2,8 @@
 
 ``batch`` decodes all rows together, greedily: left-padded prompts in one prefill, then per step one forward pass and
 one argmax, the next step queued before the last one's tokens are read, all rows' tokens in one read. ``lone`` is
-mlx-lm's own ``stream_generate``, ``raw`` the same loop for one row with nothing but the argmax.
+mlx-lm's own ``stream_generate``, ``raw`` the same loop for one row with nothing but the argmax, ``prefill`` the prompts
+alone.
 Nothing of the service is imported. Answers lines of JSON: see :mod:`benchmarks.lines`.
 """
 
@@ -58,6 +59,16 @@ def raw(model: Any, prompt: list[int], tokens: int) -> tuple[int, float]:
     return counted(decode, model, logits, cache, tokens)
 
 
+def prefill(model: Any, prompts: list[list[int]]) -> int:
+    """Compute the caches of all prompts in one pass of the layers, as mlx-lm's llamas have them; how many tokens."""
+    longest = max(map(len, prompts))
+    padding = [longest - len(prompt) for prompt in prompts]
+    cache = [BatchKVCache(padding) for _ in model.layers]
+    model.model(mx.array([[0] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)]), cache=cache)
+    mx.eval([layer.state for layer in cache])
+    return sum(map(len, prompts))
+
+
 def lone(model: Any, tokenizer: Any, prompt: list[int], tokens: int) -> int:
     """What a program without a server would do."""
     return sum(1 for _ in stream_generate(model, tokenizer, prompt, tokens, sampler=make_sampler(0.0))) + 1
@@ -81,6 +92,8 @@ def main(directory: str) -> None:
                 made, decoding = batch(model, prompts, tokens)
             case "raw":
                 made, decoding = raw(model, prompts[0], tokens)
+            case "prefill":
+                made = prefill(model, prompts)
             case _:
                 made = lone(model, tokenizer, prompts[0], tokens)
         return {"tokens": made, "seconds": time.perf_counter() - begun, "decoding": decoding}

@@ -26,6 +26,10 @@ ROWS = (1, 16, 64)
 SAMPLED_BAR, LIMIT_BAR = 0.95, 0.55
 FIRST_TEXT_MS = 150
 START_SECONDS = (20, 8)
+WARM_SECONDS = 15
+"""After a start, in which what few requests need is warmed up: the loop would be measured beside that."""
+LONG = "Say yes. " * 330
+"""A thousand tokens, about."""
 
 
 def run(bench: Bench, *shapes: str) -> Iterator[Line]:
@@ -39,7 +43,9 @@ def run(bench: Bench, *shapes: str) -> Iterator[Line]:
             os.environ["XDG_CACHE_HOME"] = cache
             yield from _starts(bench, name)
             with servers.ours(bench.home, name) as us, bench.floor(name) as loop:
+                time.sleep(WARM_SECONDS)
                 runs = {rows: _take_turns(us, loop, name, rows, bench.rounds) for rows in ROWS}
+                yield _prefill(us, loop, name, bench.rounds)
             if before is None:
                 del os.environ["XDG_CACHE_HOME"]
             else:
@@ -106,6 +112,27 @@ def _lines(runs: Runs, name: str, rows: int) -> Iterator[Line]:
         bar=1 if (name, rows) == ("8b", max(ROWS)) else None,
         at_most=True,
     )
+
+
+def _prefill(us: Server, loop: Child, name: str, rounds: int) -> Line:
+    """The most prompts of a thousand tokens at once, for one token each."""
+    rows = max(ROWS)
+
+    def ours(salt: object) -> Figures:
+        answers = us.drive(Load(0, [chat(us.model(name), text, 1) for text in prompts(f"our {salt}")]))
+        seconds = max(it.ended for it in answers) - min(it.begun for it in answers)
+        return {"tokens_per_second": sum(it.prompt for it in answers) / seconds}
+
+    def theirs(salt: object) -> Figures:
+        answer = loop.ask(kind="prefill", texts=prompts(f"its {salt}"), tokens=1)
+        return {"tokens_per_second": answer["tokens"] / answer["seconds"]}
+
+    def prompts(salt: str) -> list[str]:
+        return [f"{salt}.{row} {LONG}" for row in range(rows)]
+
+    runs = Runs(rounds, {"ours": ours, "loop": theirs})
+    work = f"{name}: {rows} prompts of 1,000 tokens"
+    return runs.line(work, "ours", "loop", "tokens_per_second", unit="tokens/s", bar=None)
 
 
 def _over_limit(runs: Runs, name: str) -> Line:

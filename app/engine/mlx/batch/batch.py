@@ -96,9 +96,8 @@ class ModelBatch:
 
     def _held(self) -> int:
         """Bytes of KV cache of all rows and of what is being computed."""
-        drafted = 0 if self._drafter is None else self._drafter.kv_bytes
         prompts = sum(task.work.kv.nbytes for task in tuple(self._rounds.tasks))
-        return self._placed.nbytes + self._aside.nbytes + prompts + drafted
+        return self._placed.nbytes + self._aside.nbytes + prompts + (self._drafter.kv_bytes if self._drafter else 0)
 
     @property
     def waits(self) -> bool:
@@ -127,7 +126,8 @@ class ModelBatch:
             if not self._tries_again(failure):
                 log.exception("a prompt could not be computed")
                 self._fail_prompts(self._failures.named(failure))
-        self._step_decode(timed=not sliced)
+        if not (sliced and self._placed.waits_for(self._rounds.tasks, more=self._queue.waits)):
+            self._step_decode(timed=not sliced)
         self._failures.end_step()
         self._deliver()
         return self.arrivals.stepped()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 from app.engine.mlx.batch.decode import DecodeBatch
+from app.engine.mlx.batch.prompt_queue import PrefillTask
 from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.loaded import SHORT, Abilities
+from app.engine.mlx.nvrtc import on_cuda
+from app.engine.mlx.prefill.prefill import UNPLANNED
 from app.engine.mlx.rows import Row
+
+COMPANY_SECONDS = 0.1
 
 
 class Placement:
@@ -22,7 +28,23 @@ class Placement:
         self._new = new
         self._batchable = abilities.batch and batchable
         self._shared: list[DecodeBatch] = []
+        self._since: float | None = None
         self.batches: list[DecodeBatch] = []
+
+    def waits_for(self, begun: Sequence[PrefillTask], *, more: bool) -> bool:
+        """Whether prompts that are ready wait a moment for those that came with them: ``begun``, or ``more`` that wait.
+
+        On CUDA a step of many rows takes hardly longer than one of few, and a batch's first by far the longest. They do
+        not wait for long prompts, nor longer than ``COMPANY_SECONDS``, and nobody who has been told something waits.
+        """
+        fresh = all(row.queued == 0 for batch in self.batches for row in batch.unfinished)
+        short = all(task.work.left <= UNPLANNED for task in begun)
+        if not (on_cuda() and self.batches and fresh and short and (begun or more)):
+            self._since = None
+            return False
+        now = time.perf_counter()
+        self._since = now if self._since is None else self._since
+        return now - self._since < COMPANY_SECONDS
 
     @property
     def rows(self) -> int:

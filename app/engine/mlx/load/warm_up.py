@@ -72,16 +72,20 @@ async def warm_up_further(engine: MLXEngine, rest: Iterable[Piece] = REST, quiet
     A piece lets go of its rows as soon as somebody asks for something, and is tried again later. It ends with the
     engine, or with what a piece fails at: whoever needs that waits for it then.
     """
+    known = -1
     for piece in rest:
         if max(piece.sizes) + max(piece.sizes) // piece.part > engine.context_length:
             continue
         for _ in range(TRIES):
-            await _until_idle(engine, quiet)
+            if engine.asked != known:
+                await _until_idle(engine, quiet)
             try:
-                if await _run(engine, piece, gives_way=True):
-                    break
+                done = await _run(engine, piece, gives_way=True)
             except SwitchyardError:
                 return
+            if done:
+                known = engine.asked
+                break
 
 
 async def _until_idle(engine: MLXEngine, quiet: float) -> None:

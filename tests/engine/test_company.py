@@ -1,0 +1,79 @@
+"""Prompts that come together begin to decode together on CUDA, if that is soon."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.engine.base import Sequence
+from app.engine.mlx.batch import placement
+from app.engine.mlx.prefill import pacing
+from tests.engine.test_classes import LOADED
+from tests.support.batches import GREEDY, HandBatch, Stream
+
+SHORT, LONG = 16, 400
+
+
+def ask(batch: HandBatch, seed: int, length: int) -> Stream:
+    prompt = tuple(3 + (seed * 31 + i * (seed + 7)) % 200 for i in range(length))
+    return batch.submit(Sequence(prompt, GREEDY, max_tokens=3))
+
+
+def told(streams: list[Stream]) -> list[int]:
+    return [sum(map(len, it.tokens.values())) for it in streams]
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where prompts are computed one by one, so that there are several slices."""
+    monkeypatch.setattr(placement, "on_cuda", lambda: True)
+    monkeypatch.setattr(placement, "COMPANY_SECONDS", 60.0)
+    monkeypatch.setattr(pacing, "LONE_SLICE", SHORT)
+
+
+def one_by_one() -> HandBatch:
+    return HandBatch(LOADED, slice_tokens=SHORT)
+
+
+@pytest.mark.usefixtures("cuda")
+def test_nobody_decodes_before_the_prompts_that_came_with_it_are_computed():
+    batch = one_by_one()
+    streams = [ask(batch, seed, SHORT) for seed in range(3)]
+    while not all(it.prefilled for it in streams):
+        assert all(it.rows[0].queued == 0 for it in streams)
+        batch.step()
+    while batch.batch.step():
+        assert len(set(told(streams))) == 1
+    assert told(streams) == [3, 3, 3]
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("why", ["a long prompt", "no time", "no CUDA", "a row that was told something"])
+def test_nobody_waits_for(why, monkeypatch):
+    batch = one_by_one()
+    if why == "no time":
+        monkeypatch.setattr(placement, "COMPANY_SECONDS", 0.0)
+    if why == "no CUDA":
+        monkeypatch.setattr(placement, "on_cuda", lambda: False)
+    first = ask(batch, 0, SHORT)
+    if why == "a row that was told something":
+        while not any(told([first])):
+            batch.step()
+    rest = [ask(batch, seed, LONG if why == "a long prompt" else SHORT) for seed in (1, 2)]
+    while batch.batch.step() and not all(it.prefilled for it in rest):
+        pass
+    assert first.rows[0].queued > 0
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    lengths=st.lists(st.sampled_from([4, SHORT, 40, LONG]), min_size=1, max_size=5), seconds=st.sampled_from([0, 60])
+)
+def test_everybody_is_answered_whatever_comes_together(lengths, seconds):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placement, "on_cuda", lambda: True)
+        patch.setattr(placement, "COMPANY_SECONDS", seconds)
+        batch = one_by_one()
+        streams = [ask(batch, seed, length) for seed, length in enumerate(lengths)]
+        while batch.batch.step():
+            pass
+        assert told(streams) == [3] * len(lengths)
