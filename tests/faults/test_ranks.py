@@ -40,16 +40,26 @@ hosts = "far.json"
 hosts = "hosts.json"
 [models.nowhere]
 hosts = "nowhere.json"
+[models.behind]
+hosts = "behind.json"
 """
 HERE = {"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}
 HOSTS = [HERE, {"ssh": "no-such-host.invalid", "ips": ["127.0.0.1"]}]
 SSH = """#!/bin/sh
-# Stands for ssh: only far-away can be reached, and it is here.
+# Stands for ssh: only two hosts can be reached, and they are here; one has an MLX that is older.
 for last; do :; done
-case "$*" in *far-away*) exec env -i HOME="$HOME" PATH=/usr/bin:/bin sh -c "$last";; esac
+case "$*" in
+*far-away*) exec env -i HOME="$HOME" PATH=/usr/bin:/bin sh -c "$last";;
+*left-behind*) exec env -i HOME="$HOME" PATH=/usr/bin:/bin sh -c "$(echo "$last" | sed "s#PYTHONPATH=#&${0%/*}:#")";;
+esac
 exit 255
 """
 
+OLDER = """
+import importlib.metadata as metadata
+there = metadata.version
+metadata.version = lambda name: "0.1" if name == "mlx" else there(name)
+"""
 
 LOADS: list[float] = []
 """How long the first load took."""
@@ -58,7 +68,7 @@ LOADS: list[float] = []
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     place = tmp_path_factory.mktemp("ranks")
-    for name in ("one", "two", "away", "nowhere"):
+    for name in ("one", "two", "away", "nowhere", "behind"):
         make_tiny(place / "models" / name, seed=0)
     for name in ("near", "far"):
         make_uneven(place / "models" / name)
@@ -71,6 +81,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     ssh.parent.mkdir()
     ssh.write_text(SSH)
     ssh.chmod(0o755)
+    (ssh.parent / "sitecustomize.py").write_text(OLDER)
+    (place / "behind.json").write_text(json.dumps([HERE, {"ssh": "left-behind", "ips": ["127.0.0.1"]}]))
     (place / "nowhere.json").write_text(json.dumps({"hosts": HOSTS, "backend": "jaccl"}))
     path = f"{ssh.parent}:{os.environ['PATH']}"
     with service("--offline", "--config", str(place / "config.toml"), PATH=path) as started:
@@ -214,6 +226,7 @@ async def test_clients_that_leave_at_any_moment_leave_the_others_alone_until_a_r
     [
         ("nowhere", 400, "nowhere.json: jaccl needs an RDMA device"),
         ("away", 503, "no-such-host.invalid"),
+        ("behind", 503, "(left-behind) runs mlx 0.1, not "),
     ],
 )
 async def test_what_cannot_be_divided_or_reached_says_which(
