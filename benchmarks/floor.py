@@ -20,6 +20,10 @@ from mlx_lm.sample_utils import make_sampler
 from benchmarks.lines import answer_lines
 
 
+TOGETHER = 4
+"""Prompts that are computed at once where nothing else is asked for."""
+
+
 def decode(model: Any, logits: mx.array, cache: list[Any], tokens: int) -> list[list[int]]:
     """``tokens`` more tokens for every row after ``logits`` ``[rows, vocabulary]``; one step ahead of its reads."""
     said = []
@@ -60,12 +64,14 @@ def raw(model: Any, prompt: list[int], tokens: int) -> tuple[int, float]:
 
 
 def prefill(model: Any, prompts: list[list[int]]) -> int:
-    """Compute the caches of all prompts in one pass of the layers, as mlx-lm's llamas have them; how many tokens."""
-    longest = max(map(len, prompts))
-    padding = [longest - len(prompt) for prompt in prompts]
-    cache = [BatchKVCache(padding) for _ in model.layers]
-    model.model(mx.array([[0] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)]), cache=cache)
-    mx.eval([layer.state for layer in cache])
+    """Compute the caches of prompts, ``TOGETHER`` a pass, by the layers that mlx-lm's llamas have; how many tokens."""
+    for start in range(0, len(prompts), TOGETHER):
+        some = prompts[start : start + TOGETHER]
+        longest = max(map(len, some))
+        padding = [longest - len(prompt) for prompt in some]
+        cache = [BatchKVCache(padding) for _ in model.layers]
+        model.model(mx.array([[0] * pad + it for pad, it in zip(padding, some, strict=True)]), cache=cache)
+        mx.eval([layer.state for layer in cache])
     return sum(map(len, prompts))
 
 
