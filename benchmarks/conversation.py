@@ -21,9 +21,10 @@ import msgspec
 from app.schemas.admin import AdminMemory
 from benchmarks import servers
 from benchmarks.client import Answer, Ask, Load, play
+from benchmarks.lines import Child
 from benchmarks.servers import Server
-from benchmarks.session_models import FAMILIES
-from benchmarks.sessions import Message, Plan, Session, Turn, rendered, words
+from benchmarks.session_models import FAMILIES, SPECIALS
+from benchmarks.sessions import END, TURN, Message, Plan, Session, Turn, rendered, words
 
 SESSIONS = 2
 """They take turns, and share their system prompt."""
@@ -63,6 +64,10 @@ class Setting(msgspec.Struct):
         """The service, to be asked for the model ``kind``."""
         return servers.ours(self.home, *([kind] if self.warm else []), flags=flags)
 
+    def floor(self, kind: str) -> Child:
+        """mlx-lm alone over the model ``kind``."""
+        return Child("benchmarks.floor", str(self.home / kind), env=servers.environment())
+
     def system(self, seed: object) -> str:
         """Text of a system prompt with its tools."""
         return words(Random(str(seed)), self.plan.system)
@@ -99,8 +104,9 @@ def turns(setting: Setting) -> Iterator[Row]:
         with TemporaryDirectory() as place:
             flags = kept_in(Path(place))
             sessions = [Session(f"{kind} {i}", setting.plan, setting.system(kind)) for i in range(SESSIONS)]
-            with setting.serve(kind, *flags) as server:
-                alone = [time for _ in range(setting.plan.turns) for time in _interleaved(server, kind, sessions)]
+            with setting.serve(kind, *flags) as server, setting.floor(kind) as floor:
+                turns = range(setting.plan.turns)
+                alone = [times for _ in turns for times in _interleaved(server, floor, kind, sessions)]
             bar = "<= 1.05" if kind == "plain" else "<= 1.15"
             yield Row(f"{kind}: tokens computed over new", over_new(sessions), bar)
             yield Row(f"{kind}: time to first token over new tokens' alone", _times(alone), "<= 1.3")
@@ -204,13 +210,18 @@ def _note(session: Session, answer: Answer) -> None:
     session.answered(answer.text, answer.prompt, answer.cached, answer.first)
 
 
-def _interleaved(server: Server, kind: str, sessions: Sequence[Session]) -> Iterator[tuple[float, float]]:
-    """A turn of each; of every third but the first ones, its time and that of as many tokens that nobody has said."""
+def _interleaved(server: Server, floor: Child, kind: str, sessions: Sequence[Session]) -> Iterator[tuple[float, float]]:
+    """A turn of each; of every third but the first ones, its time and what mlx-lm alone takes for what is new in it.
+
+    That is the time to the first token where the context of the turn is in a cache already: nothing is found, copied,
+    kept, rendered, tokenised or sent.
+    """
     for session in sessions:
         turn, number = converse(server, kind, session), len(session.turns)
         if number > 1 and number % 3 == 2:
-            text = words(Random(f"{kind} {id(session)} {number}"), max(1, turn.new - len(rendered([]))))
-            yield turn.first, ask(server, kind, [{"role": "user", "content": text}], 1).first
+            text = rendered(turn.messages).replace(TURN, SPECIALS[1]).replace(END, SPECIALS[2])
+            server.rest()
+            yield turn.first, floor.ask(kind="turn", texts=[text], tokens=turn.prompt - turn.new)["seconds"]
 
 
 def _times(pairs: Sequence[tuple[float, float]]) -> str:

@@ -3,7 +3,7 @@
 ``batch`` decodes all rows together, greedily: left-padded prompts in one prefill, then per step one forward pass and
 one argmax, the next step queued before the last one's tokens are read, all rows' tokens in one read. ``lone`` is
 mlx-lm's own ``stream_generate``, ``raw`` the same loop for one row with nothing but the argmax, ``prefill`` the prompts
-alone.
+alone, ``turn`` mlx-lm's own way to the first token behind a context that is in a cache already.
 Nothing of the service is imported. Answers lines of JSON: see :mod:`benchmarks.lines`.
 """
 
@@ -14,10 +14,14 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_lm import load, stream_generate
+from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import BatchKVCache, make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
 
 from benchmarks.lines import answer_lines
+
+SLICE = 512
+"""Tokens of a context that are computed at once."""
 
 
 TOGETHER = 4
@@ -80,6 +84,17 @@ def lone(model: Any, tokenizer: Any, prompt: list[int], tokens: int) -> int:
     return sum(1 for _ in stream_generate(model, tokenizer, prompt, tokens, sampler=make_sampler(0.0))) + 1
 
 
+def turn(model: Any, prompt: list[int], known: int) -> float:
+    """Seconds to the first token of an answer to ``prompt``, of which so many tokens are in a cache."""
+    cache = make_prompt_cache(model)
+    for start in range(0, known, SLICE):
+        model(mx.array([prompt[start : min(start + SLICE, known)]]), cache=cache)
+        mx.eval([layer.state for layer in cache])
+    begun = time.perf_counter()
+    next(generate_step(mx.array(prompt[known:]), model, max_tokens=1, prompt_cache=cache))
+    return time.perf_counter() - begun
+
+
 def main(directory: str) -> None:
     """Load the model, then measure what is asked for."""
     model, tokenizer, *_ = load(directory)
@@ -91,6 +106,8 @@ def main(directory: str) -> None:
         return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True))
 
     def measure(kind: str, texts: list[str], tokens: int) -> dict[str, float]:
+        if kind == "turn":
+            return {"seconds": turn(model, tokenizer.encode(texts[0], add_special_tokens=False), tokens)}
         prompts = [ids(text) for text in texts]
         begun, decoding = time.perf_counter(), 0.0
         match kind:

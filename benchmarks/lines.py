@@ -32,6 +32,7 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._answers.close()
 
     def ask(self, **question: Any) -> dict[str, Any]:
         """The answer to ``question``; raises RuntimeError when the child has ended."""

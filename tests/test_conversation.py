@@ -77,9 +77,9 @@ def test_a_small_session_runs_on_a_server(tmp_path: Path) -> None:
     setting = replace(prepared(tmp_path, SMALL, ["plain"]), warm=False)
     flags = ("--no-spare-process", *kept_in(tmp_path / "disk"))
     session = Session("small", SMALL, setting.system("small"))
-    with setting.serve("plain", *flags) as server:
+    with setting.serve("plain", *flags) as server, setting.floor("plain") as floor:
         for _ in range(SMALL.turns):
-            list(_interleaved(server, "plain", [session]))
+            assert all(alone > 0 for _, alone in _interleaved(server, floor, "plain", [session]))
     last = session.turns[-1]
     with setting.serve("plain", *flags) as server:
         again = ask(server, "plain", last.messages, SMALL.answer)

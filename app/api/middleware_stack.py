@@ -31,7 +31,8 @@ class MiddlewareStack:
         self._journal = journal
         self._resident = resident
         self.service_state = ServiceState()
-        self.access = Access(read_keys(settings), lambda model: registry().canonical(model))
+        keys, apart = read_keys(settings), settings.prefixes_by_key
+        self.access = Access(keys, lambda model: registry().canonical(model), apart=apart)
         self.metrics = Metrics(resident, lambda: self.service_state.running)
         self._tracer: Tracer | None = None
         self._told: tuple[Observer, ...] = (self.metrics.observe,)

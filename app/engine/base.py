@@ -1,8 +1,8 @@
 """What the service knows of an inference engine: token ids in, token ids out, no request and no HTTP.
 
-One :class:`Engine` is one resident model. It takes :class:`Sequence` values and answers with one
-:class:`TokenStream` for all of them, in the order in which tokens are made. Everything here is called on the
-event loop; where it is computed stays behind the door.
+One :class:`Engine` is one resident model. It takes :class:`Sequence` values and answers with one :class:`TokenStream`
+for all of them, in the order in which tokens are made. Everything here is called on the event loop; where it is
+computed stays behind the door.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -38,15 +38,14 @@ class TopLogprob(Struct, frozen=True, array_like=True):
 class Sequence(Struct, frozen=True, array_like=True):
     """One prompt to continue, ``rows`` times.
 
-    ``max_tokens`` counts generated tokens; 0 asks for the prompt's own log probabilities alone.
-    ``logprobs`` is the number of alternatives per generated token (0: the chosen token's alone, None: nothing),
-    ``prompt_logprobs`` the same for each prompt token.
-    ``stop_ids`` end a row (the token itself is reported with ``finish="stop"``); none is drawn before
-    ``min_tokens`` others were. ``grammar`` holds the answer, which begins after the ``thoughts``; a complete answer
-    ends its row with ``finish="stop"`` whatever ``stop_ids`` and ``min_tokens`` say. Special tokens are no text, but
-    for those in ``keep``. ``boundaries`` are lengths of beginnings of the prompt that later ones are likely to share.
-    Memory is reserved for ``granted`` tokens of each row: there it waits for :meth:`TokenStream.grant`, and with less
-    than none its prompt does.
+    ``max_tokens`` counts generated tokens; 0 asks for the prompt's own log probabilities alone. ``logprobs`` is the
+    number of alternatives per generated token (0: the chosen token's alone, None: nothing), ``prompt_logprobs`` the
+    same for each prompt token. ``stop_ids`` end a row (the token itself is reported with ``finish="stop"``); none is
+    drawn before ``min_tokens`` others were. ``grammar`` holds the answer, which begins after the ``thoughts``; a
+    complete answer ends its row with ``finish="stop"`` whatever ``stop_ids`` and ``min_tokens`` say. Special tokens are
+    no text, but for those in ``keep``. ``boundaries`` are lengths of beginnings of the prompt that later ones are
+    likely to share. Memory is reserved for ``granted`` tokens of each row: there it waits for
+    :meth:`TokenStream.grant`, and with less than none its prompt does. What is computed is kept for its ``owner``.
     """
 
     prompt: tuple[int, ...]
@@ -62,6 +61,7 @@ class Sequence(Struct, frozen=True, array_like=True):
     keep: frozenset[int] = frozenset()
     boundaries: tuple[int, ...] = ()
     granted: int = EVERYTHING
+    owner: bytes = b""
 
 
 class PromptScore(Struct, frozen=True, array_like=True):
@@ -183,10 +183,7 @@ class Engine(Protocol):
         """Queue sequences for the running batch; nothing is computed on the calling thread."""
 
     async def embed(self, texts: tuple[Input, ...], how: Embedding) -> Vectors:
-        """A vector for each text, in slices between which others compute.
-
-        Raises :class:`app.errors.InvalidRequest` for what cannot be done as it is asked.
-        """
+        """A vector for each text, in slices between which others compute; what cannot be done raises as above."""
 
     async def rerank(self, query: str, documents: tuple[str, ...], how: Ranking) -> Scores:
         """A score for each document, likewise."""

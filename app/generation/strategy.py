@@ -23,12 +23,14 @@ from app.generation.truncation import fitting
 class GenerationStrategy:
     """Stateless; one serves all requests."""
 
-    async def run(self, lease: PendingLease, job: Job, meter: Meter | None = None) -> AsyncGenerator[Events, None]:
+    async def run(
+        self, lease: PendingLease, job: Job, meter: Meter | None = None, owner: bytes = b""
+    ) -> AsyncGenerator[Events, None]:
         """Generate: nothing is taken before the first events are asked for, everything is given back with the last.
 
         What is the request's fault is raised before :class:`Started`, which comes alone. :class:`Completed` comes with
         the last of the answer. Whoever iterates must close the iterator. ``meter`` tells what it took, also of a job
-        that does not come to its end.
+        that does not come to its end. What is computed is kept for jobs of the same ``owner``.
         """
         meter = Meter() if meter is None else meter
         async with AsyncExitStack() as stack:
@@ -38,7 +40,7 @@ class GenerationStrategy:
                 limits.check_kind(held, "text")
                 prompts, plan, echoes = await _prompts(held.engine, job)
                 await plan.prepare(held.engine)
-                sequences = _sequences(held.engine, job, prompts, plan)
+                sequences = _sequences(held.engine, job, prompts, plan, owner)
                 if isinstance(job, ChatJob):
                     shared = await chat.boundaries(held.engine.tokenizer, job, prompts[0])
                     sequences = (structs.replace(sequences[0], boundaries=shared),)
@@ -93,7 +95,9 @@ async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...
             assert_never(job)
 
 
-def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], plan: Plan) -> tuple[Sequence, ...]:
+def _sequences(
+    engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], plan: Plan, owner: bytes
+) -> tuple[Sequence, ...]:
     decoding = job.decoding
     limits.check_vocabulary(engine, decoding)
     if isinstance(job, CompletionJob):
@@ -113,6 +117,7 @@ def _sequences(engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], p
             grammar=plan.grammar,
             thoughts=plan.thoughts,
             keep=plan.keep,
+            owner=owner,
         )
         for prompt in prompts
     )

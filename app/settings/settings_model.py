@@ -97,6 +97,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             extra={"made": True, "folder": True},
         ),
     ] = None
+    prefixes_by_key: Annotated[
+        bool,
+        Meta(
+            description="Whether what was computed of prompts and answers for one API key spares computing to its own "
+            "requests alone, in memory and on disk. Otherwise all keys share it, and how fast a prompt is answered and "
+            "how much of it was cached tell whether somebody has sent its beginning before.",
+        ),
+    ] = False
     response_store: Annotated[
         Size,
         Meta(

@@ -175,7 +175,7 @@ def test_any_conversation_costs_no_more_than_its_bound(family: str, data: st.Dat
     """With little memory it may cost more, but there is never another text, nor more than the limit."""
     little = data.draw(st.booleans())
     batch = HandBatch(model_of(family), slice_tokens=128, prefix_bytes=(1 << 18) if little else (64 << 20))
-    pool, bench = batch.batch._prefixes._pool, bench_of(family)
+    pool, bench = batch.batch._prefixes.shared._pool, bench_of(family)
     sessions = [Session(batch, said(1, HEAD)) for _ in range(2)]
     for turn in range(data.draw(st.integers(3, 6))):
         session = data.draw(st.sampled_from(sessions))

@@ -42,7 +42,9 @@ class ScriptedStrategy(GenerationStrategy):
         self.cancelled = 0
         self._on_open = on_open
 
-    async def run(self, lease: PendingLease, job: Job, meter: Meter | None = None) -> AsyncGenerator[Events, None]:
+    async def run(
+        self, lease: PendingLease, job: Job, meter: Meter | None = None, owner: bytes = b""
+    ) -> AsyncGenerator[Events, None]:
         self.jobs.append(job)
         self.open += 1
         self._on_open()

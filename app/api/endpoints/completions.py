@@ -9,6 +9,7 @@ from litestar.params import JSONBody
 
 from app.api.documented import responses
 from app.api.observe.record import record_of
+from app.api.protect.access import prefixes_of
 from app.api.read import translate
 from app.api.write.answer import Dialect, answer
 from app.api.write.render_completion import CompletionRenderer
@@ -37,5 +38,8 @@ class CompletionsController(Controller):
         job = translate.completion(data, registry.defaults(data.model), settings)
         lease = registry.lease(data.model, keep_alive=translate.keep_alive(data))
         meter = record_of(request.scope).meter
-        told, dialect = strategy.run(lease, job, meter), Dialect(partial(CompletionRenderer, data, meter))
+        told, dialect = (
+            strategy.run(lease, job, meter, prefixes_of(request.scope)),
+            Dialect(partial(CompletionRenderer, data, meter)),
+        )
         return await answer(request, told, dialect, stream=data.stream is True)

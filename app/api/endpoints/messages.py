@@ -8,6 +8,7 @@ from litestar.params import JSONBody
 
 from app.api.documented import anthropic_responses
 from app.api.observe.record import record_of
+from app.api.protect.access import prefixes_of
 from app.api.protect.connection import while_connected
 from app.api.read.anthropic import conversation_job, messages_job
 from app.api.seal import Seal
@@ -38,7 +39,7 @@ class MessagesController(Controller):
         """Answer as Anthropic's Messages API does, through the model's own chat template; whole or streamed."""
         job = messages_job(data, registry.defaults(data.model), seal)
         where = request_id(request.scope)
-        told = strategy.run(registry.lease(data.model), job, record_of(request.scope).meter)
+        told = strategy.run(registry.lease(data.model), job, record_of(request.scope).meter, prefixes_of(request.scope))
         dialect = AnthropicDialect(data, seal, where)
         return await answer(request, told, dialect, stream=data.stream is True, headers={"request-id": where})
 

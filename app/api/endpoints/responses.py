@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from app.api.documented import failures, responses
 from app.api.errors import busy_is_unavailable
 from app.api.observe.record import record_of
-from app.api.protect.access import owner_of
+from app.api.protect.access import owner_of, prefixes_of
 from app.api.protect.connection import while_connected
 from app.api.read import responses as reader
 from app.api.read import translate
@@ -52,7 +52,7 @@ class ResponsesController(Controller):
         reading = reader.read(data, history.items, seal, registry.defaults(data.model))
         headers = _ignored(reading.skipped)
         lease = registry.lease(data.model, keep_alive=translate.keep_alive(data))
-        told = strategy.run(lease, reading.job, record_of(request.scope).meter)
+        told = strategy.run(lease, reading.job, record_of(request.scope).meter, prefixes_of(request.scope))
         model = registry.canonical(data.model)
         how = dialect(data, reading, model=model, own=history.own, store=store, owner=owner, seal=seal)
         return await answer(request, told, how, stream=data.stream is True, headers=headers)

@@ -61,10 +61,12 @@ class Usage:
 class Caller:
     """The key behind one request; ``end`` gives its place back."""
 
-    def __init__(self, usage: Usage, canonical: Canonical) -> None:
+    def __init__(self, usage: Usage, canonical: Canonical, *, apart: bool = False) -> None:
         self._usage = usage
         self._canonical = canonical
         self._open = True
+        self.apart = apart
+        """Whether prefixes are kept apart from those of other keys."""
 
     def allows(self, model: str) -> bool:
         """Whether the key may use the model of this id."""
@@ -88,10 +90,11 @@ class Caller:
 
 
 class Access:
-    """The keys in force. Without any, everybody has every right."""
+    """The keys in force. Without any, everybody has every right. ``apart`` says that each has its own prefixes."""
 
-    def __init__(self, keys: tuple[ApiKey, ...], canonical: Canonical) -> None:
+    def __init__(self, keys: tuple[ApiKey, ...], canonical: Canonical, *, apart: bool = False) -> None:
         self._canonical = canonical
+        self._apart = apart
         self._usages: dict[bytes, Usage] = {}
         self.replace(keys)
 
@@ -118,7 +121,7 @@ class Access:
         if scope not in usage.key.scopes:
             raise Forbidden(f"This key has not the scope '{scope}'. Use another, or have it given to this one.")
         usage.take()
-        connection.scope.setdefault("state", {})["caller"] = Caller(usage, self._canonical)
+        connection.scope.setdefault("state", {})["caller"] = Caller(usage, self._canonical, apart=self._apart)
         record_of(connection.scope).key = usage.key.name
 
     def _find(self, sent: list[str]) -> Usage:
@@ -147,3 +150,9 @@ def owner_of(scope: Any) -> bytes:
     """Whose a request is, for what is kept apart by key; the same for everybody where no keys are needed."""
     caller = caller_of(scope)
     return b"" if caller is None else caller.owner
+
+
+def prefixes_of(scope: Any) -> bytes:
+    """Whose prefixes a request uses and adds to; the same for everybody unless they are kept apart by key."""
+    caller = caller_of(scope)
+    return caller.owner if caller is not None and caller.apart else b""

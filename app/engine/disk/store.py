@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -70,6 +71,15 @@ class DiskStore:
         self._census: dict[Path, Kept] = {}
         self._counted = -CENSUS_SECONDS
         self._lock = Lock()
+
+    def apart(self, owner: bytes) -> DiskStore:
+        """The files of the same model that are one owner's and nobody else's; counted together."""
+        if not owner:
+            return self
+        model = blake2b(self.model.encode(), key=owner, digest_size=16).hexdigest()
+        store = DiskStore(self._folder, model, self._limit, free=self._free)
+        store.counts = self.counts
+        return store
 
     def open(self) -> None:
         """Look what is there, by names and headers; what cannot be used is removed."""

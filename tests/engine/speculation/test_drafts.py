@@ -47,7 +47,7 @@ async def test_the_draft_counts_and_all_of_it_comes_back(
     assert mx.get_active_memory() - before >= engine.nbytes
     stream = engine.stream((Sequence(prompt(15, 100), SEEDED, max_tokens=1500),))
     await anext(stream)
-    pool = engine._batch._prefixes._pool
+    pool = engine._batch._prefixes.shared._pool
     assert pool.nbytes > 100 * engine.law.token, "the target's prompt and the draft's"
     await engine.close()
     assert pool.nbytes == 0

@@ -9,9 +9,10 @@ from typing import Protocol
 from app.engine.disk.store import DiskStore
 from app.engine.mlx.batch.prompt_queue import PromptQueue
 from app.engine.mlx.batch.thread import MLXThread, Worker
+from app.engine.mlx.cache.ahead import Threads
 from app.engine.mlx.cache.disk import DiskTier
 from app.engine.mlx.cache.kv import KV
-from app.engine.mlx.cache.prefix import PrefixCache
+from app.engine.mlx.cache.prefix import Apart
 from app.engine.mlx.rows import Waiting
 from app.engine.work import OnDisk
 
@@ -32,32 +33,68 @@ class Arrivals:
     def __init__(
         self,
         store: DiskStore | None,
-        prefixes: PrefixCache,
+        prefixes: Apart,
         fresh: Callable[[], KV],
         thread: MLXThread,
         *,
         queue: PromptQueue,
         worker: Batch,
     ) -> None:
-        self.disk: DiskTier | None = None
-        if store is not None and fresh().journal is None:  # other ranks hold parts of what would be written
-            self.disk = DiskTier(store, prefixes, fresh, post=thread.post, busy=worker.busy)
+        self._store = None if fresh().journal is not None else store  # other ranks hold parts of what would be written
+        self._prefixes = prefixes
+        self._fresh = fresh
         self._thread = thread
         self._queue = queue
         self._worker = worker
+        self._threads = Threads()
+        self._tiers: dict[bytes, DiskTier] = {}
         self.waiting: list[Waiting] = []
+        self._tier(b"")
 
     def add(self, sequences: list[Waiting]) -> None:
         """Take on at once whom the disk has nothing for."""
         ready = []
         for it in sequences:
-            if self.disk is None or it.request.prompt_logprobs is not None or not self.disk.wanted(it.packed):
+            tier = self._tier(it.request.owner)
+            if tier is None or it.request.prompt_logprobs is not None or not tier.wanted(it.packed):
                 ready.append(it)
             else:
                 self.waiting.append(it)
-                self.disk.fetch(it.packed, partial(self._fetched, it))
+                tier.fetch(it.packed, partial(self._fetched, it))
         if ready:
             self._ready(ready)
+
+    def _tier(self, owner: bytes) -> DiskTier | None:
+        """What of an owner's is on disk; None where nothing is kept there."""
+        if self._store is not None and owner not in self._tiers:
+            self._tiers[owner] = DiskTier(
+                self._store.apart(owner),
+                self._prefixes.of(owner),
+                self._fresh,
+                post=self._thread.post,
+                busy=self._worker.busy,
+                threads=self._threads,
+            )
+        return self._tiers.get(owner)
+
+    def settle(self, done: Callable[[], None]) -> None:
+        """Call ``done`` once everything is written, or given up."""
+        left = len(self._tiers)
+
+        def settled() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done()
+
+        for tier in self._tiers.values():
+            tier.settle(settled)
+        if not self._tiers:
+            done()
+
+    def close(self) -> None:
+        """Read and write nothing any more. Any thread."""
+        self._threads.close()
 
     @property
     def tokens(self) -> int:
@@ -69,21 +106,22 @@ class Arrivals:
     @property
     def on_disk(self) -> OnDisk:
         """Any thread: plain numbers that may be a moment old."""
-        if self.disk is None:
+        if self._store is None:
             return OnDisk()
-        store, its = self.disk.store, self.disk.store.counts
+        tiers, its = tuple(self._tiers.values()), self._store.counts
         kept = {"writes": its.writes, "written": its.written, "read": its.read, "evictions": its.evictions}
-        return OnDisk(nbytes=store.nbytes, hits=self.disk.hits, spared=self.disk.spared, faults=its.faults, **kept)
+        found = {"hits": sum(it.hits for it in tiers), "spared": sum(it.spared for it in tiers)}
+        return OnDisk(nbytes=sum(it.store.nbytes for it in tiers), faults=its.faults, **kept, **found)
 
     def computed(self, tokens: int, seconds: float) -> None:
         """So many tokens of a prompt took so long."""
-        if self.disk is not None:
-            self.disk.computed(tokens, seconds)
+        for tier in self._tiers.values():
+            tier.computed(tokens, seconds)
 
     def stepped(self) -> bool:
         """A step is over: whether there is more to do. What memory keeps is written where there is time."""
-        if self.disk is not None:
-            self.disk.rest()
+        for tier in self._tiers.values():
+            tier.rest()
         return self._worker.busy()
 
     def clear(self) -> list[Waiting]:

@@ -24,7 +24,7 @@ from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.ledger import Ledger
-from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
+from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, Apart, PrefixCache, PrefixPool
 from app.engine.mlx.device_errors import first_line, passes
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.pacing import Pace
@@ -59,7 +59,8 @@ class ModelBatch:
         if loaded.abilities.classes:
             attend_by_class(loaded.model)
         self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
-        self._prefixes = PrefixCache(pool, fresh, SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST)
+        shortest = SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST
+        self._prefixes = Apart(lambda: PrefixCache(pool, fresh, shortest))
         self._drafter, self._keeper = drafter, Keeper(self._prefixes)
         self._queue = PromptQueue(loaded, fresh, self._prefixes, group_tokens=slice_tokens)
         self.arrivals = Arrivals(store, self._prefixes, fresh, thread, queue=self._queue, worker=self)
@@ -73,7 +74,7 @@ class ModelBatch:
     @property
     def keeps_states(self) -> bool:
         """Whether what is kept of prompts serves at some places alone."""
-        return not self._prefixes.cuts
+        return not self._prefixes.shared.cuts
 
     def submit(self, sequences: list[Waiting]) -> None:
         """Queue sequences; their prompts take turns by request."""

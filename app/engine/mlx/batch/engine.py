@@ -174,9 +174,9 @@ class MLXEngine:
     async def settle(self) -> None:
         """Return once what is to be kept on disk is written, or cannot be."""
         batch = self._batch
-        if batch is not None and (disk := batch.arrivals.disk) is not None:
+        if batch is not None:
             future = asyncio.get_running_loop().create_future()
-            self._thread.post(lambda: disk.settle(lambda: self._thread.notify(partial(_set, future))))
+            self._thread.post(lambda: batch.arrivals.settle(lambda: self._thread.notify(partial(_set, future))))
             await future
 
     async def close(self) -> None:
@@ -198,8 +198,7 @@ def _set(future: asyncio.Future[None]) -> None:
 
 def _end(thread: MLXThread, batch: ModelBatch) -> None:
     batch.fail(_unloaded())
-    if batch.arrivals.disk is not None:
-        batch.arrivals.disk.close()
+    batch.arrivals.close()
     thread.remove(batch)
 
 

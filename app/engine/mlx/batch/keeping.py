@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from app.engine.mlx.batch.prompt_queue import PrefillTask
 from app.engine.mlx.cache.kv import KV
-from app.engine.mlx.cache.prefix import PrefixCache
+from app.engine.mlx.cache.prefix import Apart
 from app.engine.mlx.cache.tree import WIDTH
 from app.engine.mlx.prefill.prefill import Prefill
 from app.engine.mlx.rows import Row, Waiting, pack
@@ -29,8 +29,9 @@ class Keeper:
     What fails here ends nobody's request: everything that is kept is let go of instead.
     """
 
-    def __init__(self, prefixes: PrefixCache) -> None:
-        self._prefixes = prefixes
+    def __init__(self, prefixes: Apart) -> None:
+        self._apart = prefixes
+        self._prefixes = prefixes.shared
         self.hits = 0
         """Prompts of which a beginning was known, since the load; any thread reads it."""
         self.spared = 0
@@ -49,7 +50,7 @@ class Keeper:
 
     def _tell(self, waiting: Waiting, known: int) -> None:
         ids = waiting.request.prompt
-        at, behind = self._prefixes.nearest(waiting.packed)
+        at, behind = self._apart.of(waiting.request.owner).nearest(waiting.packed)
         if behind >= MISSED:
             log.info(
                 "of a prompt of %d tokens %d are known: it differs at token %d from what is kept, which has %d more",
@@ -77,7 +78,7 @@ class Keeper:
     def finished(self, task: PrefillTask) -> None:
         """Prompts are computed, or a beginning that several share."""
         if task.prefix:
-            self._put(pack(task.prefix), task.work.kv, 0)
+            self._put(task.owner, pack(task.prefix), task.work.kv, 0)
         for row, (waiting, cached, stops) in enumerate(zip(task.group, task.cached, task.stops, strict=True)):
             end = len(waiting.request.prompt) - 1
             serves = self._prefixes.cuts or end in stops
@@ -105,14 +106,15 @@ class Keeper:
             return
         tokens = row.tokens()
         if len(tokens) >= row.filled:
-            self._put(pack(tokens[: row.filled]), kv, place)
+            self._put(row.request.owner, pack(tokens[: row.filled]), kv, place)
 
     def _keep(self, task: PrefillTask, row: int, tokens: int) -> None:
-        self._put(task.group[row].packed[: tokens * WIDTH], task.work.kv, row)
+        waiting = task.group[row]
+        self._put(waiting.request.owner, waiting.packed[: tokens * WIDTH], task.work.kv, row)
 
-    def _put(self, packed: bytes, kv: KV, row: int) -> None:
+    def _put(self, owner: bytes, packed: bytes, kv: KV, row: int) -> None:
         try:
-            self._prefixes.keep(packed, kv, row)
+            self._apart.of(owner).keep(packed, kv, row)
         except Exception:
             log.exception("a prefix could not be kept")
-            self._prefixes.clear()
+            self._apart.clear()

@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.kv import KV
-from app.engine.mlx.cache.prefix import PrefixCache
+from app.engine.mlx.cache.prefix import Apart
 from app.engine.mlx.cache.tree import WIDTH, common
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.prefill import Prefill, ScoringPrefill, rows_of, width_of
@@ -20,8 +20,6 @@ from app.engine.mlx.rows import Waiting, pack
 
 WORTH_AWAITING = 2
 """A prompt waits for another that spares it a part, one in so many, of what that still takes."""
-
-
 LONG_REST = 256
 """What a prompt lacks in the cache is computed so soon, if it is no more, that nothing need be said of it before."""
 
@@ -29,7 +27,8 @@ LONG_REST = 256
 class PrefillTask:
     """One piece of prefill: the sequences it is for (none for a beginning that several share) and the work.
 
-    ``cached`` are the tokens of each sequence that were known before, ``prefix`` the shared beginning. ``stops`` are
+    ``cached`` are the tokens of each sequence that were known before, ``prefix`` the beginning that some of one
+    ``owner`` share. ``stops`` are
     where each one's states are kept, ``kept`` the tokens of a lone prompt that have been kept on the way.
     """
 
@@ -40,8 +39,11 @@ class PrefillTask:
         cached: list[int],
         prefix: Sequence[int] = (),
         stops: Sequence[Sequence[int]] = (),
+        *,
+        owner: bytes = b"",
     ) -> None:
         self.work = work
+        self.owner = owner
         self.group = group
         self.cached = cached
         self.prefix = prefix
@@ -66,10 +68,11 @@ class PrefillTask:
         """Rows that it will decode."""
         return sum(len(waiting.rows) for waiting in self.group)
 
-    def spares(self, packed: bytes) -> int:
-        """How many tokens at the beginning of a prompt will be known when it is done."""
-        begun = [pack(self.prefix)] if self.prefix else [waiting.packed[:-WIDTH] for waiting in self.group]
-        lengths = [common(packed[:-WIDTH], it) for it in begun]
+    def spares(self, packed: bytes, owner: bytes) -> int:
+        """How many tokens at the beginning of a prompt of this owner will be known when it is done."""
+        begun = [(self.owner, pack(self.prefix))] if self.prefix else []
+        begun += [(it.request.owner, it.packed[:-WIDTH]) for it in self.group]
+        lengths = [common(packed[:-WIDTH], its) if whose == owner else 0 for whose, its in begun]
         if self.work.kv.trimmable:
             return max(lengths, default=0)
         stops = self.stops or [[len(self.prefix)]]
@@ -94,10 +97,11 @@ class PromptQueue:
     tokens of prompts that are computed together.
     """
 
-    def __init__(self, loaded: Loaded, fresh: Callable[[], KV], prefixes: PrefixCache, *, group_tokens: int) -> None:
+    def __init__(self, loaded: Loaded, fresh: Callable[[], KV], prefixes: Apart, *, group_tokens: int) -> None:
         self._model: Any = loaded.model
         self._fresh = fresh
-        self._prefixes = prefixes
+        self._apart = prefixes
+        self._prefixes = prefixes.shared
         self._group_tokens = group_tokens
         self._groups = loaded.abilities.group and loaded.abilities.batch and fresh().batchable
         self._few_shapes = bool(mx.cuda.is_available())
@@ -155,11 +159,11 @@ class PromptQueue:
         shared = self._shared_beginning(ready[:size])
         if shared and shared != self._tried:
             self._tried = shared  # once: the cache may have no room to keep it
-            kv, known = self._prefixes.find(_followed(pack(shared))) or (self._fresh(), 0)
-            return PrefillTask(self._prefill([shared[known:]], [kv]), [], [], shared)
+            kv, known = self._apart.of(first.owner).find(_followed(pack(shared))) or (self._fresh(), 0)
+            return PrefillTask(self._prefill([shared[known:]], [kv]), [], [], shared, owner=first.owner)
         self._tried = ()
         group = self._taken(ready[:size])
-        found = [self._prefixes.find(it.packed) or (self._fresh(), 0) for it in group]
+        found = [self._apart.of(it.request.owner).find(it.packed) or (self._fresh(), 0) for it in group]
         cached = [known for _, known in found]
         prompts = [it.request.prompt[its:-1] for it, its in zip(group, cached, strict=True)]
         stops = [self._stops(it, its) for it, its in zip(group, cached, strict=True)]
@@ -167,7 +171,11 @@ class PromptQueue:
         return PrefillTask(self._prefill(prompts, [kv for kv, _ in found], places), group, cached, (), stops)
 
     def _stops(self, waiting: Waiting, known: int) -> list[int]:
-        return self._prefixes.stops(waiting.request.boundaries, known, len(waiting.request.prompt) - 1)
+        request = waiting.request
+        return self._apart.of(request.owner).stops(request.boundaries, known, len(request.prompt) - 1)
+
+    def _known(self, waiting: Waiting) -> int:
+        return self._apart.of(waiting.request.owner).known(waiting.packed)
 
     def _ready(self, begun: Sequence[PrefillTask]) -> list[_Entry]:
         busy = {waiting.stream for task in begun for waiting in task.group}
@@ -186,8 +194,8 @@ class PromptQueue:
         if request.prompt_logprobs is not None:
             return False
         for task in begun:
-            spared = task.spares(waiting.packed)
-            worth = spared - self._prefixes.known(waiting.packed) if spared >= self._prefixes.shortest else 0
+            spared = task.spares(waiting.packed, request.owner)
+            worth = spared - self._known(waiting) if spared >= self._prefixes.shortest else 0
             if worth >= self._prefixes.shortest and WORTH_AWAITING * worth >= task.work.left:
                 return True
         return False
@@ -215,7 +223,7 @@ class PromptQueue:
         for entry in entries:
             request = entry.waiting.request
             lengths.append(len(request.prompt))
-            width = max(width, len(request.prompt) - self._prefixes.known(entry.waiting.packed))
+            width = max(width, len(request.prompt) - self._known(entry.waiting))
             rows += len(entry.waiting.rows)
             wide = width_of(width) if self._few_shapes else width
             tokens = wide * (rows_of(size + 1, wide) if self._few_shapes else size + 1)
@@ -229,10 +237,11 @@ class PromptQueue:
     def _shared_beginning(self, entries: Sequence[_Entry]) -> Sequence[int]:
         """Tokens that all of the next prompts begin with, if enough of them are not known yet."""
         prompts = [entry.waiting.packed[:-WIDTH] for entry in entries]
-        if len(prompts) < 2:
+        owners = {entry.waiting.request.owner for entry in entries}
+        if len(prompts) < 2 or len(owners) > 1:
             return ()
         shared = min(common(prompts[0], prompt) for prompt in prompts[1:])
-        known = self._prefixes.known(_followed(prompts[0][: shared * WIDTH]))
+        known = self._apart.of(owners.pop()).known(_followed(prompts[0][: shared * WIDTH]))
         return entries[0].waiting.request.prompt[:shared] if shared >= known + self._prefixes.shortest else ()
 
 

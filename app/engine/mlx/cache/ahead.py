@@ -27,6 +27,21 @@ BETWEEN = 20
 log = logging.getLogger(__name__)
 
 
+class Threads:
+    """One for writing and one for reading, however many tiers a model has."""
+
+    def __init__(self) -> None:
+        self.writer = ThreadPoolExecutor(1, "disk-writer")
+        self.reader = ThreadPoolExecutor(1, "disk-reader")
+        self.due = 0.0
+        """When something may be taken although the model works."""
+
+    def close(self) -> None:
+        """Begin nothing any more. Any thread."""
+        for pool in (self.writer, self.reader):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 class WriteAhead:
     """One model's. MLX thread only, but for what says otherwise.
 
@@ -41,6 +56,7 @@ class WriteAhead:
         *,
         post: Callable[[Callable[[], None]], None],
         busy: Callable[[], bool],
+        threads: Threads,
     ) -> None:
         self._store = store
         self._prefixes = prefixes
@@ -49,25 +65,19 @@ class WriteAhead:
         self._busy = busy
         self._pending: OrderedDict[bytes, None] = OrderedDict()
         self._open = self._writing = False
-        self._due = 0.0
-        """When something may be taken although the model works."""
         self._written: set[str] = set()
         """Of the sequence that is being written: none is written twice, whatever makes room for what."""
         self._settled: list[Callable[[], None]] = []
-        self._writer = ThreadPoolExecutor(1, "disk-writer")
+        self._threads = threads
 
     def open(self) -> None:
         """It is known what is on disk."""
         self._open = True
         self.rest()
 
-    def close(self) -> None:
-        """Begin nothing any more. Any thread."""
-        self._writer.shutdown(wait=False, cancel_futures=True)
-
     def drop(self, names: Sequence[str]) -> None:
         """Let files go, in time."""
-        self._writer.submit(self._store.drop, names)
+        self._threads.writer.submit(self._store.drop, names)
 
     def note(self, packed: bytes) -> None:
         """This is kept in memory: write what of it is not on disk, when there is time."""
@@ -97,7 +107,7 @@ class WriteAhead:
             except Exception as failure:  # noqa: BLE001  whatever it is, what is computed does not depend on it
                 log.warning("a sequence is not kept on disk: %r", failure)
                 found = None
-            self._due = BETWEEN * time.perf_counter() - (BETWEEN - 1) * begun
+            self._threads.due = BETWEEN * time.perf_counter() - (BETWEEN - 1) * begun
             if found is not None:
                 self._written.add(found[0].name)
                 self._hand_over(partial(self._write, *found))
@@ -112,7 +122,7 @@ class WriteAhead:
                 done()
 
     def _may_take(self) -> bool:
-        return not self._busy() or (self._prefixes.crowded and time.perf_counter() >= self._due)
+        return not self._busy() or (self._prefixes.crowded and time.perf_counter() >= self._threads.due)
 
     def _next_sequence(self) -> bytes:
         """The latest, but the oldest where that is about to be let go of."""
@@ -120,7 +130,7 @@ class WriteAhead:
 
     def _hand_over(self, work: Callable[[], bool], *, then: bool = True) -> None:
         try:
-            self._writer.submit(self._run, work, then=then)
+            self._threads.writer.submit(self._run, work, then=then)
         except RuntimeError:  # closed
             self._writing = False
 

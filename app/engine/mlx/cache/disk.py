@@ -8,14 +8,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import mlx.core as mx
 
 from app.engine.disk.form import Facts, Tensor
 from app.engine.disk.store import DiskStore
-from app.engine.mlx.cache.ahead import WriteAhead
+from app.engine.mlx.cache.ahead import Threads, WriteAhead
 from app.engine.mlx.cache.filed import cut_of, states_of
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.pieces import Pieces, Plan
@@ -36,7 +35,7 @@ Read = tuple[Facts, list[Tensor]]
 
 
 class DiskTier:
-    """One model's. MLX thread only, but for what says otherwise.
+    """One model's, or one owner's of a model. MLX thread only, but for what says otherwise.
 
     ``post`` has something run on the MLX thread; ``busy`` says whether the model has anything to do.
     """
@@ -49,6 +48,7 @@ class DiskTier:
         *,
         post: Callable[[Callable[[], None]], None],
         busy: Callable[[], bool],
+        threads: Threads | None = None,
     ) -> None:
         self.store = store
         self.hits = 0
@@ -57,13 +57,14 @@ class DiskTier:
         self._fresh = fresh
         self._post = post
         self._pieces = Pieces(store, prefixes)
-        self._ahead = WriteAhead(store, prefixes, self._pieces, post=post, busy=busy)
+        self._threads = Threads() if threads is None else threads
+        self._reader = self._threads.reader
+        self._ahead = WriteAhead(store, prefixes, self._pieces, post=post, busy=busy, threads=self._threads)
         self._asked: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._reading = False
         self._open = False
         self._each = 0.0
         """Seconds that computing a token of a prompt takes; 0: not known yet."""
-        self._reader = ThreadPoolExecutor(1, "disk-reader")
         prefixes.noted = self._ahead.note
         self._reader.submit(self._look)
 
@@ -75,8 +76,7 @@ class DiskTier:
 
     def close(self) -> None:
         """Begin nothing any more. Any thread."""
-        self._ahead.close()
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def rest(self) -> None:
         """The model has nothing to do, or has done a step."""

@@ -6,6 +6,7 @@ that sequences share are there once. States of layers that do not append are fil
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from app.engine.disk.form import Facts, Kind, Tensor, chained
 from app.engine.disk.store import DiskStore, Entry
 from app.engine.mlx.cache.filed import cut_to, states_to
 from app.engine.mlx.cache.prefix import PrefixCache
-from app.engine.mlx.cache.tree import PIECE, WIDTH, common
+from app.engine.mlx.cache.tree import PIECE, WIDTH, Checkpoint, common
 
 STEP = PIECE * WIDTH
 """Bytes of the ids of a piece."""
@@ -55,6 +56,10 @@ class Pieces:
         """
         match = self._prefixes.match(packed)
         held, parents = match.tokens * WIDTH, self._parents(packed[: match.tokens * WIDTH])
+        states: dict[int, list[tuple[int, Checkpoint]]] = defaultdict(list)
+        for at, checkpoint in ((position * WIDTH, it) for node in match.nodes for position, it in node.states.items()):
+            if at <= held:
+                states[at // STEP].append((at, checkpoint))
         for number, parent in enumerate(parents):
             start, end = number * STEP, min(number * STEP + STEP, held)
             facts = self._facts("keys", parent, start, packed[start:end])
@@ -64,15 +69,11 @@ class Pieces:
                 if cut.arrays:
                     tensors, more = cut_to(cut)
                     yield self._facts("keys", parent, start, facts.ids, more), tensors
-        for node in match.nodes:
-            for position, checkpoint in node.states.items():
-                at = position * WIDTH
-                start = at // STEP * STEP
-                if at <= held:
-                    facts = self._facts("states", parents[at // STEP], start, packed[start:at])
-                    if facts.name not in besides and not self._has(facts):
-                        tensors, more = states_to(checkpoint.states.layers[0])
-                        yield self._facts("states", facts.parent, start, facts.ids, more), tensors
+            for at, checkpoint in states.get(number, ()):
+                facts = self._facts("states", parent, start, packed[start:at])
+                if facts.name not in besides and not self._has(facts):
+                    tensors, more = states_to(checkpoint.states.layers[0])
+                    yield self._facts("states", parent, start, facts.ids, more), tensors
 
     def names(self, packed: bytes) -> list[str]:
         """All files of a sequence's beginnings, in the order of their tokens."""

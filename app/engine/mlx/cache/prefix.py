@@ -65,6 +65,27 @@ class _Usable(NamedTuple):
     checkpoint: Checkpoint | None = None
 
 
+class Apart:
+    """One model's prefix caches, one for each owner, within one pool; ``make`` makes one. MLX thread only."""
+
+    def __init__(self, make: Callable[[], PrefixCache]) -> None:
+        self._make = make
+        self.shared = make()
+        """Of those who are nobody's."""
+        self._owned: dict[bytes, PrefixCache] = {b"": self.shared}
+
+    def of(self, owner: bytes) -> PrefixCache:
+        """What was computed for one owner."""
+        if owner not in self._owned:
+            self._owned[owner] = self._make()
+        return self._owned[owner]
+
+    def clear(self) -> None:
+        """Forget everybody's sequences."""
+        for each in self._owned.values():
+            each.clear()
+
+
 class PrefixCache(Adopting):
     """One model's sequences in the pool. MLX thread only.
 

@@ -15,7 +15,7 @@ import mlx.core as mx
 from msgspec.structs import replace
 
 from app.engine.mlx.cache.kv import KV
-from app.engine.mlx.cache.prefix import PrefixCache, PrefixPool
+from app.engine.mlx.cache.prefix import Apart, PrefixCache, PrefixPool
 from app.engine.mlx.draw.step import HostStep, step_type
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.pacing import Pace
@@ -62,7 +62,8 @@ class Speculation:
         self.accepted = 0
         self.clock = clock
         self._draft = draft
-        self._prefixes = PrefixCache(pool, partial(KV.fresh, draft.loaded.model, draft.loaded.kv_bits))
+        fresh = partial(KV.fresh, draft.loaded.model, draft.loaded.kv_bits)
+        self._prefixes = Apart(lambda: PrefixCache(pool, fresh))
         self._pace = Pace(slice_tokens, steady=True)
         self._step = step_type()
         self._plain_seconds = 0.0
@@ -162,8 +163,8 @@ class Speculation:
             return
         row, kv, seen, complete = self._row, self._kv, self._seen, self._work is None
         self._let_go()
-        if kv is not None and complete and seen - self._found >= self._prefixes.worth_keeping:
-            self._prefixes.put(row.tokens()[:seen], kv)
+        if kv is not None and complete and seen - self._found >= self._prefixes.shared.worth_keeping:
+            self._prefixes.of(row.request.owner).put(row.tokens()[:seen], kv)
 
     def forget(self) -> None:
         """Let go of everything that is held for rows, those that ended too."""
@@ -174,7 +175,7 @@ class Speculation:
         self.rest()
         self._let_go()
         draft = self._draft.loaded
-        found = self._prefixes.find(pack(row.tokens()))
+        found = self._prefixes.of(row.request.owner).find(pack(row.tokens()))
         self._kv, self._found = found or (KV.fresh(draft.model, draft.kv_bits), 0)
         self._seen = self._found
         self._row = row
