@@ -32,6 +32,7 @@ CASES = (
     "memory",
     "idle",
     "books",
+    "mixed",
     "embed",
 )
 ON_DEMAND = ("gpu", "gpu_beside", "ranks")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import large_tokenizer
+from benchmarks import large_tokenizer, session_models
 
 _SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _BOS, _EOS = 1, 2
@@ -204,4 +204,7 @@ def smollm2(home: Path) -> Path:
 
 if __name__ == "__main__":
     _home, _name = Path(sys.argv[1]), sys.argv[2]
-    print(smollm2(_home) if _name == "smollm2" else make(_home, _name))
+    if _name in session_models.STATES:
+        print(session_models.make(_home, _name))
+    else:
+        print(smollm2(_home) if _name == "smollm2" else make(_home, _name))

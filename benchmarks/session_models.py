@@ -26,6 +26,8 @@ FAMILIES = {
     "qwen3_next": "qwen3_next",
     "granite_h": "granitemoehybrid",
 }
+STATES = {"mamba2": "mamba2"}
+"""Without any attention; no sessions are measured on it."""
 LAYERS = 2
 """One of each kind; attention over tens of thousands of tokens takes a CPU long."""
 WINDOW = 128
@@ -36,7 +38,7 @@ def make(home: Path, kind: str) -> Path:
     """The directory of the model ``kind`` below ``home``, written unless it is there already."""
     from tests.engine.families.configs import config  # noqa: PLC0415  the same small models that the families' bench has
 
-    directory, family = home / kind, FAMILIES[kind]
+    directory, family = home / kind, (FAMILIES | STATES)[kind]
     size = len(SPECIALS) + len(CHARACTERS)
     described = config(family) | {"vocab_size": size, "max_position_embeddings": CONTEXT, "torch_dtype": "float32"}
     described |= {"sliding_window": WINDOW, "bos_token_id": 0, "eos_token_id": 2}

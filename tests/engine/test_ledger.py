@@ -8,12 +8,14 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mlx_lm.models.cache import RotatingKVCache
 from msgspec.structs import replace
 
 from app.engine.base import Sequence
 from app.engine.facts import Books, Law
 from app.engine.host import audit
 from app.engine.host.audit import Audit
+from app.engine.mlx.cache.classes import parts
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.law import SLICE
 from app.engine.mlx.load.weights import measured
@@ -49,6 +51,16 @@ def test_a_law_says_what_grows_what_ends_and_what_is_there_from_the_first_token_
     window = laws["gemma3_text"].windows[0][1] - SLICE
     grown = laws["gemma3_text"].nbytes(100_000 + window) - laws["gemma3_text"].nbytes(100_000)
     assert grown == laws["gemma3_text"].token * int(1.25 * window), "a full window grows no more"
+
+
+def test_a_window_is_booked_with_the_slice_that_is_computed_behind_it() -> None:
+    made, kv = loaded("gemma3_text"), KV.fresh(loaded("gemma3_text").model)
+    booked = sum(each * most for each, most in made.law.windows)
+    held: list[int] = []
+    for size in (SLICE, SLICE, 1):
+        kv.fill(made.model, mx.zeros((1, size), dtype=mx.uint32))
+        held.append(sum(it.nbytes for it in parts(kv.layers) if isinstance(it, RotatingKVCache)))
+    assert booked // 2 < max(held) <= booked
 
 
 def test_two_models_side_by_side_take_what_both_take() -> None:

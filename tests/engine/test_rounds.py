@@ -86,6 +86,21 @@ def test_what_nobody_wants_any_more_has_no_further_slice() -> None:
     assert batch.batch.work().waiting_tokens == 0
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_long_prompt_is_not_overtaken_for_ever_where_there_are_few_rows(rows: int) -> None:
+    batch = HandBatch(LOADED, slice_tokens=64, max_rows=rows)
+    for number in range(rows):
+        ask(batch, 5, seed=20 + number, max_tokens=4)
+    batch.step(2)
+    long, number = ask(batch, 150, seed=30), 0
+    while not long.prefilled:
+        ask(batch, 4 + number % 5, seed=40 + number, max_tokens=6)
+        batch.step()
+        number += 1
+        assert number < 60
+    assert batch.batch._queue.sequences, "others waited all the while"
+
+
 requests = st.lists(
     st.tuples(st.integers(0, 12), st.lists(st.integers(1, 200), min_size=1, max_size=12)), min_size=1, max_size=6
 )

@@ -39,6 +39,18 @@ async def test_no_more_is_reserved_than_the_context_holds() -> None:
     assert sum(await run(talks(6000), max_tokens=None)) == 5000
 
 
+@pytest.mark.parametrize(("limit", "rows"), [(900, 1), (2500, 1), (None, 2), (4000, 3)])
+async def test_no_row_is_granted_more_than_is_booked_for_it(limit: int | None, rows: int) -> None:
+    engine, looks = talks(1500), 0
+    held = Leased(engine)
+    async for _ in GenerationStrategy().run(held.lease(), completion("Hi", max_tokens=limit, n=rows, best_of=rows)):
+        for stream in engine.streams:
+            granted = [stream._rows_granted.get(key, stream._granted[key[0]]) for key in stream.rows]
+            assert sum(PROMPT + it for it in granted) <= sum(held.admitted)
+            looks += 1
+    assert looks > 100
+
+
 async def test_what_can_never_fit_ends_the_stream() -> None:
     class Full(Leased):
         async def admit(self, tokens: int) -> None:

@@ -81,6 +81,30 @@ def test_what_was_put_back_is_not_overtaken_for_ever_by_those_who_come_later() -
     run(stream_of_small_ones())
 
 
+@pytest.mark.parametrize(
+    ("large", "small", "seconds", "pause"),
+    [
+        ([30, 35], [15, 15], 1.0, 0.6),
+        ([38, 30], [8, 8, 8], 0.3, 0.3),
+        ([38, 30], [5, 15], 1.0, 0.3),
+        ([30, 35], [20, 20], 0.3, 0.3),
+    ],
+)
+def test_what_was_put_back_is_not_overtaken_for_ever_by_rows_that_grow(large, small, seconds, pause):
+    async def stream_of_growing_ones():
+        house = checked(House(100, sizes={"a": 20}, timeout=1e6))
+        first = [asyncio.ensure_future(house.grow("a", large)) for _ in range(2)]
+        others: list[asyncio.Future[float]] = []
+        while not all(it.done() for it in first):
+            assert len(others) < 60
+            others.append(asyncio.ensure_future(house.grow("a", small, seconds)))
+            await asyncio.sleep(pause)
+        assert house.put_backs
+        await asyncio.gather(*first, *others)
+
+    run(stream_of_growing_ones())
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(

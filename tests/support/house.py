@@ -4,6 +4,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from app.registry.catalog import Catalog
 from app.registry.hub import Hub
@@ -32,9 +33,9 @@ def scripted_memory() -> ScriptedMemory:
 
 
 @asynccontextmanager
-async def scripted_registry(loader: ScriptedLoader, root: Path) -> AsyncIterator[ModelRegistry]:
-    """A registry that knows ``MODELS`` and no hub. ``root`` is an empty directory."""
-    settings = Settings(model_roots=(model_root(root / "models"),), offline=True, default_model="tiny")
+async def scripted_registry(loader: ScriptedLoader, root: Path, **more: Any) -> AsyncIterator[ModelRegistry]:
+    """A registry that knows ``MODELS`` and no hub. ``root`` is an empty directory, ``more`` are settings."""
+    settings = Settings(model_roots=(model_root(root / "models"),), offline=True, default_model="tiny", **more)
     hub = Hub(cache_dir=root / "hub", offline=True)
 
     async def no_embedded_model() -> Path:

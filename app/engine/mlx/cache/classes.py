@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -20,6 +20,7 @@ import mlx.core as mx
 from mlx_lm.models import base
 from mlx_lm.models.cache import ArraysCache, CacheList, _BaseCache
 
+from app.engine.mlx.cache import cpu_attention
 from app.engine.mlx.cache.arrangement import Groups
 from app.engine.mlx.cache.attention import attend
 from app.engine.mlx.cache.padded import PaddedKVCache
@@ -47,6 +48,11 @@ class Parts:
     def astype(self, dtype: mx.Dtype) -> Parts:
         """The same in another type."""
         return Parts([array.astype(dtype) for array in self.arrays], self.caches, self.ends)
+
+    @cached_property
+    def added(self) -> list[mx.array | None]:
+        """Masks to be added, made once for all layers of a step."""
+        return [None if mask is None else cpu_attention.as_added(mask) for mask in self.arrays]
 
 
 class ClassedCache(_BaseCache):  # type: ignore[misc]  # mlx-lm has no types
@@ -219,10 +225,16 @@ def scaled_dot_product_attention(  # noqa: PLR0917  as mlx-lm's
     Raises ValueError for a mask over the keys of all rows, which classes do not have.
     """
     if not isinstance(keys, Parts):
+        if not hasattr(cache, "bits") and cpu_attention.suits(queries, keys, mask, sinks):
+            added = None if mask is None else cpu_attention.as_added(mask)
+            return cpu_attention.attend(queries, [(keys, values, added)], scale)
         return _attention(queries, keys, values, cache, scale, mask, sinks)
     if mask is not None and not isinstance(mask, Parts):
         raise ValueError("A mask of all rows does not fit their classes.")
     masks = [None] * len(keys.arrays) if mask is None else mask.arrays
+    if all(cpu_attention.suits(queries, k, its, sinks) for k, its in zip(keys.arrays, masks, strict=True)):
+        added = masks if mask is None else mask.added
+        return cpu_attention.attend(queries, list(zip(keys.arrays, values.arrays, added, strict=True)), scale)
     classes = zip(mx.split(queries, keys.ends), keys.arrays, values.arrays, keys.caches, masks, strict=True)
     return mx.concatenate([_attention(q, k, v, part, scale, its, sinks) for q, k, v, part, its in classes])
 

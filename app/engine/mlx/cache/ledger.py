@@ -12,7 +12,7 @@ MARGIN = 128, 4096
 """The slice, and the tokens before it, that scratch is set aside for, unless a whole slice with none takes more."""
 LOGITS = 3
 """How often a step holds its logits: as computed, as processed, as drawn from."""
-SCORED = 2048, 32 << 20
+SCORED = 64, 32 << 20
 """Positions whose logits are held at once at most where a prompt is scored, and their bytes."""
 
 

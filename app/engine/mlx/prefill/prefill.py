@@ -16,6 +16,8 @@ from app.engine.mlx.cache.kv import KV, merge
 from app.engine.mlx.draw.logprobs import Scores
 from app.engine.mlx.prefill.pacing import SHORTEST_SLICE, Slice
 
+SCORE_TOKENS = 64
+"""Positions scored at once: no more logits than a step of as many rows has."""
 SCORE_BYTES = 32 << 20
 """Most bytes of logits held at once while prompt log probabilities are computed."""
 
@@ -148,7 +150,7 @@ class ScoringPrefill:
         scores = Scores(logits, self._prompt[start + 1 : start + size + 1], min(self._top, logits.shape[-1]))
         mx.eval(scores.arrays, self.kv.arrays)
         self._scores += [PromptScore(logprob, top) for logprob, top in scores.read()]
-        self._size = max(1, SCORE_BYTES // (4 * logits.shape[-1]))
+        self._size = max(1, min(SCORE_TOKENS, SCORE_BYTES // (4 * logits.shape[-1])))
         return Slice(1, start, size)
 
     def scores(self) -> tuple[PromptScore, ...]:
