@@ -26,7 +26,7 @@ class Exit(IntEnum):
     NOT_FETCHED = 6, "The model could not be fetched."
     NO_SERVER = 8, "No service answers at the address."
     REFUSED = 9, "The service refused or failed what was asked; the line above says why."
-    NO_CLIENT = 10, "The program to launch is not installed."
+    NO_CLIENT = 10, "The program to launch is not installed, or cannot be run."
     INTERRUPTED = 130, "Interrupted before the work was done."
 
 

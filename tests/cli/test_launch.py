@@ -209,3 +209,13 @@ def test_what_is_missing_is_said(run: Launch, tmp_path: Path) -> None:
     assert away.returncode == Exit.NO_SERVER
     assert "nothing answers at http://127.0.0.1:1" in away.stderr
     assert run("emacs").returncode == Exit.USAGE
+
+
+@pytest.mark.parametrize("content", [b"\x7fELF of another machine", b"echo no first line", b"#!/no/such/program\n"])
+def test_a_program_that_the_system_cannot_run_is_told_in_one_line(content: bytes, run: Launch, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "codex").write_bytes(content)
+    done = run("codex", "--model", MODEL)
+    assert done.returncode == Exit.NO_CLIENT
+    assert "cannot be run" in done.stderr.splitlines()[-1]
+    assert "npm install" in done.stderr
+    assert "Traceback" not in done.stderr

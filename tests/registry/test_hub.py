@@ -242,6 +242,15 @@ async def test_nonsense_in_the_configuration_is_found_before_the_weights_are_fet
     assert await hub.local(REPO) is None
 
 
+@pytest.mark.parametrize("content", [b"[]", b'[{"name": "pairs", "lines": 7}]', b"404: not found", b"", b'"text"'])
+@pytest.mark.parametrize("name", ["data_config.json", "train_config.json", "1_Pooling/config.json", "modules.json"])
+async def test_files_that_no_load_needs_may_hold_what_they_like(
+    hub: Hub, server: LocalHub, files: dict[str, bytes], name: str, content: bytes
+) -> None:
+    server.add(REPO, files | {name: content})
+    assert (await hub.download(REPO).wait() / "model.safetensors").is_file()
+
+
 async def test_preflight_can_refuse(server: LocalHub, tmp_path: Path) -> None:
     def refuse(info: RepoInfo) -> None:
         raise ModelUnusable(f"{info.weight_bytes} bytes are too many")

@@ -53,13 +53,17 @@ def launch(
             err=True,
         )
     key = "none" if found.key is None else found.key
-    _become(program, agent.told(Service(found.client.url, key, name, context)), arguments)
+    _become(program, agent.told(Service(found.client.url, key, name, context)), arguments, agent.install)
 
 
-def _become(program: str, launch: Launch, arguments: tuple[str, ...]) -> NoReturn:
-    """Go on as the client, so that the terminal and its signals are its own."""
+def _become(program: str, launch: Launch, arguments: tuple[str, ...], install: str) -> NoReturn:
+    """Go on as the client, so that the terminal and its signals are its own; one line where it cannot run."""
     environment = {name: value for name, value in os.environ.items() if name not in launch.without}
-    os.execve(program, [*launch.command, *arguments], environment | launch.variables)  # noqa: S606  what was asked for
+    try:
+        os.execve(program, [*launch.command, *arguments], environment | launch.variables)  # noqa: S606  as asked for
+    except OSError as failure:
+        why = failure.strerror or type(failure).__name__
+        leave(Exit.NO_CLIENT, f"{program} cannot be run ({why}); install it again with: {install}")
 
 
 def _spelt(launch: Launch, arguments: tuple[str, ...]) -> str:

@@ -19,6 +19,9 @@ from app.registry.hub.source import Source
 from app.registry.hub.transfer import Transfer
 from app.registry.hub.weights import tensor_bytes
 
+OBJECTS = frozenset({"config.json", "adapter_config.json", "generation_config.json", "tokenizer_config.json"})
+"""What a load reads as JSON objects; other files may be whatever their authors like: data_config.json is a list."""
+
 Preflight = Callable[[RepoInfo], None]
 
 
@@ -93,7 +96,7 @@ class Fetch:
 
     def _check_config(self, info: RepoInfo, place: Place) -> None:
         for file in info.files:
-            if file.name.endswith("config.json"):
+            if file.name in OBJECTS:
                 try:
                     msgspec.json.decode(place.path(file).read_bytes(), type=dict[str, msgspec.Raw])
                 except (msgspec.DecodeError, UnicodeDecodeError):
