@@ -76,6 +76,8 @@ def prefill(model: Any, prompts: list[list[int]]) -> int:
         cache = [BatchKVCache(padding) for _ in model.layers]
         model.model(mx.array([[0] * pad + it for pad, it in zip(padding, some, strict=True)]), cache=cache)
         mx.eval([layer.state for layer in cache])
+        del cache
+        mx.clear_cache()  # a service on the same GPU needs it
     return sum(map(len, prompts))
 
 
