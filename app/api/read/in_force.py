@@ -97,7 +97,7 @@ def _keep_alive(entry: ModelEntry, settings: Settings) -> AdminSetting:
         value, origin = settings.keep_alive, _of_service("keep_alive", settings)
     else:
         value, origin = entry.keep_alive, _where(entry.keep_alive)
-    words = "until its memory is needed" if value < 0 else "none after the answer" if value == 0 else f"{value:g} s"
+    words = "until its memory is needed" if value < 0 else "unloaded after the answer" if value == 0 else f"{value:g} s"
     return AdminSetting(name="keep_alive", value=value, words=words, origin=origin)
 
 

@@ -31,7 +31,7 @@ export function Models({ live }) {
   const { running, failure } = useStore(actions);
   const offline = live.service?.offline ?? false;
   const busy = new Set(running.map((action) => action.id));
-  const sorted = live.models.toSorted((a, b) => STATES[a.state].order - STATES[b.state].order || a.id.localeCompare(b.id));
+  const sorted = live.models.toSorted((a, b) => STATES[a.state].order - STATES[b.state].order || a.id.localeCompare(b.id, "en", { numeric: true }));
   return html`<section class="card" aria-labelledby="models-title">
     <div class="row between">
       <h2 id="models-title">Models</h2>
