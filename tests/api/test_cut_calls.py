@@ -48,9 +48,10 @@ def of_chat(answer, stream):
     if not stream:
         choice = answer.json()["choices"][0]
         told = [it["function"] for it in choice["message"].get("tool_calls") or ()]
-        calls = [(it["name"], it["arguments"]) for it in told]
-        return choice["message"]["content"] or "", calls, choice["finish_reason"]
-    text, calls, reason = "", {}, None
+        made = [(it["name"], it["arguments"]) for it in told]
+        return choice["message"]["content"] or "", made, choice["finish_reason"]
+    text, reason = "", None
+    calls: dict[int, tuple[str, str]] = {}
     for choice in (it["choices"][0] for it in events(answer) if it["choices"]):
         text += choice["delta"].get("content") or ""
         for call in choice["delta"].get("tool_calls") or ():

@@ -74,6 +74,7 @@ async def told(loader: MLXLoader, path: Path, **options: Any) -> str | None:
         said = refused.message
         assert str(path.parent) not in said
         assert "\n" not in said
+        assert said.encode()
         assert not said.endswith((": .", "..")), said
         return said
     await engine.close()
@@ -143,6 +144,9 @@ async def test_a_git_lfs_pointer_is_called_that(loader: MLXLoader, copy: Path, f
         ({"model_type": "olmo"}, "the Python package hf_olmo, which is not here: `pip install ai2-olmo` brings it"),
         ({"model_type": "nosuch"}, "'nosuch' is no architecture that mlx-lm knows"),
         ({"model_type": "switch_layers"}, "'switch_layers' is no architecture that mlx-lm knows"),
+        ({"model_type": "\ud800"}, "is no architecture that mlx-lm knows"),
+        ({"eos_token_id": "\udfff"}, "its eos_token_id is"),
+        ({"model_type": "a\nb\x00"}, "is no architecture that mlx-lm knows"),
         ({"model_type": None}, "has no model_type"),
         ({"num_hidden_layers": "2"}, "does not describe a 'llama' that can be built"),
         ({"quantization": {"bits": 4}}, "quantization in its config.json has no group_size"),

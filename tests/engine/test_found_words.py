@@ -165,9 +165,12 @@ async def test_what_holds_calls_takes_them_as_a_template_writes_them(made, wrapp
         await compiler.prepare(grammar)
         kept.append(grammar)
 
-    form = CallForm(own_format(facts, None), ToolUse(tools=(LOOK,), required=True), None, facts.added_id)
+    own = own_format(facts, None)
+    assert own is not None
+    form = CallForm(own, ToolUse(tools=(LOOK,), required=True), None, facts.added_id)
     grammar, unenforced = await form.compiled(prepare)
     assert unenforced == ()
+    assert grammar is not None
     written = (
         facts.calls_written[0].replace("probe_calls_one", "look").replace('"it"', '"city"').replace("it=", "city=")
     )

@@ -83,7 +83,7 @@ def reason(failure: BaseException, path: Path) -> str:
         told = f"its adapter_config.json does not describe an adapter for this model ({told})"
     elif isinstance(failure, BUILDING) or type(failure) is ValueError:  # ours are of classes of their own
         told = _of_building(failure, told, path)
-    return told
+    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in told)
 
 
 def _told(failure: BaseException, path: Path) -> str:
