@@ -24,11 +24,13 @@ class CallWords(Struct, frozen=True):
     """What a chat template writes around calls: ``start`` and ``end`` of them all, white space included.
 
     ``kind`` is ``object``, a call being one of JSON with members ``named`` and ``key``; ``named``, a name with
-    ``between`` before its arguments; or ``python``. A call stands between ``begin`` and ``over``; several in a list
-    where they are ``listed``.
+    ``between`` before its arguments; ``python``; or ``tags``, a name with ``between`` behind it, then each argument:
+    ``key``, its name, all of ``value``, the value and ``value_end``, ``gap`` between tags and ``pad`` around values. A
+    call stands between ``begin`` and ``over``; several in a list where they are ``listed``. ``kinds`` end what stands
+    before a value that is a text, and before one of JSON.
     """
 
-    kind: Literal["object", "named", "python"]
+    kind: Literal["object", "named", "python", "tags"]
     start: str = ""
     end: str = ""
     listed: bool = False
@@ -37,6 +39,11 @@ class CallWords(Struct, frozen=True):
     begin: str = ""
     between: str = ""
     over: str = ""
+    value: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    value_end: str = ""
+    gap: str = ""
+    pad: str = ""
 
 
 class Edges(Struct, frozen=True, array_like=True):

@@ -1,6 +1,7 @@
 """Templates in the manner of families that nobody has listed: what they write around thoughts and calls is found."""
 
 import json
+import re
 from itertools import product
 
 import pytest
@@ -53,8 +54,19 @@ CALLS = {
     "<invoke={}</invoke>": "NAME>ARGS",
     "<uses>{}</uses>": "<use>NAME<with>ARGS</use>",
     "<python>[{}]</python>": "PYTHON",
+    "<doing>\n{}</doing>": ('<do name="NAME">\n', '<arg name="KEY">\nVALUE\n</arg>\n', "</do>\n"),
+    "<|act|>{}<|/act|>": ("NAME", "<|key|>KEY<|value|>VALUE<|end|>", ""),
+    "<ds:calls>\n{}</ds:calls>": (
+        '<ds:invoke name="NAME">\n',
+        '<ds:arg name="KEY" string="KIND">VALUE</ds:arg>\n',
+        "</ds:invoke>\n",
+    ),
 }
-PLACE = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+PLACE = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "n": {"type": "integer"}},
+    "required": ["city"],
+}
 LOOK = Tool("look", PLACE)
 ODD = ("Zürich 👩‍🚀", '"quoted" \\ and {braces}', "[list], (round)", "two\nlines", "</fn> <|/call|> [/FUNCTION]", "")
 
@@ -62,18 +74,22 @@ ODD = ("Zürich 👩‍🚀", '"quoted" \\ and {braces}', "[list], (round)", "tw
 def template(roles, thought, member, wrapped, call):
     """One that writes thoughts, tools in the system turn, calls and, as a user's turn, their results."""
     before, after = roles.replace("{role}", "assistant").split("{text}")
+    if isinstance(call, tuple):
+        call = f"{call[0]}{{% for k, v in c.function.arguments.items() %}}{call[1]}{{% endfor %}}{call[2]}"
     inner = call.replace("NAME", "{{ c.function.name }}").replace("ARGS", "{{ c.function.arguments | tojson }}")
+    inner = inner.replace("KEY", "{{ k }}").replace("VALUE", "{{ v if v is string else v | tojson }}")
+    inner = inner.replace("KIND", "{% if v is string %}true{% else %}false{% endif %}")
     if call == "PYTHON":
         inner = (
             "{{ c.function.name }}({% for k, v in c.function.arguments.items() %}"
             "{{ k }}={{ v | tojson }}{% if not loop.last %}, {% endif %}{% endfor %})"
         )
     one = wrapped.replace("{}", inner)
-    listed = wrapped.startswith(("<uses>", "<TOOLS>", "[{", "<python>"))
+    listed = wrapped.startswith(("<uses>", "<TOOLS>", "[{", "<python>", "<doing>", "<ds:calls>"))
     start, end = wrapped.split("{}")
     each = f"{{% for c in m.tool_calls %}}{one}{{% endfor %}}"
     if listed:
-        gap = "" if wrapped.startswith("<uses>") else "{% if not loop.last %}, {% endif %}"
+        gap = "" if wrapped.startswith(("<uses>", "<doing>", "<ds:calls>")) else "{% if not loop.last %}, {% endif %}"
         each = f"{start}{{% for c in m.tool_calls %}}{inner}{gap}{{% endfor %}}{end}"
     turn = roles.replace("{role}", "{{ m.role }}").replace("{text}", "{{ m.content }}")
     result = roles.replace("{role}", "user").replace("{text}", "RESULT {{ m.content }}")
@@ -137,6 +153,20 @@ def test_thoughts_are_found_by_what_a_template_writes(made, thought, number):
         assert said.startswith("So.")
 
 
+@pytest.mark.parametrize("switch", ["enable_thinking", "thinking", "enable_reasoning", "think"])
+@pytest.mark.parametrize("default", [True, False])
+def test_whether_to_think_reaches_a_template_by_its_own_name(made, switch, default):
+    opens = f"{{% if {switch} is defined and {switch} %}}"
+    opens = opens if not default else f"{{% if {switch} is not defined or {switch} %}}"
+    ends = f"{{% if add_generation_prompt %}}<a>{opens}<think>{{% else %}}<think></think>{{% endif %}}{{% endif %}}"
+    tokenizer = made("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}" + ends)
+    question = [{"role": "user", "content": "Q"}]
+    said = [tokenizer.render_chat(question, variables={"enable_thinking": it}) for it in (True, False)]
+    assert said == ["<user>Q<a><think>", "<user>Q<a><think></think>"]
+    assert tokenizer.render_chat(question) == said[not default]
+    assert tokenizer.render_chat(question, variables={switch: True, "enable_thinking": True}) == said[0]
+
+
 @pytest.mark.parametrize(("wrapped", "roles"), [(it, list(ROLES)[n % 4]) for n, it in enumerate(CALLS)])
 @pytest.mark.parametrize("count", [1, 2])
 def test_calls_are_read_as_a_template_writes_them(made, wrapped, roles, count):
@@ -144,14 +174,14 @@ def test_calls_are_read_as_a_template_writes_them(made, wrapped, roles, count):
     prompt = tokenizer.render_chat([{"role": "user", "content": "Q"}], tools=[LOOK.told()])
     for odd in ODD if count == 1 else ODD[:1]:
         calls = [
-            {"id": f"call{n}", "type": "function", "function": {"name": "look", "arguments": {"city": odd}}}
+            {"id": f"call{n}", "type": "function", "function": {"name": "look", "arguments": {"city": odd, "n": 7}}}
             for n in range(count)
         ]
         told = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "", "tool_calls": calls}]
         text = tokenizer.render_chat(told, tools=[LOOK.told()], asks=False)[len(prompt) :]
         text = text.removesuffix(ROLES[roles].split("{text}")[1].replace("{role}", "assistant"))
         for step in (1, 4, 1000):
-            assert calls_of(tokenizer, text, step) == ([("look", {"city": odd})] * count, "")
+            assert calls_of(tokenizer, text, step) == ([("look", {"city": odd, "n": 7})] * count, "")
 
 
 @pytest.mark.parametrize("wrapped", CALLS)
@@ -171,9 +201,7 @@ async def test_what_holds_calls_takes_them_as_a_template_writes_them(made, wrapp
     grammar, unenforced = await form.compiled(prepare)
     assert unenforced == ()
     assert grammar is not None
-    written = (
-        facts.calls_written[0].replace("probe_calls_one", "look").replace('"it"', '"city"').replace("it=", "city=")
-    )
+    written = re.sub(r"\bit\b", "city", facts.calls_written[0].replace("probe_calls_one", "look"))
     ids = tokenizer.encode(written, special_tokens=False)
     matcher = compiler.compiled(grammar).deep_copy()
     assert matcher.try_consume_tokens(ids) == len(ids), written

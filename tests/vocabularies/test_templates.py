@@ -30,6 +30,7 @@ EVERY_RUN = (
     *("kakaocorp-kanana-1.5-8b-instruct-2505", "meituan-longcat-LongCat-Flash-Chat", "openbmb-MiniCPM3-4B"),
     *("ServiceNow-AI-Apriel-1.6-15b-Thinker", "CohereLabs-command-a-plus-05-2026-w4a4", "LFM2.5-8B-A1B"),
     *("LGAI-EXAONE-EXAONE-Deep-7.8B", "RekaAI-reka-flash-3", "upstage-Solar-Open2-250B", "google-gemma-4-26B-A4B-it"),
+    "deepseek-ai-DeepSeek-V3.2",
 )
 THOUGHTS = {
     "LGAI-EXAONE-EXAONE-Deep-7.8B": ("<thought>", "</thought>"),
@@ -41,7 +42,7 @@ THOUGHTS = {
     "google-gemma-4-26B-A4B-it": ("<|channel>thought", "<channel|>"),
     "Qwen-Qwen3-0.6B": ("<think>", "</think>"),
 }
-OTHERS = 25
+OTHERS = 15
 """Templates of the collection whose words are not read, at most: tags that are no format's here."""
 MARK = re.compile(r"<[^<>\s'\"{}%]{2,40}>|\[/?[A-Z_]{3,20}\]")
 ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<|eom_id|>", "<turn|>", "<SPECIAL_12>", "</s>")
@@ -111,6 +112,5 @@ def test_calls_are_read_in_the_words_that_a_template_writes(made, folder):
         tried += 1
         if own_format(facts, None) is None:
             others.append(name)
-    known = {"upstage-Solar-Open2-250B"}
-    assert set(others) <= known or (ALL and len(others) < OTHERS)
+    assert others == [] or (ALL and len(others) < OTHERS)
     assert tried > (320 if ALL else 10)

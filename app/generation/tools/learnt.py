@@ -7,6 +7,7 @@ from app.generation.tools.json_text import json_value
 from app.generation.tools.pythonic import Pythonic
 from app.generation.tools.rules import MARKER, Rules
 from app.generation.tools.source import Malformed, Source, Steps
+from app.generation.tools.tagged import Tagged, Tags
 from app.generation.tools.toolbox import Tool, Toolbox
 
 
@@ -14,6 +15,8 @@ def learnt(words: CallWords) -> Format:
     """The format that ``words`` tell."""
     if words.kind == "python":
         return Pythonic(words.start, words.end, listed=words.listed)
+    if words.kind == "tags":
+        return Tagged(_tags(words))
     return Objects(words) if words.kind == "object" else Named(words)
 
 
@@ -87,6 +90,23 @@ class Named:
         words = self._words
         head = f"{words.begin}{tool.name}{words.between}"
         return rules.rule(f"{rules.text(head)} {rules.arguments(tool)} {rules.text(words.over)}")
+
+
+def _tags(words: CallWords) -> Tags:
+    strays = dict.fromkeys(it for it in (words.over, words.end) if it)
+    return Tags(
+        section=Section(words.start, tuple(strays)),
+        call=words.begin,
+        named=words.between,
+        key=words.key,
+        value=words.value,
+        kinds=words.kinds,
+        value_end=words.value_end,
+        call_end=words.over,
+        end=words.end,
+        gap=words.gap,
+        pad=words.pad,
+    )
 
 
 def _section(words: CallWords) -> Section:

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from app.generation.schema.keywords import AnySchema
+from app.generation.schema.members import types
 from app.generation.tools.format import Calls, Section, long_id
 from app.generation.tools.json_text import escaped
 from app.generation.tools.parameters import other_names, parameters
@@ -19,7 +20,8 @@ class Tags(Struct, frozen=True, kw_only=True):
     """A family's tags.
 
     ``call`` stands before a function's name (nothing: the section's start does) and ``named`` after it (nothing: the
-    next tag does); ``key`` before a parameter's name, ``value`` after it, ``value_end`` after its value; ``call_end``
+    next tag does); ``key`` before a parameter's name, ``value`` after it and one of ``kinds``, if there are, for a text
+    and for JSON; ``value_end`` after its value; ``call_end``
     after all parameters; ``end`` after all calls of a section (nothing: there is but one). When a call is forced,
     ``gap`` separates tags (``loose``: may separate them) and ``pad`` stands around values; both are white space, and
     any may stand there when one is read.
@@ -30,6 +32,7 @@ class Tags(Struct, frozen=True, kw_only=True):
     named: str = ""
     key: str
     value: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
     value_end: str
     call_end: str
     end: str = ""
@@ -99,9 +102,10 @@ class Tagged:
             yield from source.expect(tag)
         key = key.strip()
         calls.arguments(f"{', ' if count else '{'}{spelt(key)}: ")
+        kind = (yield from source.accept(*tags.kinds)) if tags.kinds else None
         yield from source.accept(*((tags.pad,) if tags.pad else ()))
-        kinds = tools.kinds(name, key)
-        if kinds == {"string"}:
+        kinds = tools.kinds(name, key) - ({"string"} if kind in tags.kinds[1:] else set())
+        if kind in tags.kinds[:1] or (kind is None and kinds == {"string"}):
             yield from self._text(source, calls)
             return
         raw = yield from value_text(source, tags.value_end, kinds)
@@ -130,8 +134,13 @@ class Tagged:
     def _parameter_rule(self, rules: Rules, tool: Tool, key: str, schema: AnySchema) -> str:
         tags = self._tags
         gap = self._gap(rules)
-        value = text_rule(rules, schema, tool, tags.pad + tags.value_end)
         before = f" {gap} ".join(rules.text(tag) for tag in tags.value)
+        value = text_rule(rules, schema, tool, tags.pad + tags.value_end)
+        if tags.kinds and types(schema, tool.parameters) == {"string"}:
+            before = f"{before} {rules.text(tags.kinds[0])}"
+        elif tags.kinds:
+            before = f"{before} {rules.text(tags.kinds[1])}"
+            value = f"{rules.part(schema, tool)} {rules.text(tags.pad + tags.value_end)}"
         return rules.rule(f"{rules.text(tags.key)} {key} {before} {rules.text(tags.pad)} {value} {gap}")
 
     def _gap(self, rules: Rules) -> str:

@@ -1,7 +1,7 @@
 """How a chat template writes calls whose format has no name, found out by having it write some.
 
-What stands around a call in a conversation is what its model was trained to write. Three kinds are read: an object of
-JSON with name and arguments, a name before its arguments in JSON, and calls as Python writes them.
+What stands around a call in a conversation is what its model was trained to write. Four kinds are read: an object of
+JSON with name and arguments, a name before its arguments in JSON, calls as Python writes them, and tags.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ SAID: Message = {"role": "assistant", "content": "probe"}
 ARGUMENTS, RESULT = {"it": "x"}, "probe of a result"
 LONGEST = 60
 """Characters that may stand before a call, or behind it."""
+TEXT = 'true"'
+"""What a tag says of a value that is a text (DeepSeek V3.2: ``string="true"``)."""
 _HALF = re.compile(r"[<\[◁][^<>\[\]◁▷\s]*\Z")
+_TAG, _GAPS = re.compile(r"<[^<>]*>"), re.compile(r"(?<=>)\s*(?=<)")
 _REST = re.compile(r"[^<>\[\]◁▷\s]*[>\]▷]")
 
 
@@ -39,7 +42,7 @@ def call_words_of(written: Sequence[str]) -> CallWords | None:
     if not written:
         return None
     one, two = written[0], written[1] if len(written) > 1 else None
-    return _objects(one, two) or _python(one) or _named(one, two)
+    return _objects(one, two) or _python(one) or _named(one, two) or _tags(one)
 
 
 def _written(render: Callable[[list[Message]], str], turns: CallTurns, ends: Sequence[str], count: int) -> str:
@@ -121,6 +124,34 @@ def _named(one: str, two: str | None) -> CallWords | None:
         return CallWords("named", before, after, between=between)
     return CallWords(
         "named", before.removesuffix(begin), after.removeprefix(end), between=between, begin=begin, over=end
+    )
+
+
+def _tags(one: str) -> CallWords | None:
+    """A name and arguments between tags, one call in a section or several."""
+    found = re.fullmatch(rf"(.*?<.*?){PROBES[0]}(.*?)\bit\b(.*?)\bx\b(.*)", one, re.DOTALL)
+    if found is None or not _is_short(found[1], ""):
+        return None
+    before, name, value, after = found.groups()
+    ends = _TAG.findall(after)
+    at, key = before.rindex("<"), name.rfind("<")
+    if len(ends) not in {2, 3} or key < 0 or _TAG.sub("", after).strip():
+        return None
+    value, told, kind = value.partition(TEXT)
+    several = len(ends) == 3 and bool(before[:at].strip())
+    return CallWords(
+        "tags",
+        before[:at].strip() if several else before.strip(),
+        ends[-1] if several else "",
+        begin=before[at:] if several else "",
+        between=name[:key].strip(),
+        key=name[key:],
+        value=tuple(_GAPS.split(value.strip())),
+        kinds=(told + kind, told.replace("true", "false") + kind) if told else (),
+        value_end=ends[0],
+        over=ends[1] if several or len(ends) == 2 else ends[1] + ends[2],
+        gap="\n" if "\n" in name else "",
+        pad="\n" if (kind or value).endswith("\n") else "",
     )
 
 
