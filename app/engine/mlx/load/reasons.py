@@ -23,8 +23,6 @@ NAMED = 3
 LONGEST = 300
 """Letters of a failure's own words."""
 MOST_SHARDS = 1000
-BUILDING = (TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError)
-"""What mlx-lm's models raise for configurations that describe none of them."""
 _SHARD = re.compile(r"(.*)-\d+-of-(\d+)\.safetensors")
 _PARAMETERS = re.compile(r"(Missing|Received) (\d+) parameters[^:]*: (.*)\.$")
 _WANTED = re.compile(r"__init__\(\) missing \d+ required positional arguments?: (.*)")
@@ -33,6 +31,14 @@ _INSTALLED_BY = re.compile(r"pip install ([\w.-]+)")
 QUANTISATION = (("group_size",), ("bits",), ("quant_method",))
 """Members that mlx-lm reads of a quantisation."""
 _OWN_CODE = re.compile(r"custom (code|module)|trust_remote_code")
+
+
+class Unbuilt(ValueError):
+    """What mlx-lm refused while it made a model of its files, in its own words."""
+
+
+BUILDING = (Unbuilt, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError)
+"""What mlx-lm's models raise for configurations that describe none of them."""
 
 
 class Undescribed(ValueError):
@@ -81,7 +87,7 @@ def reason(failure: BaseException, path: Path) -> str:
         told = f"{_architecture(path)} is no architecture that mlx-lm knows"
     elif (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
         told = f"its adapter_config.json does not describe an adapter for this model ({told})"
-    elif isinstance(failure, BUILDING) or type(failure) is ValueError:  # ours are of classes of their own
+    elif isinstance(failure, BUILDING):
         told = _of_building(failure, told, path)
     return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in told)
 

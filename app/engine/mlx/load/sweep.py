@@ -61,22 +61,28 @@ class Sweep(Trial):
         return True
 
     def alone(self) -> Steps[None]:
-        """Each sequence in one pass, and of the short prompts what joins: their beginnings, which say what is rounding.
+        """Each sequence in one pass, the first in slices too, which says what is rounding, and what is to join.
 
-        Where numbers are exact enough to need no telling, a beginning is what is left of the sequence.
+        On a CPU, where numbers are exact, what is to join is a beginning of a sequence where that can be cut off.
         """
+        exact = mx.default_device() == mx.Device(mx.cpu) and self._kv_bits is None
         first, second = (yield from self._sequence(0)), (yield from self._sequence(1))
+        if not exact and not self._known:
+            sliced = self._fresh(ABLE.mask_axes)
+            sliced.fill(self._model, mx.array([self._sequences[0][:SLICE]], dtype=mx.uint32))
+            yield
+            told = yield from self._read(sliced, self._sequences[0][SLICE:])
+            self._limit = limit_of(float(np.median(list(map(distance, told, first[2][SLICE:])))))
         for row, length in enumerate(self.lengths):
             whole, start, logits = (first, second)[SOURCES[row]]
             self._alone.append(logits[length - 1 - start :][:DECODED])
             kv = self._fresh(ABLE.mask_axes)
-            if row > 1 and length > 1 and whole.plain and mx.default_device() == mx.Device(mx.cpu):
+            if row > 1 and length > 1 and exact and whole.plain:
                 kv = whole.copy()
                 kv.trim(len(logits) - length + 1)
             elif row > 1 and length > 1:
-                begun = yield from self._read(kv, self._prompts[row][: length - 1])
-                if not self._known:
-                    self._limit = limit_of(max(map(distance, begun, logits)))
+                kv.fill(self._model, mx.array([self._prompts[row][: length - 1]], dtype=mx.uint32))
+                yield
             self._caches.append(kv)
 
     def _sequence(self, source: int) -> Steps[tuple[KV, int, list[Logits]]]:

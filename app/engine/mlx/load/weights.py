@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.law import law_of
 from app.engine.mlx.load.findings import Findings
+from app.engine.mlx.load.reasons import Unbuilt
 from app.engine.mlx.load.scratch import REVISION, scratch_of
 from app.engine.mlx.load.self_check import checked
 from app.engine.mlx.loaded import Loaded, ScratchLaw
@@ -48,7 +49,10 @@ def load_in_steps(path: Path, kv_bits: int | None = None, dtype: DType = "auto")
     Raises as :func:`measured` does.
     """
     started = time.perf_counter()
-    model, _ = load_model(path, lazy=True)
+    try:
+        model, _ = load_model(path, lazy=True)
+    except ValueError as failure:
+        raise Unbuilt(str(failure)) from failure
     yield
     widen_or_convert(model, dtype)
     arrays = [array for _, array in tree_flatten(model.parameters())]
