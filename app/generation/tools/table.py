@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 
-from app.engine.text import PROBES, TextFacts
+from app.engine.text import PROBES, CallWords, TextFacts
 from app.errors import InvalidRequest
 from app.generation.events import ToolCallArguments, ToolCallStarted
 from app.generation.job import ToolPrompt
@@ -65,10 +66,7 @@ def own_format(text: TextFacts, prompt: ToolPrompt | None) -> Format | None:
     """
     if text.call_format == NAME and text.template_takes_tools:
         return Harmony()
-    known: Format | None = None if text.call_format is None else formats().get(text.call_format)
-    if text.calls_written and not (known is not None and reads(known, text.calls_written)):
-        other = None if text.call_words is None else learnt(text.call_words)
-        known = other if other is not None and reads(other, text.calls_written) else None
+    known = _known(text.call_format, text.call_words, text.calls_written)
     if prompt == "generic":
         return None
     if known is not None and text.template_takes_tools:
@@ -81,6 +79,16 @@ def own_format(text: TextFacts, prompt: ToolPrompt | None) -> Format | None:
             code="tools_not_supported",
         )
     return None
+
+
+@lru_cache(maxsize=64)
+def _known(name: str | None, words: CallWords | None, written: tuple[str, ...]) -> Format | None:
+    """The format of this name, or what ``words`` tell, that reads what a template has ``written``."""
+    named = None if name is None else formats().get(name)
+    if not written or (named is not None and reads(named, written)):
+        return named
+    learned = None if words is None else learnt(words)
+    return learned if learned is not None and reads(learned, written) else None
 
 
 def reads(format: Format, written: Sequence[str]) -> bool:  # noqa: A002  what it is
