@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache
 
+from app.engine.mlx.cache.classes import parts
 from app.engine.mlx.cache.kv import KV, merge
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
 from app.engine.mlx.cache.tree import PIECE, Node, names
@@ -105,6 +106,19 @@ def test_what_is_shorter_than_the_least_worth_sharing_is_neither_kept_nor_found(
     kv, known = found_in(cache, pack(range(2 * shortest)))
     assert (known, kv.positions) == (shortest, shortest)
     assert cache.known(pack([*range(shortest - 1), 9_999, 9_999])) == 0
+
+
+@pytest.mark.parametrize("tokens", [300, 511, 512, 513, 900])
+def test_the_rest_of_a_prompt_is_written_behind_what_is_found_without_a_copy(tokens: int) -> None:
+    cache, _ = cache_of()
+    said = list(range(tokens))
+    cache.keep(pack(said[:280]), held(said[:280]))
+    kv, known = found_in(cache, pack(said))
+    rooms = [part.keys.shape[2] for part in parts(kv.layers)]
+    assert all(tokens <= room < tokens + 256 and room % 256 == 0 for room in rooms)
+    compute(kv, said[known:])
+    assert [part.keys.shape[2] for part in parts(kv.layers)] == rooms
+    assert read(kv) == read(held(said))
 
 
 def test_the_last_token_of_a_prompt_is_never_part_of_what_is_found() -> None:

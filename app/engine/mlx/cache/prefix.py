@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from app.engine.mlx.cache.adoption import Adopting, any_appends
+from app.engine.mlx.cache.arrangement import STEP
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.spacing import Spacing
 from app.engine.mlx.cache.tree import PIECE, WIDTH, Checkpoint, Node, Tree
@@ -126,7 +127,11 @@ class PrefixCache(Adopting):
             self._pool.use(found.checkpoint)
             states, surplus = found.checkpoint.states, found.checkpoint.position - found.tokens
         kv = self._fresh()
-        kv.restore([node.held for node in found.nodes if node.held is not None], found.tokens, states, surplus)
+        cuts, room = (
+            [node.held for node in found.nodes if node.held is not None],
+            -(-len(packed) // WIDTH // STEP) * STEP,
+        )
+        kv.restore(cuts, found.tokens, states, surplus, room)
         return kv, found.tokens
 
     def nearest(self, packed: bytes) -> tuple[int, int]:

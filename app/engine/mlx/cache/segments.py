@@ -111,12 +111,13 @@ class Cuttable:
         return self._held(self.layers[0].part(start, end))
 
     @recorded
-    def restore(self, cuts: Sequence[Self], tokens: int, states: Self | None, surplus: int) -> None:
+    def restore(self, cuts: Sequence[Self], tokens: int, states: Self | None, surplus: int, room: int) -> None:
         """Fill what is fresh: the first ``tokens`` of ``cuts`` behind each other, lazily, and the states there.
 
-        The states are those of a position ``surplus`` tokens further on, from which they are trimmed.
+        There is ``room`` for so many in all: what comes next is written behind them. The states are those of a position
+        ``surplus`` tokens further on, from which they are trimmed.
         """
-        _restore(self.layers, [cut.layers[0] for cut in cuts], tokens)
+        _restore(self.layers, [cut.layers[0] for cut in cuts], tokens, room)
         if states is not None:
             states.layers[0].give(self.layers, surplus)
 
@@ -145,12 +146,12 @@ def _cut(layers: Sequence[Any], row: int | None, start: int, end: int) -> Cut:
     return Cut(stacked, end - start, tuple(-1 if it is None else kinds.index(it.kind) for it in held))
 
 
-def _restore(layers: Sequence[Any], cuts: Sequence[Cut], tokens: int) -> None:
+def _restore(layers: Sequence[Any], cuts: Sequence[Cut], tokens: int, room: int) -> None:
     """Have fresh ``layers`` hold the first ``tokens`` of ``cuts``, lazily."""
     if not cuts or not cuts[0].arrays:
         return
     layout = cuts[0].layout
-    joined = [iter(_joined([cut.arrays[i] for cut in cuts], tokens)) for i in range(max(layout) + 1)]
+    joined = [iter(_joined([cut.arrays[i] for cut in cuts], tokens, room)) for i in range(max(layout) + 1)]
     places = iter(layout)
     for leaf in (leaf for layer in layers for leaf in class_parts(layer) if type(leaf) is KVCache):
         keys, values = next(places), next(places)
@@ -158,12 +159,13 @@ def _restore(layers: Sequence[Any], cuts: Sequence[Cut], tokens: int) -> None:
             leaf.keys, leaf.values, leaf.offset = next(joined[keys]), next(joined[values]), tokens
 
 
-def _joined(pieces: Sequence[mx.array], tokens: int) -> Iterator[mx.array]:
-    """Each of the stacked arrays, as long as ``tokens``: ``[1, heads, tokens, size]``, lazy."""
+def _joined(pieces: Sequence[mx.array], tokens: int, room: int) -> Iterator[mx.array]:
+    """Each of the stacked arrays, ``[1, heads, positions, size]``, lazy: ``tokens``, and zeros up to ``room``."""
     spare = sum(piece.shape[2] for piece in pieces) - tokens
-    if spare:
-        pieces = [*pieces[:-1], pieces[-1][:, :, : pieces[-1].shape[2] - spare]]
-    arrays = pieces[0].shape[0]
+    pieces = [*pieces[:-1], pieces[-1][:, :, : pieces[-1].shape[2] - spare]]
+    arrays, heads, _, width = pieces[0].shape
+    if room > tokens:
+        pieces = [*pieces, mx.zeros((arrays, heads, room - tokens, width), pieces[0].dtype)]
     size = -(-arrays * len(pieces) // COPIES)
     for start in range(0, arrays, size):
         some = mx.concatenate([piece[start : start + size] for piece in pieces], axis=2)
