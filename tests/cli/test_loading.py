@@ -43,8 +43,7 @@ class Terminal(io.StringIO):
 
 def test_a_load_moves_and_a_download_has_its_share() -> None:
     with Progress(console=Console(file=io.StringIO())) as board:
-        bar = board.add_task("", total=None)
-        loading.show(board, bar, MODEL)
+        bar = loading.show(board, None, MODEL)
         (task,) = board.tasks
         assert (task.description, task.total) == ("org/tiny loading, 4.2 GB", None)
         coming = AdminModel(
@@ -55,8 +54,12 @@ def test_a_load_moves_and_a_download_has_its_share() -> None:
                 "nbytes": 0,
             }
         )
-        loading.show(board, bar, coming)
+        bar = loading.show(board, bar, coming)
+        (task,) = board.tasks
         assert (task.description, task.percentage) == ("org/tiny downloading", 25.0)
+        loading.show(board, loading.show(board, bar, MODEL), MODEL)
+        (task,) = board.tasks
+        assert (task.description, task.total, task.completed) == ("org/tiny loading, 4.2 GB", None, 0)
 
 
 @pytest.mark.parametrize("terminal", [True, False])

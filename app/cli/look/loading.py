@@ -43,15 +43,18 @@ def _look(client: Client, model: str, over: Event) -> None:
             except (Away, Refused):
                 continue  # not known yet, or gone: the command itself says which
             if found.state in MOVING:
-                bar = board.add_task("", total=None) if bar is None else bar
-                show(board, bar, found)
+                bar = show(board, bar, found)
 
 
-def show(board: Progress, bar: TaskID, model: AdminModel) -> None:
-    """Draw one moment."""
-    words = f"{model.id} {STATES[model.state]}"
-    if model.download is not None and model.download.total:
-        board.update(bar, description=words, total=model.download.total, completed=model.download.done)
-    else:
-        held = f", {size(model.nbytes)}" if model.nbytes else ""
-        board.update(bar, description=words + held, total=None, completed=0)
+def show(board: Progress, bar: TaskID | None, model: AdminModel) -> TaskID:
+    """Draw one moment on ``bar``, or on one of its own: what is known of a download's end is not known of a load's."""
+    download = model.download if model.download is not None and model.download.total else None
+    total = None if download is None else download.total
+    if bar is not None and next(task.total for task in board.tasks if task.id == bar) != total:
+        board.remove_task(bar)
+        bar = None
+    bar = board.add_task("", total=total) if bar is None else bar
+    held = f", {size(model.nbytes)}" if download is None and model.nbytes else ""
+    words = f"{model.id} {STATES[model.state]}{held}"
+    board.update(bar, description=words, completed=0 if download is None else download.done)
+    return bar

@@ -70,6 +70,7 @@ def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> N
     if as_json:
         click.echo(msgspec.json.encode({**structs.asdict(state), **structs.asdict(facts), "settings": settings}))
         return
+    length = facts.context_length if state.abilities.context_length is None else state.abilities.context_length
     rows = [
         ("model", state.id),
         ("aliases", ", ".join(state.aliases) or "-"),
@@ -78,7 +79,7 @@ def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> N
         ("in use by", f"{state.leases} requests, {state.queued} waiting"),
         ("unloaded in", span(state.expires_in)),
         ("architecture", facts.architecture or "-"),
-        ("context", f"{facts.context_length} tokens" if facts.context_length else "-"),
+        ("context", "-" if length is None else f"{length} tokens"),
         ("together", _together(state.together)),
         ("ranks", "; ".join(_rank(it) for it in state.ranks) or "-"),
         ("weights", " of ".join(it for it in (size(facts.weight_bytes), facts.quantization) if it)),
