@@ -4,6 +4,7 @@
 and the whole of the embedding and the output layer.
 """
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ from benchmarks.traffic import streams, summary, texts
 RANKS = 2
 ROWS = (1, 64)
 TOKENS = 128
+WARM_SECONDS = 60
+"""After a start on GPUs, in which what few requests need is warmed up: the loop would be measured beside that."""
 
 
 def run(bench: Bench, name: str = "8b") -> Iterator[Line]:
@@ -31,6 +34,7 @@ def run(bench: Bench, name: str = "8b") -> Iterator[Line]:
     flags = ("--config", str(config))
     floor = Child("benchmarks.split", str(bench.home / name), str(RANKS), env=servers.environment())
     with servers.ours(bench.home, name, flags=flags) as server, floor:
+        time.sleep(0 if name == "w64" else WARM_SECONDS)
         for rows in ROWS:
             yield _rows(server, floor, name, rows, bench.rounds)
         yield from _memory(server, name)

@@ -131,7 +131,8 @@ def test_what_is_no_padding_is_left_to_mlx(on_cuda, why):
     assert not on_cuda
 
 
-def test_nothing_is_otherwise_where_nothing_is_planned():
+def test_nothing_is_otherwise_where_nothing_is_planned(monkeypatch):
+    monkeypatch.setattr(attention, "on_cuda", lambda: False)
     cache, keys, values, mask = stepped([3, 9])
     assert attention.attend(some(2, 4, 1, SIZE), keys, values, cache, 0.1, mask, None) is None
     assert attention.scores_bytes() == 0
