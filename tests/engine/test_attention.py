@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlx_lm.models.cache import KVCache
 
 from app.engine.mlx import nvrtc
-from app.engine.mlx.cache import attention, classes
+from app.engine.mlx.cache import attention, classes, cpu_attention
 from app.engine.mlx.cache.attention import Form, by_products, parts_of
 from app.engine.mlx.cache.padded import PaddedKVCache
 
@@ -72,6 +72,7 @@ def as_on_cuda() -> Iterator[list[tuple[mx.array, int]]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "on_cuda", lambda: True)
+        patch.setattr(cpu_attention, "suits", lambda *_given: False)
         patch.setattr(attention, "kernel", lambda _form: noting)
         yield noted
 
