@@ -52,6 +52,15 @@ def test_modules_and_folders_that_a_page_names_are_there(page: Path) -> None:
         assert any(f"/{name}" in f"/{file}" for file in FILES), name
 
 
+def test_every_threat_has_tests_that_are_there() -> None:
+    rows = re.findall(r"^\| (?!threat|---)(.+?) \| .+ \| (.+) \|$", (DOCS / "security.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 20
+    for threat, tests in rows:
+        named = re.findall(r"`([\w/]+\.py)`", tests)
+        assert named, threat
+        assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
+
+
 def test_only_the_wing_of_caches_knows_the_caches_of_mlx_lm() -> None:
     knowing = {path for path in (ROOT / "app").rglob("*.py") if "mlx_lm.models.cache" in path.read_text()}
     wing = ROOT / "app" / "engine" / "mlx" / "cache"

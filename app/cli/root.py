@@ -23,7 +23,7 @@ COMMANDS = {
     ),
     "pull": Entry("look.pull:pull", "Fetch a model from the hub, or bring it up to date."),
     "list": Entry("look.models:list_", "List the models of the service, or of this machine where none runs."),
-    "show": Entry("look.models:show", "Show where a model stands, and what its files say of it."),
+    "show": Entry("look.models:show", "Show where a model stands, what its files say, and its settings in force."),
     "ps": Entry("look.ps:ps", "Show the models in memory, who uses them, and what the memory budget is used for."),
     "load": Entry("look.models:load", "Load a model into the memory of the service, downloading it first if need be."),
     "unload": Entry("look.models:unload", "Take a model out of the memory of the service; refused while it is in use."),

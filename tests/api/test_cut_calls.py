@@ -55,11 +55,11 @@ def of_chat(answer, stream):
     for choice in (it["choices"][0] for it in events(answer) if it["choices"]):
         text += choice["delta"].get("content") or ""
         for call in choice["delta"].get("tool_calls") or ():
-            name, arguments = calls.get(call["index"], ("", ""))
+            name, arguments = parts.get(call["index"], ("", ""))
             told = call["function"]
-            calls[call["index"]] = (name + (told.get("name") or ""), arguments + (told.get("arguments") or ""))
+            parts[call["index"]] = (name + (told.get("name") or ""), arguments + (told.get("arguments") or ""))
         reason = choice["finish_reason"] or reason
-    return text, list(calls.values()), reason
+    return text, list(parts.values()), reason
 
 
 def of_responses(answer, stream):

@@ -45,7 +45,7 @@ def list_(url: str | None, config: str | None, *, as_json: bool) -> None:
 @reaching
 @json_option
 def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> None:
-    """Show where a model stands, what its files say of it, and its settings in force."""
+    """Show where a model stands, what its files say, and its settings in force."""
     from app.cli.look import disk  # noqa: PLC0415
     from app.errors import SwitchyardError  # noqa: PLC0415
 
