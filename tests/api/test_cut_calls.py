@@ -1,11 +1,13 @@
 """A call that ``max_tokens`` cuts off, in each dialect, streamed and whole: what there is of it is told."""
 
 import json
+from typing import Any
 
 import pytest
 
-from tests.support.asgi import request
-from tests.support.scripted import ByteTokenizer, says
+from tests.api.conftest import Serve
+from tests.support.asgi import Answer, request
+from tests.support.scripted import ByteTokenizer, ScriptedLoader, says
 
 ARGUMENTS = '{"city": "Rome", "n": 3}'
 WRITTEN = {
@@ -16,7 +18,7 @@ WRITTEN = {
 PLACE = {"type": "object", "properties": {"city": {"type": "string"}, "n": {"type": "integer"}}}
 
 
-def chat(limit, stream):
+def chat(limit: int, stream: bool) -> tuple[str, dict[str, Any]]:
     function = {"type": "function", "function": {"name": "look", "parameters": PLACE}}
     return "/v1/chat/completions", {
         "model": "tiny",
@@ -27,23 +29,23 @@ def chat(limit, stream):
     }
 
 
-def responses(limit, stream):
+def responses(limit: int, stream: bool) -> tuple[str, dict[str, Any]]:
     function = {"type": "function", "name": "look", "parameters": PLACE}
     told = {"max_output_tokens": max(16, limit), "stream": stream}
     return "/v1/responses", {"model": "tiny", "input": "?", "tools": [function], **told}
 
 
-def messages(limit, stream):
+def messages(limit: int, stream: bool) -> tuple[str, dict[str, Any]]:
     told = {"max_tokens": limit, "stream": stream, "tools": [{"name": "look", "input_schema": PLACE}]}
     return "/v1/messages", {"model": "tiny", "messages": [{"role": "user", "content": "?"}], **told}
 
 
-def events(answer):
+def events(answer: Answer) -> list[dict[str, Any]]:
     lines = [line.removeprefix("data: ") for line in answer.body.decode().splitlines() if line.startswith("data: ")]
     return [json.loads(line) for line in lines if line != "[DONE]"]
 
 
-def of_chat(answer, stream):
+def of_chat(answer: Answer, stream: bool) -> tuple[str, list[tuple[str, str]], str | None]:
     """Text, calls as names and arguments, and why it ended."""
     if not stream:
         choice = answer.json()["choices"][0]
@@ -55,21 +57,21 @@ def of_chat(answer, stream):
     for choice in (it["choices"][0] for it in events(answer) if it["choices"]):
         text += choice["delta"].get("content") or ""
         for call in choice["delta"].get("tool_calls") or ():
-            name, arguments = parts.get(call["index"], ("", ""))
+            name, arguments = calls.get(call["index"], ("", ""))
             told = call["function"]
-            parts[call["index"]] = (name + (told.get("name") or ""), arguments + (told.get("arguments") or ""))
+            calls[call["index"]] = (name + (told.get("name") or ""), arguments + (told.get("arguments") or ""))
         reason = choice["finish_reason"] or reason
-    return text, list(parts.values()), reason
+    return text, list(calls.values()), reason
 
 
-def of_responses(answer, stream):
+def of_responses(answer: Answer, stream: bool) -> tuple[str, list[tuple[str, str]], str | None]:
     body = events(answer)[-1]["response"] if stream else answer.json()
     text = "".join(part["text"] for it in body["output"] if it["type"] == "message" for part in it["content"])
     calls = [(it["name"], it["arguments"]) for it in body["output"] if it["type"] == "function_call"]
     return text, calls, (body["incomplete_details"] or {"reason": None})["reason"]
 
 
-def of_messages(answer, stream):
+def of_messages(answer: Answer, stream: bool) -> tuple[str, list[tuple[str, str]], str | None]:
     if not stream:
         body = answer.json()
         text = "".join(it["text"] for it in body["content"] if it["type"] == "text")
@@ -100,7 +102,9 @@ DIALECTS = {
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("written", WRITTEN)
-async def test_what_there_is_of_a_call_that_was_cut_off_is_told(serve, loader, dialect, stream, written):
+async def test_what_there_is_of_a_call_that_was_cut_off_is_told(
+    serve: Serve, loader: ScriptedLoader, dialect: str, stream: bool, written: str
+) -> None:
     asked, told, why = DIALECTS[dialect]
     before, after = WRITTEN[written]
     whole = before + ARGUMENTS + after

@@ -1,8 +1,9 @@
 """Attention that asks for no plan, where CUDA would: what it says is what attention is, and where it is taken."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -31,7 +32,7 @@ def some(*shape: int) -> mx.array:
     before=st.integers(0, 6),
     kind=st.sampled_from(["none", "causal", "seen", "added"]),
 )
-def test_two_products_and_a_softmax_are_attention(shape, tokens, before, kind):
+def test_two_products_and_a_softmax_are_attention(shape: tuple[int, ...], tokens: int, before: int, kind: str) -> None:
     rows, groups, each = shape
     queries, positions = some(rows, groups * each, tokens, SIZE), before + tokens
     keys, values = some(rows, groups, positions, SIZE), some(rows, groups, positions, SIZE)
@@ -47,7 +48,7 @@ def test_two_products_and_a_softmax_are_attention(shape, tokens, before, kind):
     np.testing.assert_allclose(by_products(queries, keys, values, 0.2, masks[kind]), wanted, rtol=1e-4, atol=1e-5)
 
 
-def reference(queries, keys, values, *where):
+def reference(queries: mx.array, keys: mx.array, values: mx.array, *where: Any) -> mx.array:
     """The kernel's words in numpy: nothing before a row's start and nothing from ``end`` on is read."""
     q, k, v = (np.array(it) for it in (queries, keys, values))
     starts, end, scale = where
@@ -62,11 +63,11 @@ def reference(queries, keys, values, *where):
 
 
 @contextmanager
-def as_on_cuda() -> Iterator[list[tuple[mx.array, int]]]:
+def as_on_cuda() -> Iterator[list[tuple[mx.array, Any]]]:
     """As if this were CUDA, with a kernel in numpy; the keys that it is given, and where they end."""
-    noted: list[tuple[mx.array, int]] = []
+    noted: list[tuple[mx.array, Any]] = []
 
-    def noting(queries, keys, values, *where):
+    def noting(queries: mx.array, keys: mx.array, values: mx.array, *where: Any) -> mx.array:
         noted.append((keys, where[1]))
         return reference(queries, keys, values, *where)
 
@@ -78,7 +79,7 @@ def as_on_cuda() -> Iterator[list[tuple[mx.array, int]]]:
 
 
 @pytest.fixture
-def on_cuda():
+def on_cuda() -> Iterator[list[Any]]:
     with as_on_cuda() as noted:
         yield noted
 
@@ -98,7 +99,7 @@ def stepped(lengths: list[int]) -> tuple[PaddedKVCache, mx.array, mx.array, mx.a
 
 @settings(deadline=None, max_examples=25)
 @given(lengths=st.lists(st.integers(1, 40), min_size=2, max_size=4))
-def test_padded_rows_hear_what_they_hear_with_a_mask_and_nothing_is_copied(lengths):
+def test_padded_rows_hear_what_they_hear_with_a_mask_and_nothing_is_copied(lengths: list[int]) -> None:
     with as_on_cuda() as noted:
         cache, keys, values, mask = stepped(lengths)
         queries = some(len(lengths), 4, 1, SIZE)
@@ -110,7 +111,7 @@ def test_padded_rows_hear_what_they_hear_with_a_mask_and_nothing_is_copied(lengt
         assert end == max(lengths) + 1
 
 
-def test_keys_that_a_model_has_changed_are_read_as_they_are(on_cuda):
+def test_keys_that_a_model_has_changed_are_read_as_they_are(on_cuda: list[Any]) -> None:
     cache, keys, values, mask = stepped([3, 9])
     queries = some(2, 4, 1, SIZE)
     heard = classes.scaled_dot_product_attention(queries, keys * 2, values, cache, 0.1, mask)
@@ -120,7 +121,7 @@ def test_keys_that_a_model_has_changed_are_read_as_they_are(on_cuda):
 
 
 @pytest.mark.parametrize("why", ["another mask", "an older mask", "sinks", "one row", "a lone cache"])
-def test_what_is_no_padding_is_left_to_mlx(on_cuda, why):
+def test_what_is_no_padding_is_left_to_mlx(on_cuda: list[Any], why: str) -> None:
     cache, keys, values, mask = stepped([4] if why == "one row" else [3, 9])
     sinks = mx.zeros(4) if why == "sinks" else None
     if why == "another mask":
@@ -132,7 +133,7 @@ def test_what_is_no_padding_is_left_to_mlx(on_cuda, why):
     assert not on_cuda
 
 
-def test_nothing_is_otherwise_where_nothing_is_planned(monkeypatch):
+def test_nothing_is_otherwise_where_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "on_cuda", lambda: False)
     cache, keys, values, mask = stepped([3, 9])
     assert attention.attend(some(2, 4, 1, SIZE), keys, values, cache, 0.1, mask, None) is None
@@ -140,7 +141,9 @@ def test_nothing_is_otherwise_where_nothing_is_planned(monkeypatch):
 
 
 @pytest.mark.parametrize(("tokens", "short"), [(64, True), (4096, False)])
-def test_a_slice_is_planned_only_if_its_scores_are_many(monkeypatch, tokens, short):
+def test_a_slice_is_planned_only_if_its_scores_are_many(
+    monkeypatch: pytest.MonkeyPatch, tokens: int, short: bool
+) -> None:
     monkeypatch.setattr(attention, "on_cuda", lambda: True)
     taken = []
     monkeypatch.setattr(attention, "by_products", lambda *given_: taken.append(given_) or mx.zeros(()))
@@ -153,8 +156,10 @@ def test_a_slice_is_planned_only_if_its_scores_are_many(monkeypatch, tokens, sho
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_a_kernel_is_taken_only_if_it_says_what_attention_is(monkeypatch, caplog, right):
-    def made(_form):
+def test_a_kernel_is_taken_only_if_it_says_what_attention_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, right: bool
+) -> None:
+    def made(_form: Form) -> Callable[..., Any]:
         return lambda *given_: reference(*given_) * (1 if right else 1.1)
 
     monkeypatch.setattr(attention, "_made", made)
@@ -166,12 +171,14 @@ def test_a_kernel_is_taken_only_if_it_says_what_attention_is(monkeypatch, caplog
 
 
 @pytest.mark.parametrize("form", [Form(mx.float32, 80, 1), Form(mx.bfloat16, 128, 16), Form(mx.int32, 64, 1)])
-def test_what_no_kernel_is_written_for_has_none(form):
+def test_what_no_kernel_is_written_for_has_none(form: Form) -> None:
     assert attention.kernel(form) is None
 
 
-def test_a_machine_without_a_compiler_says_so_and_goes_on(monkeypatch, caplog):
-    def none(_name):
+def test_a_machine_without_a_compiler_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(_name: str) -> None:
         raise OSError
 
     monkeypatch.setattr(ctypes, "CDLL", none)
@@ -187,7 +194,7 @@ def test_a_machine_without_a_compiler_says_so_and_goes_on(monkeypatch, caplog):
 
 
 @given(blocks=st.integers(1, 4096), positions=st.integers(1, 200_000))
-def test_rows_are_cut_into_no_more_parts_than_they_have_to_offer(blocks, positions):
+def test_rows_are_cut_into_no_more_parts_than_they_have_to_offer(blocks: int, positions: int) -> None:
     parts = parts_of(blocks, positions)
     assert 1 <= parts <= attention.MOST_PARTS
     assert parts == 1 or (blocks * parts <= attention.BLOCKS and (parts - 1) * attention.PART < positions)

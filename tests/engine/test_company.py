@@ -35,7 +35,7 @@ def one_by_one() -> HandBatch:
 
 
 @pytest.mark.usefixtures("cuda")
-def test_nobody_decodes_before_the_prompts_that_came_with_it_are_computed():
+def test_nobody_decodes_before_the_prompts_that_came_with_it_are_computed() -> None:
     batch = one_by_one()
     streams = [ask(batch, seed, SHORT) for seed in range(3)]
     while not all(it.prefilled for it in streams):
@@ -48,7 +48,7 @@ def test_nobody_decodes_before_the_prompts_that_came_with_it_are_computed():
 
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("why", ["a long prompt", "no time", "no CUDA", "a row that was told something"])
-def test_nobody_waits_for(why, monkeypatch):
+def test_nobody_waits_for(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = one_by_one()
     if why == "no time":
         monkeypatch.setattr(placement, "COMPANY_SECONDS", 0.0)
@@ -68,7 +68,7 @@ def test_nobody_waits_for(why, monkeypatch):
 @given(
     lengths=st.lists(st.sampled_from([4, SHORT, 40, LONG]), min_size=1, max_size=5), seconds=st.sampled_from([0, 60])
 )
-def test_everybody_is_answered_whatever_comes_together(lengths, seconds):
+def test_everybody_is_answered_whatever_comes_together(lengths: list[int], seconds: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placement, "on_cuda", lambda: True)
         patch.setattr(placement, "COMPANY_SECONDS", seconds)

@@ -1,5 +1,7 @@
 """Attention of one token a row on a CPU is mlx-lm's, but for rounding."""
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -20,11 +22,11 @@ lengths = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), min_siz
 heads = st.sampled_from([(1, 1), (4, 4), (4, 2), (6, 2), (9, 3)])
 
 
-def drawn(numbers, *shape, spread=3.0):
+def drawn(numbers: np.random.Generator, *shape: int, spread: float = 3.0) -> mx.array:
     return mx.array(numbers.normal(scale=spread, size=shape).astype(np.float32))
 
 
-def padded(numbers, filled, keys):
+def padded(numbers: np.random.Generator, filled: list[int], keys: int) -> tuple[PaddedKVCache, Any, Any]:
     """A class whose rows hold so many tokens each."""
     end = max(filled)
     cache = PaddedKVCache([end - it for it in filled])
@@ -37,7 +39,9 @@ def padded(numbers, filled, keys):
 
 @settings(max_examples=40, deadline=None)
 @given(lengths, heads, st.integers(0, 1 << 30))
-def test_rows_of_any_lengths_attend_as_they_do_one_by_one(filled, counts, seed):
+def test_rows_of_any_lengths_attend_as_they_do_one_by_one(
+    filled: list[list[int]], counts: tuple[int, int], seed: int
+) -> None:
     numbers = np.random.default_rng(seed)
     queries, keys = counts
     made = [padded(numbers, each, keys) for each in filled]
@@ -58,7 +62,7 @@ def test_rows_of_any_lengths_attend_as_they_do_one_by_one(filled, counts, seed):
 
 
 @given(st.lists(st.floats(-(2.0**127), 0, width=32), min_size=1, max_size=50))
-def test_exponentials_are_those_of_numpy_and_never_more_than_one(values):
+def test_exponentials_are_those_of_numpy_and_never_more_than_one(values: list[float]) -> None:
     given_ = np.array(values, dtype=np.float32)
     got = np.array(cpu_attention.exponentials(mx.array(given_)))
     np.testing.assert_allclose(got, np.exp(given_.astype(np.float64)), rtol=5e-6, atol=1e-37)
@@ -66,7 +70,7 @@ def test_exponentials_are_those_of_numpy_and_never_more_than_one(values):
     assert not got[given_ < -88].any()
 
 
-def test_what_is_no_number_stays_none_and_is_its_own_rows_alone():
+def test_what_is_no_number_stays_none_and_is_its_own_rows_alone() -> None:
     numbers = np.random.default_rng(0)
     _, (k, v), mask = padded(numbers, [9, 5, 7], 2)
     asked = np.array(drawn(numbers, 3, 4, 1, 8))
@@ -77,7 +81,7 @@ def test_what_is_no_number_stays_none_and_is_its_own_rows_alone():
 
 
 @pytest.mark.parametrize("tokens", [2, 5])
-def test_several_tokens_a_row_are_mlx_lms_own_business(tokens, monkeypatch):
+def test_several_tokens_a_row_are_mlx_lms_own_business(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_attention, "attend", None)
     numbers = np.random.default_rng(0)
     asked, k, v = (drawn(numbers, 1, 2, tokens, 8) for _ in range(3))

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -71,7 +73,7 @@ LOOK = Tool("look", PLACE)
 ODD = ("Zürich 👩‍🚀", '"quoted" \\ and {braces}', "[list], (round)", "two\nlines", "</fn> <|/call|> [/FUNCTION]", "")
 
 
-def template(roles, thought, member, wrapped, call):
+def template(roles: str, thought: str, member: str, wrapped: str, call: Any) -> str:
     """One that writes thoughts, tools in the system turn, calls and, as a user's turn, their results."""
     before, after = roles.replace("{role}", "assistant").split("{text}")
     if isinstance(call, tuple):
@@ -104,10 +106,10 @@ def template(roles, thought, member, wrapped, call):
 
 
 @pytest.fixture(scope="module")
-def made():
+def made() -> Callable[..., MLXTokenizer]:
     confine_templates()
 
-    def make(source, *marks):
+    def make(source: str, *marks: str) -> MLXTokenizer:
         whole = Tokenizer.from_file(str(tiny() / "tokenizer.json"))
         whole.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
         fast = PreTrainedTokenizerFast(tokenizer_object=whole, chat_template=source, eos_token="</s>")
@@ -116,17 +118,18 @@ def made():
     return make
 
 
-def asked(tokenizer):
+def asked(tokenizer: MLXTokenizer) -> str:
     return tokenizer.render_chat([{"role": "user", "content": "Q"}])
 
 
-def thought_of(tokenizer, text, step):
+def thought_of(tokenizer: MLXTokenizer, text: str, step: int) -> tuple[str, str]:
+    assert tokenizer.thinking is not None
     machine = ReasoningMachine(tokenizer.thinking, open=False)
     pieces = [*(machine.push(text[at : at + step]) for at in range(0, len(text), step)), machine.finish()]
     return "".join(it[0] for it in pieces), "".join(it[1] for it in pieces)
 
 
-def calls_of(tokenizer, text, step):
+def calls_of(tokenizer: MLXTokenizer, text: str, step: int) -> tuple[list[tuple[str, dict[str, str]]], str]:
     facts = tokenizer.facts(10**6)
     machine = ToolMachine(Framed(own_format(facts, None), facts.answer_marks), Toolbox((LOOK, Tool("count", {}))), 0)
     pieces = [it for at in range(0, len(text), step) for it in machine.push(text[at : at + step])]
@@ -138,7 +141,9 @@ def calls_of(tokenizer, text, step):
 
 
 @pytest.mark.parametrize(("thought", "number"), [(it, n) for n, it in enumerate(THOUGHTS)])
-def test_thoughts_are_found_by_what_a_template_writes(made, thought, number):
+def test_thoughts_are_found_by_what_a_template_writes(
+    made: Callable[..., MLXTokenizer], thought: str, number: int
+) -> None:
     roles, member = list(ROLES.values())[number % 4], MEMBERS[number % 4]
     source = template(roles, thought, member, *next(iter(CALLS.items())))
     tokenizer = made(source, *([thought, THOUGHTS[thought]] if number % 2 else []))
@@ -155,7 +160,9 @@ def test_thoughts_are_found_by_what_a_template_writes(made, thought, number):
 
 @pytest.mark.parametrize("switch", ["enable_thinking", "thinking", "enable_reasoning", "think"])
 @pytest.mark.parametrize("default", [True, False])
-def test_whether_to_think_reaches_a_template_by_its_own_name(made, switch, default):
+def test_whether_to_think_reaches_a_template_by_its_own_name(
+    made: Callable[..., MLXTokenizer], switch: str, default: bool
+) -> None:
     opens = f"{{% if {switch} is defined and {switch} %}}"
     opens = opens if not default else f"{{% if {switch} is not defined or {switch} %}}"
     ends = f"{{% if add_generation_prompt %}}<a>{opens}<think>{{% else %}}<think></think>{{% endif %}}{{% endif %}}"
@@ -169,7 +176,9 @@ def test_whether_to_think_reaches_a_template_by_its_own_name(made, switch, defau
 
 @pytest.mark.parametrize(("wrapped", "roles"), [(it, list(ROLES)[n % 4]) for n, it in enumerate(CALLS)])
 @pytest.mark.parametrize("count", [1, 2])
-def test_calls_are_read_as_a_template_writes_them(made, wrapped, roles, count):
+def test_calls_are_read_as_a_template_writes_them(
+    made: Callable[..., MLXTokenizer], wrapped: str, roles: str, count: int
+) -> None:
     tokenizer = made(template(ROLES[roles], "<think>", "reasoning_content", wrapped, CALLS[wrapped]))
     prompt = tokenizer.render_chat([{"role": "user", "content": "Q"}], tools=[LOOK.told()])
     for odd in ODD if count == 1 else ODD[:1]:
@@ -177,7 +186,10 @@ def test_calls_are_read_as_a_template_writes_them(made, wrapped, roles, count):
             {"id": f"call{n}", "type": "function", "function": {"name": "look", "arguments": {"city": odd, "n": 7}}}
             for n in range(count)
         ]
-        told = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "", "tool_calls": calls}]
+        told: list[dict[str, Any]] = [
+            {"role": "user", "content": "Q"},
+            {"role": "assistant", "content": "", "tool_calls": calls},
+        ]
         text = tokenizer.render_chat(told, tools=[LOOK.told()], asks=False)[len(prompt) :]
         text = text.removesuffix(ROLES[roles].split("{text}")[1].replace("{role}", "assistant"))
         for step in (1, 4, 1000):
@@ -185,13 +197,15 @@ def test_calls_are_read_as_a_template_writes_them(made, wrapped, roles, count):
 
 
 @pytest.mark.parametrize("wrapped", CALLS)
-async def test_what_holds_calls_takes_them_as_a_template_writes_them(made, wrapped):
+async def test_what_holds_calls_takes_them_as_a_template_writes_them(
+    made: Callable[..., MLXTokenizer], wrapped: str
+) -> None:
     tokenizer = made(template(ROLES["chatml"], "<think>", "reasoning_content", wrapped, CALLS[wrapped]))
     facts = tokenizer.facts(10**6)
     compiler = GrammarCompiler(tokenizer.serialized, vocabulary=facts.vocab_size, eos_ids=facts.eos_ids)
     kept: list[Grammar] = []
 
-    async def prepare(grammar):
+    async def prepare(grammar: Grammar) -> None:
         await compiler.prepare(grammar)
         kept.append(grammar)
 
@@ -209,7 +223,7 @@ async def test_what_holds_calls_takes_them_as_a_template_writes_them(made, wrapp
 
 
 @pytest.mark.parametrize("text", ["Just words.", "[1, 2]", '{"a": 1}', "<think> is a tag"])
-def test_what_is_no_call_stays_what_it_is(made, text):
+def test_what_is_no_call_stays_what_it_is(made: Callable[..., MLXTokenizer], text: str) -> None:
     for wrapped, call in CALLS.items():
         tokenizer = made(template(ROLES["chatml"], "<reasoning>", "reasoning_content", wrapped, call))
         assert calls_of(tokenizer, text, 1) == ([], text)
@@ -222,7 +236,9 @@ def test_what_is_no_call_stays_what_it_is(made, text):
     st.integers(1, 9),
     st.booleans(),
 )
-def test_a_thought_and_calls_together_are_told_apart(made, chosen, odd, step, special):
+def test_a_thought_and_calls_together_are_told_apart(
+    made: Callable[..., MLXTokenizer], chosen: tuple[str, ...], odd: str, step: int, special: bool
+) -> None:
     roles, thought, member, wrapped = chosen
     odd = "".join(it for it in odd if it.isprintable()) + "x"
     source = template(ROLES[roles], thought, member, wrapped, CALLS[wrapped])

@@ -126,7 +126,7 @@ laws = st.builds(ScratchLaw, st.floats(0, 1e6), st.floats(1, 1e4), st.floats(0, 
 
 
 @given(law=laws, tokens=st.integers(1, 4096), before=st.integers(0, 100_000))
-def test_what_a_slice_takes_is_room_for_all_of_it(law, tokens, before):
+def test_what_a_slice_takes_is_room_for_all_of_it(law: ScratchLaw, tokens: int, before: int) -> None:
     assert law.most(law.nbytes(tokens, before), before) >= tokens
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -64,7 +65,7 @@ async def test_a_model_that_fails_at_it_is_not_left_in_memory(monkeypatch: pytes
     closed = []
     close = MLXEngine.close
 
-    async def failing(engine, piece):
+    async def failing(engine: MLXEngine, piece: Piece) -> None:
         raise asyncio.CancelledError
 
     async def noted(self: MLXEngine) -> None:
@@ -85,11 +86,11 @@ SCRIPT = (Piece(DRAWS[:1], (30, 20)), Piece(DRAWS[1:], (24,), 4, logprobs=1), Pi
 
 
 @pytest.fixture
-def pieces(monkeypatch):
+def pieces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Whether each piece that was begun was done."""
     done, run = [], warming._run
 
-    async def noted(engine, piece, **how):
+    async def noted(engine: MLXEngine, piece: Piece, **how: Any) -> bool:
         done.append((piece, await run(engine, piece, **how)))
         return done[-1][1]
 
@@ -97,14 +98,16 @@ def pieces(monkeypatch):
     return done
 
 
-async def test_the_rest_is_done_while_nobody_asks_and_nothing_of_it_is_left(engine, pieces):
+async def test_the_rest_is_done_while_nobody_asks_and_nothing_of_it_is_left(
+    engine: MLXEngine, pieces: list[Any]
+) -> None:
     await warm_up_further(engine, SCRIPT, quiet=0.01)
     assert pieces == [(SCRIPT[0], True), (SCRIPT[1], True)], "the last one is longer than the context"
     await asyncio.sleep(0.05)
     assert (engine.work().rows, engine.on_asked) == (0, None)
 
 
-async def test_the_rest_gives_way_at_once_and_is_tried_again(engine, pieces):
+async def test_the_rest_gives_way_at_once_and_is_tried_again(engine: MLXEngine, pieces: list[Any]) -> None:
     long = Piece(DRAWS[:1], (60,) * 8, 1)
     further = asyncio.create_task(warm_up_further(engine, [long], quiet=0.01))
     while engine.work().rows < len(long.sizes):  # noqa: ASYNC110  nobody tells
@@ -118,8 +121,10 @@ async def test_the_rest_gives_way_at_once_and_is_tried_again(engine, pieces):
     assert pieces == [(long, False), (long, True)]
 
 
-async def test_what_always_comes_in_between_is_not_tried_for_ever(engine, pieces, monkeypatch):
-    async def interrupted(engine_, piece, **_how):
+async def test_what_always_comes_in_between_is_not_tried_for_ever(
+    engine: MLXEngine, pieces: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(engine_: MLXEngine, piece: Piece, **_how: Any) -> bool:
         pieces.append((piece, False))
         return False
 
@@ -128,7 +133,7 @@ async def test_what_always_comes_in_between_is_not_tried_for_ever(engine, pieces
     assert len(pieces) == TRIES
 
 
-async def test_it_waits_while_rows_decode(engine, pieces):
+async def test_it_waits_while_rows_decode(engine: MLXEngine, pieces: list[Any]) -> None:
     stream = engine.stream((Sequence((1, 2, 3), DRAWS[0], max_tokens=40),))
     further = asyncio.create_task(warm_up_further(engine, SCRIPT[:1], quiet=0.001))
     async for _ in stream:
@@ -137,7 +142,7 @@ async def test_it_waits_while_rows_decode(engine, pieces):
     assert len(pieces) == 1
 
 
-async def test_it_ends_with_the_engine(monkeypatch):
+async def test_it_ends_with_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
     own = MLXLoader(loading_thread(), PrefixPool(8 << 20), Batching(4, 64))
     engine = await own.load(tiny(), name="warmed")
@@ -149,7 +154,7 @@ async def test_it_ends_with_the_engine(monkeypatch):
     await own.close()
 
 
-def loading_thread():
+def loading_thread() -> MLXThread:
     return MLXThread(asyncio.get_running_loop())
 
 

@@ -1,9 +1,13 @@
 """Every view in both themes, on a desk and on a phone: what can be read, reached and told apart."""
 
 import struct
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import pytest
+from litestar import Litestar
 from selenium.webdriver.common.keys import Keys
 
 from app.main import create_app
@@ -63,7 +67,7 @@ return [...new Set(found)];
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("looks")
     vectors = root / "models" / "org" / "vec"
     vectors.mkdir(parents=True)
@@ -72,7 +76,7 @@ def url(tmp_path_factory):
     add_modules(vectors, ("Pooling", {"pooling_mode": "mean"}))
 
     @asynccontextmanager
-    async def make():
+    async def make() -> AsyncIterator[Litestar]:
         async with scripted_registry(ScriptedLoader(scripted_memory(), script=says(SAID)), root) as registry:
             yield create_app(Settings(default_model="tiny"), registry=registry)
 
@@ -106,17 +110,21 @@ def reference(page: Page) -> None:
     page.js("for (const it of [...document.querySelectorAll('details')].slice(0, 12)) it.open = true")
 
 
+def is_wide(page: Page, width: int) -> bool:
+    return bool(page.js("return innerWidth") == width)
+
+
 @pytest.mark.parametrize("view", [playground, machine, reference])
-def test_everything_can_be_read_on_any_screen_in_both_themes(page, view):
+def test_everything_can_be_read_on_any_screen_in_both_themes(page: Page, view: Callable[[Page], None]) -> None:
     view(page)
-    faults = {}
+    faults: dict[tuple[str, int], Any] = {}
     try:
         for theme in ("light", "dark"):
             page.js("document.documentElement.dataset.theme = arguments[0]", theme)
             for width, height in ((1280, 900), (360, 740)):
                 screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
                 page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-                page.until(lambda width=width: page.js("return innerWidth") == width, "the window keeps its width")
+                page.until(partial(is_wide, page, width), "the window keeps its width")
                 if found := page.js(FAULTS):
                     faults[theme, width] = found
     finally:
@@ -124,7 +132,7 @@ def test_everything_can_be_read_on_any_screen_in_both_themes(page, view):
     assert faults == {}
 
 
-def test_the_machine_is_walked_through_by_tab_and_every_stop_is_seen(page):
+def test_the_machine_is_walked_through_by_tab_and_every_stop_is_seen(page: Page) -> None:
     machine(page)
     page.js("document.activeElement.blur(); document.querySelector('main').focus()")
     stops = []

@@ -90,8 +90,10 @@ def test_what_was_put_back_is_not_overtaken_for_ever_by_those_who_come_later() -
         ([30, 35], [20, 20], 0.3, 0.3),
     ],
 )
-def test_what_was_put_back_is_not_overtaken_for_ever_by_rows_that_grow(large, small, seconds, pause):
-    async def stream_of_growing_ones():
+def test_what_was_put_back_is_not_overtaken_for_ever_by_rows_that_grow(
+    large: list[int], small: list[int], seconds: float, pause: float
+) -> None:
+    async def stream_of_growing_ones() -> None:
         house = checked(House(100, sizes={"a": 20}, timeout=1e6))
         first = [asyncio.ensure_future(house.grow("a", large)) for _ in range(2)]
         others: list[asyncio.Future[float]] = []

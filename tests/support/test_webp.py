@@ -18,7 +18,7 @@ def still(data: bytes) -> bytes:
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=9), st.integers(0, 50), st.integers(0, 5000)), min_size=1))
-def test_a_film_holds_every_frame_where_and_as_long_as_it_shows(made):
+def test_a_film_holds_every_frame_where_and_as_long_as_it_shows(made: list[tuple[bytes, int, int]]) -> None:
     frames = [Frame(still(data), 2 * x, 2, 3, 5, span) for data, x, span in made]
     head, _, *rest = chunks(animated(frames, 100, 40))
     assert head == (b"VP8X", bytes([2, 0, 0, 0, 99, 0, 0, 39, 0, 0]))
@@ -29,12 +29,12 @@ def test_a_film_holds_every_frame_where_and_as_long_as_it_shows(made):
         assert told[16:].startswith(b"VP8L" + struct.pack("<I", len(data)) + data)
 
 
-def test_what_is_no_webp_is_refused():
+def test_what_is_no_webp_is_refused() -> None:
     with pytest.raises(ValueError, match="WebP"):
         list(chunks(b"\x89PNG"))
 
 
-def test_the_readmes_picture_moves_and_is_small():
+def test_the_readmes_picture_moves_and_is_small() -> None:
     assert "(docs/images/page.webp)" in (ROOT / "README.md").read_text()
     file = (ROOT / "docs" / "images" / "page.webp").read_bytes()
     assert len(file) < 1_000_000

