@@ -167,6 +167,7 @@ def test_kernels_of_cuda_are_kept_in_our_cache_for_each_kind_of_gpu(
     else:
         monkeypatch.setenv("MLX_PTX_CACHE_DIR", "")  # so that it is put back afterwards
         monkeypatch.delenv("MLX_PTX_CACHE_DIR")
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: False)
     keep_kernels(tmp_path)
     assert os.environ.get("MLX_PTX_CACHE_DIR") == named, "a CPU compiles none"
     monkeypatch.setattr(mx.cuda, "is_available", lambda: True)

@@ -28,6 +28,8 @@ from tests.engine.test_engine import GREEDY, ids, prompt, run
 from tests.support.batches import UNSPELT
 from tests.support.speculation import SEEDED, same
 
+pytestmark = pytest.mark.not_on_cuda("lookups are left out there")
+
 LOOKUP = LoadOptions(lookup=True)
 FEW = ((70, 30.0), (80, 30.0), (90, 30.0))
 """Biases that leave three tokens to say, so that most of a text stood there before; the model decides which of them."""
