@@ -16,8 +16,8 @@ from app.errors import SwitchyardError
 PROCESS = 128 << 20
 """About what an interpreter with MLX, mlx-lm and transformers takes, with its helper for templates."""
 
-HOST_PROCESS = 1 << 30
-"""About what a process on CUDA takes of the system's memory: 1.7 to 2.1 GB, most of it libraries that all share."""
+HOST_PROCESS = 3 << 29
+"""What a process on CUDA takes of the system's memory but for pages of files: 0.9 to 1.5 GB with an 8B model."""
 
 HOST_SHARE = 0.75
 """Of the system's memory, what models' processes may hold together."""
