@@ -152,6 +152,14 @@ def test_a_request_shows_who_asked_what_was_called_and_where_its_time_went(page:
     assert [it.text for it in page.all('[data-id="tiny"] .badge')][-1].endswith("context")
 
 
+def test_a_request_that_runs_says_for_how_long(page: Page) -> None:
+    page.ask("weather")
+    page.one('a[href="#machine"]').click()
+    page.says(".requests tbody tr:nth-child(1)", "so far")
+    page.says(".requests tbody tr:nth-child(1)", "answered")
+    assert "so far" not in page.text(".requests")
+
+
 def test_a_conversation_is_exported_as_text_and_as_messages(page: Page) -> None:
     page.js(
         "window.saved = []; URL.createObjectURL = (it) => { it.text().then((text) => saved.push(text)); return '#' }"

@@ -12,7 +12,7 @@ class Live extends Store {
   #woken = false;
 
   constructor() {
-    super({ connected: false, service: null, models: [], memory: null, requests: [], at: 0, speeds: {} });
+    super({ connected: false, service: null, models: [], memory: null, requests: [], at: 0, asked: 0, speeds: {} });
     document.addEventListener("visibilitychange", () => (document.hidden ? this.#running.abort() : this.retry()));
     addEventListener("pagehide", () => this.#running.abort());
     addEventListener("pageshow", (event) => event.persisted && this.retry());
@@ -60,7 +60,7 @@ class Live extends Store {
   #take(event) {
     const at = performance.now();
     const speeds = event.models ? this.#speeds(event.models, at) : this.state.speeds;
-    this.set({ ...event, connected: true, at, speeds });
+    this.set({ ...event, connected: true, at, asked: event.requests ? at : this.state.asked, speeds });
   }
 
   /** Bytes per second of each running download, smoothed over the moments that have been told. */

@@ -11,6 +11,6 @@ export function Machine({ live }) {
     <${Memory} memory=${live.memory} models=${live.models} />
     <${Models} live=${live} />
     <${Compare} models=${live.models} />
-    <${Requests} requests=${live.requests} />
+    <${Requests} requests=${live.requests} at=${live.asked} />
   </div>`;
 }

@@ -5,7 +5,7 @@ import { html, useEffect, useState } from "./html.js";
 import { ask, modelPath, values } from "./net.js";
 import { ModelSettings } from "./settings.js";
 import { STATES, hue } from "./states.js";
-import { Store, useStore } from "./store.js";
+import { Store, useElapsed, useStore } from "./store.js";
 
 /** What is being done to models, and how the last of it failed: it ends while another view is shown, too. */
 class Actions extends Store {
@@ -123,18 +123,6 @@ function Details({ model, at }) {
     model.expires_in !== null && `leaves in ${clock(model.expires_in - elapsed)}`,
   ].filter(Boolean);
   return html`<span class="muted">${parts.join(" · ")}</span>`;
-}
-
-/** Seconds since the snapshot was told, counted here. */
-function useElapsed(at, counts) {
-  const [now, set] = useState(performance.now());
-  useEffect(() => {
-    set(performance.now());
-    if (!counts) return undefined;
-    const timer = setInterval(() => set(performance.now()), 1000);
-    return () => clearInterval(timer);
-  }, [at, counts]);
-  return Math.max(0, (now - at) / 1000);
 }
 
 function Transfer({ download, rate }) {

@@ -1,6 +1,7 @@
 // The last requests: who asked how, what it took, where the time went, how they ended.
-import { span, time } from "./format.js";
+import { clock, span, time } from "./format.js";
 import { html } from "./html.js";
+import { useElapsed } from "./store.js";
 
 const WORDS = {
   waiting: "waiting", running: "running", answered: "answered", refused: "refused", failed: "failed", left: "client left",
@@ -17,7 +18,10 @@ const NAMES = {
 };
 const STAGES = ["queue", "load", "prefill", "decode"];
 
-export function Requests({ requests }) {
+const goesOn = (it) => it.outcome === "waiting" || it.outcome === "running";
+
+export function Requests({ requests, at }) {
+  const elapsed = useElapsed(at, requests.some(goesOn));
   return html`<section class="card" aria-labelledby="requests-title">
     <h2 id="requests-title">Recent requests</h2>
     ${requests.length === 0
@@ -27,15 +31,14 @@ export function Requests({ requests }) {
             <th class="number" title="Of the prompt, what a prefix cache knew">Cached</th>
             <th class="number" title="Until the first token">First</th>
             <th class="number">Tokens/s</th><th>Took</th></tr></thead>
-          <tbody>${requests.map((it) => html`<${Row} key=${it.id + it.at} it=${it} />`)}</tbody>
+          <tbody>${requests.map((it) => html`<${Row} key=${it.id + it.at} it=${it} elapsed=${elapsed} />`)}</tbody>
         </table></div>
         <p class="legend small muted">${STAGES.map((stage) => html`<span><i class="stage ${stage}"></i>${stage}</span>`)}</p>`}
   </section>`;
 }
 
-function Row({ it }) {
+function Row({ it, elapsed }) {
   const rate = speed(it);
-  const ended = it.outcome !== "waiting" && it.outcome !== "running";
   return html`<tr>
     <td class="muted" title=${it.id}>${time(it.at)}</td>
     <td><span class="id">${it.model ?? "default"}</span>
@@ -47,7 +50,7 @@ function Row({ it }) {
     <td class="number" data-label="cached">${it.cached_tokens ? `${Math.floor((100 * it.cached_tokens) / it.prompt_tokens)} %` : ""}</td>
     <td class="number" data-label="first">${it.first_token_seconds === null ? "" : span(it.first_token_seconds)}</td>
     <td class="number" data-label="tokens/s">${rate === null ? "" : rate.toFixed(rate < 10 ? 1 : 0)}</td>
-    <td data-label="took">${ended && html`<${Waterfall} it=${it} />`}</td>
+    <td data-label="took">${goesOn(it) ? html`<span class="muted">${clock(it.seconds + elapsed)} so far</span>` : html`<${Waterfall} it=${it} />`}</td>
   </tr>`;
 }
 

@@ -45,3 +45,15 @@ export const useEvent = (target, name, read) =>
     target.addEventListener(name, changed);
     return () => target.removeEventListener(name, changed);
   });
+
+/** Seconds since the snapshot was told, counted here. */
+export function useElapsed(at, counts) {
+  const [now, set] = useState(performance.now());
+  useEffect(() => {
+    set(performance.now());
+    if (!counts) return undefined;
+    const timer = setInterval(() => set(performance.now()), 1000);
+    return () => clearInterval(timer);
+  }, [at, counts]);
+  return Math.max(0, (now - at) / 1000);
+}
