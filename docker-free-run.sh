@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The one door: ./docker-free-run.sh [serve | test | check | fix | pull MODEL | bench | help], from any directory.
+# The one door: ./docker-free-run.sh [serve | test | check | coverage | fix | pull MODEL | bench | help], from any directory.
 # Makes .venv beside itself when it is missing or out of date, then runs the command in it.
 # Written for bash 3.2, which is what macOS has.
 set -euo pipefail
@@ -36,6 +36,7 @@ usage() {
   launch CLIENT    start codex, claude or another coding agent on the service
   test [ARGS]      run the tests; ARGS go to pytest (--gpu: those of the engine alone, on the GPU)
   check            ruff (with its security rules), mypy, import-linter, known vulnerabilities of dependencies
+  coverage         the unit tests of the pure rooms, and whether they reach as much of them as they have to
   fix              format, mend what ruff can mend, rewrite the generated references
   bench [ARGS]     run the benchmarks
   help             this text
@@ -223,6 +224,19 @@ run_tests() {
   exec env $("$python" -m app.engine.native) "$python" -m pytest "$@"
 }
 
+# The rooms, and how much of them has to be reached, stand in pyproject.toml. Left out is what takes long and reaches
+# little that is not reached without.
+run_coverage() {
+  install dev
+  cd "$root"
+  # shellcheck disable=SC2046 # the variables are separate words
+  env $("$python" -m app.engine.native) "$python" -m coverage run -m pytest --quiet \
+    tests/schemas tests/generation tests/registry tests/store tests/api tests/test_settings.py \
+    --ignore-glob='*fuzz*' --ignore-glob='*/test_hub*' --ignore=tests/generation/test_function_schemas.py \
+    --ignore=tests/registry/test_drafts.py
+  "$python" -m coverage report
+}
+
 run_checks() {
   install dev
   cd "$root"
@@ -288,6 +302,7 @@ case ${1:-serve} in
     run_tests ${1+"$@"}
     ;;
   check) run_checks ;;
+  coverage) run_coverage ;;
   fix) run_fixes ;;
   bench)
     shift

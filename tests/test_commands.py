@@ -20,7 +20,7 @@ PAGES = {
     for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 }
 OURS = {"switchyard", "./docker-free-run.sh", "switchyard/bin/switchyard"}
-SCRIPTS = {"test", "check", "fix", "bench", "help"}
+SCRIPTS = {"test", "check", "coverage", "fix", "bench", "help"}
 """What ``docker-free-run.sh`` does itself; all else it hands to switchyard."""
 SHELL = {"cd", "cp", "echo", "export"}
 """What stands around a command."""
