@@ -127,10 +127,8 @@ class PrefixCache(Adopting):
             self._pool.use(found.checkpoint)
             states, surplus = found.checkpoint.states, found.checkpoint.position - found.tokens
         kv = self._fresh()
-        cuts, room = (
-            [node.held for node in found.nodes if node.held is not None],
-            -(-len(packed) // WIDTH // STEP) * STEP,
-        )
+        cuts = [node.held for node in found.nodes if node.held is not None]
+        room = -(-len(packed) // WIDTH // STEP) * STEP
         kv.restore(cuts, found.tokens, states, surplus, room)
         return kv, found.tokens
 
