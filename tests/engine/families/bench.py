@@ -56,7 +56,7 @@ def loaded(family: str, model: Any) -> Loaded:
     nbytes = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
     described = msgspec.json.encode(config(family))
     with TemporaryDirectory() as kept:
-        steps = self_check.checked(model, VOCABULARY, None, config=described, load_seconds=60, cache=Path(kept))
+        steps = self_check.checked(model, VOCABULARY, None, config=described, load_seconds=1000, cache=Path(kept))
         return Loaded(model, nbytes, 1, VOCABULARY, VOCABULARY, abilities=run_steps(steps))
 
 

@@ -36,6 +36,8 @@ SECONDS, PART_OF_LOAD = 0.5, 0.05
 """What all of it may take where nothing is wrong, whichever is more; longer prompts are tried as far as it goes."""
 POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx", "block_size")
 """Where configurations say how long a prompt may be."""
+ONE_BY_ONE = 4.0
+"""How many times longer it takes at least where something is wrong."""
 TRIES = 2
 """A way is wrong if it is with this many sets of prompts: a mixture of experts may send a token elsewhere by rounding.
 """
@@ -104,13 +106,15 @@ def _find(it: _Subject, longest: int, budget: float) -> Steps[Abilities]:
         isinstance(it.model, SharedModel) and it.model.whole_layers
     )  # these look into their caches themselves
     sweep = it.sweep()
-    if it.batchable and (yield from _tried(sweep.right(ABLE.mask_axes, ahead=ahead, classes=classes))):
+    whole = it.batchable and (yield from _tried(sweep.right(ABLE.mask_axes, ahead=ahead, classes=classes)))
+    if whole:
         able = msgspec.structs.replace(ABLE, classes=classes)
     else:
         able = yield from _one_by_one(it, ahead=ahead, classes=classes)
-    took = time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    took = seconds if whole else seconds / ONE_BY_ONE
     if compiles_kernels():  # which most of the time went to
-        started, took = started + took, 0.0
+        started, took = started + seconds, 0.0
     return (yield from _further(it, able, sweep.limit, longest, started + budget, took))
 
 
