@@ -49,18 +49,18 @@ async def said(engine: ProcessEngine, count: int = 5) -> list[Token]:
 async def test_a_load_takes_the_process_that_waits_and_another_waits_after_it(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.engine.client.processes.SPARE_DELAY", 0.05)
+    monkeypatch.setattr("app.engine.client.spare.DELAY", 0.05)
     loader = processes(root)
     loader.start()
-    waiting = loader._spare.pid
+    waiting = loader._spare.process.pid
     await loader.device()
     engine = await loader.load(root / "a", name="a")
     assert engine.status().pid == waiting
     for _ in range(200):
         await asyncio.sleep(0.02)
-        if loader._spare is not None:
+        if loader._spare.process is not None:
             break
-    assert loader._spare.pid != waiting
+    assert loader._spare.process.pid != waiting
     assert engine.together == ABLE.told
     assert len(await said(engine)) == 5
     await engine.close()
@@ -87,7 +87,7 @@ def test_a_process_that_was_told_to_end_is_told_nothing_more(root: Path) -> None
 async def test_a_process_that_waits_has_started_what_renders_the_first_conversation(root: Path) -> None:
     loader = processes(root)
     loader.start()
-    waiting = psutil.Process(loader._spare.pid)
+    waiting = psutil.Process(loader._spare.process.pid)
     for _ in range(2000):
         await asyncio.sleep(0.02)
         renderers = [it for it in waiting.children() if "template_helper" in " ".join(it.cmdline())]
@@ -107,9 +107,9 @@ async def test_a_load_that_is_expected_finds_its_process_started(root: Path) -> 
     loader.start()
     await (await loader.load(root / "a", name="a")).close()
     loader.expect()
-    waiting = loader._spare.pid
+    waiting = loader._spare.process.pid
     loader.expect()
-    assert loader._spare.pid == waiting
+    assert loader._spare.process.pid == waiting
     engine = await loader.load(root / "b", name="b")
     assert engine.status().pid == waiting
     await loader.close()
@@ -118,7 +118,7 @@ async def test_a_load_that_is_expected_finds_its_process_started(root: Path) -> 
 async def test_what_is_made_ready_for_the_next_load_waits_until_a_load_is_over(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.engine.client.processes.SPARE_DELAY", 0.0)
+    monkeypatch.setattr("app.engine.client.spare.DELAY", 0.0)
     loader = processes(root)
     loader.start()
     await loader.device()
@@ -128,14 +128,14 @@ async def test_what_is_made_ready_for_the_next_load_waits_until_a_load_is_over(
     while not loader._residents:  # noqa: ASYNC110  a moment inside load
         await asyncio.sleep(0)
     await asyncio.sleep(0.05)
-    assert loader._respawn is None
-    assert loader._spare is None
+    assert loader._spare._timer is None
+    assert loader._spare.process is None
     await loading
     for _ in range(200):
-        if loader._spare is not None:
+        if loader._spare.process is not None:
             break
         await asyncio.sleep(0.02)
-    assert loader._spare is not None
+    assert loader._spare.process is not None
     await loader.close()
 
 
@@ -145,7 +145,7 @@ async def test_without_a_spare_nothing_waits(root: Path) -> None:
     await (await loader.load(root / "a", name="a")).close()
     loader.expect()
     await asyncio.sleep(0.1)
-    assert loader._spare is None
+    assert loader._spare.process is None
     await loader.close()
 
 

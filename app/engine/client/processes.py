@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -17,17 +17,13 @@ from app.engine.client.group import plan
 from app.engine.client.process import EngineProcess, Watch
 from app.engine.client.ranked import RankedProcess
 from app.engine.client.shares import Shares, wired_share
+from app.engine.client.spare import Spare
 from app.engine.facts import DeviceFacts, ModelFacts
 from app.engine.host.setup import Folders
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.paths import cache_home
 from app.engine.ranks import Ranks
-from app.errors import EngineLost, SwitchyardError, Unavailable
-
-SPARE_DELAY = 1.0
-"""Seconds after a load before the next process is started: importing takes a core for a second."""
-SPARE_ROOM = 1 << 30
-"""Bytes of free memory without which no process waits."""
+from app.errors import EngineLost, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -51,20 +47,18 @@ class ProcessLoader:
     def __init__(self, options: Processes, budget: Callable[[], int]) -> None:
         self._options = options
         self._watch = options.watch
-        self._spare: EngineProcess | None = None
+        self._spare = Spare(lambda urgent: self._start(urgent=urgent), wanted=options.spare)
+        self.expect = self._spare.expect
         self._residents: dict[EngineProcess, int] = {}
         self._shares = Shares(self._residents, budget, prefixes=options.prefixes, wired=wired_share(options.wired))
         self.allow = self._shares.allow
         self._device: DeviceFacts | None = None
-        self._last_closed: Path | None = None
         self._paths: dict[EngineProcess, Path] = {}
-        self._respawn: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._closed, self._settling = False, SETTLE
 
     def start(self) -> None:
         """Start the first process, of which the device is asked; the first request will want it."""
-        self._set_spare(self._start(urgent=True))
+        self._spare.now()
 
     async def device(self) -> DeviceFacts:
         """What models compute on; raises :class:`app.errors.EngineLost` if no process can be started."""
@@ -81,14 +75,12 @@ class ProcessLoader:
         return self._device
 
     async def _seen(self) -> DeviceFacts:
-        if self._spare is None or self._spare.loss is not None:
-            self._spare = self._start(urgent=True)
-        return await asyncio.shield(self._spare.device)
+        return await asyncio.shield(self._spare.now().device)
 
     async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ProcessEngine:
         """A process of its own for the model at ``path``, which ends if the load fails."""
         await self.device()
-        self._not_now()
+        self._spare.hold_off()
         process = self._take(await asyncio.to_thread(_places, path, options), options.ranks)
         process.name = name
         self._residents[process] = 0
@@ -98,19 +90,13 @@ class ProcessLoader:
         except BaseException:
             self._residents.pop(process, None)
             await process.end()
-            self._spare_later()
+            self._spare.later()
             raise
         self._residents[process] = facts.nbytes
         self._paths[process] = path
         self._shares.tell()
-        self._spare_later()
+        self._spare.later()
         return ProcessEngine(process, facts, self._close_base)
-
-    def expect(self) -> None:
-        """Start what a load will want, if nothing waits for one: importing needs neither its turn nor its memory."""
-        if self._spare is None and not self._closed and self._room_for_spare():
-            self._not_now()
-            self._set_spare(self._start(urgent=True))
 
     async def adapt(self, base: Engine, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> ProcessEngine:
         """In the base's process."""
@@ -123,7 +109,7 @@ class ProcessLoader:
     async def embedded(self) -> Path:
         """The directory of the embedded default model, converted on first use."""
         process = self._take(set())
-        self._set_spare(process)
+        self._spare.put(process)
         return Path(await process.ask(lambda call: wire.MakeEmbedded(call, str(cache_home())), str))
 
     def stopping(self, seconds: float) -> None:
@@ -134,11 +120,7 @@ class ProcessLoader:
         """End every process."""
         self._closed = True
         self._shares.close()
-        self._not_now()
-        for task in tuple(self._tasks):
-            task.cancel()
-        processes = {*self._residents, *([] if self._spare is None else [self._spare])}
-        await asyncio.gather(*(process.end() for process in processes))
+        await asyncio.gather(self._spare.close(), *(process.end() for process in self._residents))
 
     # --- memory ------------------------------------------------------------------------------------------------------
 
@@ -199,65 +181,22 @@ class ProcessLoader:
             raise Unavailable("The service is stopping.", retry_after=5.0)
         given = [Path(place).resolve() for place in self._options.watch.folders.read]
         missing = {it for it in needed if not any(it.is_relative_to(place) for place in given)}
-        spare = self._spare
-        if spare is None or spare.loss is not None or missing or ranks is not None:
-            return self._start(missing, urgent=True, ranks=ranks)
-        self._spare = None
-        return spare
-
-    def _set_spare(self, process: EngineProcess) -> None:
-        if self._spare is None or self._spare.loss is not None:
-            self._spare = process
-        elif self._spare is not process:
-            self._spawn(process.end())
-
-    def _room_for_spare(self) -> bool:
-        return self._options.spare and psutil.virtual_memory().available > SPARE_ROOM
-
-    def _not_now(self) -> None:
-        """A load comes first: what would be made ready meanwhile competes with it."""
-        if self._respawn is not None:
-            self._respawn.cancel()
-            self._respawn = None
-
-    def _spare_later(self) -> None:
-        """Have a process be ready for the next load, once what happens now has had its moment."""
-        self._not_now()
-        if not self._closed:
-            self._respawn = asyncio.get_running_loop().call_later(SPARE_DELAY, self._make_spare)
-
-    def _make_spare(self) -> None:
-        """Start it if there is none; it reads the tokenizer of the model that went last, which may well be the next."""
-        self._respawn = None
-        if self._spare is None and self._room_for_spare():
-            self._set_spare(self._start())
-        if self._spare is not None and self._last_closed is not None:
-            self._spawn(self._read(self._spare, self._last_closed))
-
-    async def _read(self, spare: EngineProcess, path: Path) -> None:
-        try:
-            await spare.ask(lambda call: wire.ReadTokenizer(call, str(path)), type(None))
-        except SwitchyardError:
-            return
+        spare = None if missing or ranks is not None else self._spare.take()
+        return self._start(missing, urgent=True, ranks=ranks) if spare is None else spare
 
     async def _close_base(self, engine: ProcessEngine) -> None:
         process = engine.process
         await settle(engine, self._settling)
         await process.end()
         self._residents.pop(process, None)
-        self._last_closed = self._paths.pop(process, None)
+        self._spare.last_closed = self._paths.pop(process, None)
         self._shares.tell()
-        self._spare_later()
+        self._spare.later()
 
     async def _close_adapter(self, engine: ProcessEngine) -> None:
         process = engine.process
         if process.loss is None:
             await process.ask(lambda call: wire.Unload(call, engine.number), type(None))
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _places(path: Path, options: LoadOptions) -> set[Path]:
