@@ -128,8 +128,8 @@ def openapi() -> OpenAPIConfig:
 
 def document(written: dict[str, Any]) -> dict[str, Any]:
     """Litestar's document with exact schemas, every request field described."""
-    told, schemas = msgspec.json.schema_components((*WIRE, *EVENTS.values(), Tool), ref_template=REFERENCE)
-    *events, tool = told[len(WIRE) :]
+    components, schemas = msgspec.json.schema_components((*WIRE, *EVENTS.values(), Tool), ref_template=REFERENCE)
+    *events, tool = components[len(WIRE) :]
     schemas |= dict(zip(EVENTS, events, strict=True))
     properties = schemas["ResponseRequest"]["properties"]
     _items(properties["tools"], tool)
@@ -152,26 +152,26 @@ def _items(field: dict[str, Any], known: dict[str, Any]) -> None:
 
 def _actions(paths: dict[str, Any]) -> dict[str, Any]:
     """The one route of all actions, told as a path for each."""
-    told = dict(paths)
-    route = dict(told["/admin/models/{model}"])
+    described = dict(paths)
+    route = dict(described["/admin/models/{model}"])
     post = route.pop("post")
-    told["/admin/models/{model}"] = route
+    described["/admin/models/{model}"] = route
     for action, summary in ACTIONS.items():
         operation = {**post, "operationId": f"{post['operationId']}{action.title()}", "summary": summary}
-        told[f"/admin/models/{{model}}/{action}"] = {"post": operation}
-    return told
+        described[f"/admin/models/{{model}}/{action}"] = {"post": operation}
+    return described
 
 
 def _streams(paths: dict[str, Any]) -> dict[str, Any]:
     """Answers that may be streamed, with both of their content types."""
-    told = dict(paths)
+    described = dict(paths)
     for path, event in STREAMED.items():
-        post = told[path]["post"]
+        post = described[path]["post"]
         answer = post["responses"]["200"]
         content = {**answer["content"], "text/event-stream": {"schema": {"$ref": REFERENCE.format(name=event)}}}
         responses = {**post["responses"], "200": {**answer, "content": content}}
-        told[path] = {**told[path], "post": {**post, "responses": responses}}
-    return told
+        described[path] = {**described[path], "post": {**post, "responses": responses}}
+    return described
 
 
 class _Json(JsonRenderPlugin):

@@ -25,24 +25,24 @@ ANTHROPIC_FAILURES = {
 
 def responses(answer: type[Struct], *, streamed: bool = True) -> dict[int, ResponseSpec]:
     """``answer`` with status 200, and every failure in its one shape."""
-    told = "The answer."
+    description = "The answer."
     if streamed:
-        told += (
+        description += (
             " With `stream: true` the same as `text/event-stream`: one `data:` line per chunk, then `data: [DONE]`; "
             'or `data: {"error": ...}` and no `[DONE]`.'
         )
-    return {200: ResponseSpec(answer, generate_examples=False, description=told), **failures(*FAILURES)}
+    return {200: ResponseSpec(answer, generate_examples=False, description=description), **failures(*FAILURES)}
 
 
 def anthropic_responses(answer: type[Struct], *, streamed: bool = True) -> dict[int, ResponseSpec]:
     """``answer`` with status 200, and every failure in Anthropic's shape."""
-    told = "The answer."
+    description = "The answer."
     if streamed:
-        told += (
+        description += (
             " With `stream: true` the same as `text/event-stream`: `message_start`, the blocks, `message_delta`, "
             "`message_stop`; or `error` as the last event."
         )
-    whole = ResponseSpec(answer, generate_examples=False, description=told)
+    whole = ResponseSpec(answer, generate_examples=False, description=description)
     texts = {code: text for code, text in FAILURES.items() if code != 429} | ANTHROPIC_FAILURES
     failed = {it: ResponseSpec(AnthropicError, generate_examples=False, description=text) for it, text in texts.items()}
     return {200: whole, **failed}

@@ -126,8 +126,8 @@ def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[
     """Litestar's own failures: routing, sizes, parameters."""
     asked = f"{request.method} {request.url.path}"
     if isinstance(error, NotFoundException):
-        told = _advice(request) or "GET /schema/openapi.json lists what there is."
-        message = f"Unknown request URL: {asked}. {told}"
+        advice = _advice(request) or "GET /schema/openapi.json lists what there is."
+        message = f"Unknown request URL: {asked}. {advice}"
         return Response(_body(404, message, code="unknown_url"), status_code=404)
     if isinstance(error, MethodNotAllowedException):
         allowed = _allowed(request)

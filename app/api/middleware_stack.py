@@ -35,15 +35,15 @@ class MiddlewareStack:
         self.access = Access(keys, lambda model: registry().canonical(model), apart=apart)
         self.metrics = Metrics(resident, lambda: self.service_state.running)
         self._tracer: Tracer | None = None
-        self._told: tuple[Observer, ...] = (self.metrics.observe,)
+        self._observers: tuple[Observer, ...] = (self.metrics.observe,)
         if settings.tracing:
             self._tracer = tracer()
-            self._told = (*self._told, self._tracer)
+            self._observers = (*self._observers, self._tracer)
 
     def stand_before(self, app: Litestar) -> None:
         """Put everything before the application's own handler."""
         inner: ASGIApp = journaled(app.asgi_handler, self._journal)
-        app.asgi_handler = observed(RequestChecks(inner, self._settings, self.service_state), *self._told)
+        app.asgi_handler = observed(RequestChecks(inner, self._settings, self.service_state), *self._observers)
         app.state.service_state = self.service_state
         app.state.request_timeout = self._settings.request_timeout
 

@@ -104,7 +104,7 @@ def settings_path(model: str) -> str:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def errors_reported() -> Iterator[None]:
     """End the process with one line if the service is away, refuses, or the person interrupts."""
     try:
         yield

@@ -28,12 +28,12 @@ def sampling_defaults(directory: Path) -> SamplingDefaults:
     try:
         if path.stat().st_size > LARGEST:
             return SamplingDefaults()
-        told = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        own = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return SamplingDefaults()
-    found = {name: float(told[name]) for name, (low, high) in RANGES.items() if _within(told.get(name), low, high)}
-    top_k = told.get("top_k")
-    if told.get("do_sample") is False:
+    found = {name: float(own[name]) for name, (low, high) in RANGES.items() if _within(own.get(name), low, high)}
+    top_k = own.get("top_k")
+    if own.get("do_sample") is False:
         found["temperature"] = 0.0
     return SamplingDefaults(**found, top_k=top_k if type(top_k) is int and top_k >= 0 else None)
 

@@ -74,8 +74,8 @@ def _with_tools(
     if job.tools is None:
         return messages, None
     if own_format(tokenizer.facts, job.tools.prompt) is None:
-        return generic.told(messages, job.tools.tools), None
-    return messages, [tool.told() for tool in job.tools.tools]
+        return generic.with_tools(messages, job.tools.tools), None
+    return messages, [tool.definition() for tool in job.tools.tools]
 
 
 async def encoded(tokenizer: Tokenizer, conversation: Rendered) -> Prompt:
@@ -99,16 +99,16 @@ def _template_message(message: Message) -> TemplateMessage:
     """A message as templates know it: content as one text, arguments as objects, ``developer`` as ``system``."""
     match message:
         case SystemMessage() | DeveloperMessage():
-            told: TemplateMessage = {"role": "system", "content": _text(message.content), "name": message.name}
+            turn: TemplateMessage = {"role": "system", "content": _text(message.content), "name": message.name}
         case UserMessage():
-            told = {"role": "user", "content": _text(message.content), "name": message.name}
+            turn = {"role": "user", "content": _text(message.content), "name": message.name}
         case AssistantMessage():
-            told = _assistant(message)
+            turn = _assistant(message)
         case ToolMessage():
-            told = {"role": "tool", "content": _text(message.content), "tool_call_id": message.tool_call_id}
+            turn = {"role": "tool", "content": _text(message.content), "tool_call_id": message.tool_call_id}
         case FunctionMessage():
-            told = {"role": "tool", "content": _text(message.content), "name": message.name, "tool_call_id": OLDER_ID}
-    return {key: value for key, value in told.items() if value is not None}
+            turn = {"role": "tool", "content": _text(message.content), "name": message.name, "tool_call_id": OLDER_ID}
+    return {key: value for key, value in turn.items() if value is not None}
 
 
 def _assistant(message: AssistantMessage) -> TemplateMessage:

@@ -62,7 +62,7 @@ class CallForm:
             late = monotonic() > until
             alone = _late(tool) if late else await self._tried((tool,), None, prepare)
             if isinstance(alone, InvalidRequest) and tool.strict:
-                raise await _told(tool, alone, prepare)
+                raise await _named(tool, alone, prepare)
             unenforced += [tool.name] if isinstance(alone, InvalidRequest) else []
         free = tuple(tool.freed() if tool.name in unenforced else tool for tool in called)
         lax = await self._tried(free, self._answer, prepare)
@@ -144,7 +144,7 @@ def _log(unenforced: list[str]) -> None:
     structlog.get_logger("switchyard").warning("functions without a grammar", functions=unenforced)
 
 
-async def _told(tool: Tool, refusal: InvalidRequest, prepare: Prepare) -> InvalidRequest:
+async def _named(tool: Tool, refusal: InvalidRequest, prepare: Prepare) -> InvalidRequest:
     """The refusal of one function: its schema alone is asked what is wrong, which names the place."""
     if refusal.param == tool.param:
         return refusal

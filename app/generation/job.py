@@ -89,7 +89,7 @@ def sampling_in_force(job: Job, theirs: SamplingDefaults) -> Sampling:
     """How its tokens are drawn: in a chat, what nobody has said anything of is as the model's authors have it."""
     if isinstance(job, CompletionJob):
         return job.decoding.sampling
-    told = {
+    given = {
         name: it for name, it in structs.asdict(theirs).items() if it is not None and name in job.decoding.left_open
     }
-    return structs.replace(job.decoding.sampling, **told)
+    return structs.replace(job.decoding.sampling, **given)

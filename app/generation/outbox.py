@@ -23,7 +23,7 @@ class Outbox:
         self._text: list[str] = []
         self._made: deque[tuple[int, TokenLogprob]] = deque()
         self._placed: deque[tuple[int, TokenLogprob]] = deque()
-        self._content = self._told = 0
+        self._content = self._sent = 0
         self._end = 0
 
     def score(self, at: int, logprob: TokenLogprob) -> None:
@@ -50,7 +50,7 @@ class Outbox:
         """More of the content that is told."""
         if text:
             self._text.append(text)
-            self._told += len(text)
+            self._sent += len(text)
 
     def call(self, event: CallEvent) -> None:
         """More of a call."""
@@ -68,7 +68,7 @@ class Outbox:
             self._placed.extend(entry for entry in self._made if entry[0] >= self._end)
             self._made.clear()
         ready = []
-        while self._placed and (self._placed[0][0] < self._told or whole):
+        while self._placed and (self._placed[0][0] < self._sent or whole):
             ready.append(self._placed.popleft()[1])
         return tuple(ready)
 

@@ -9,14 +9,14 @@ from app.generation.job import Decoding
 from app.generation.outbox import ChoiceEvent
 
 
-async def best(told: AsyncIterator[Events], decoding: Decoding) -> AsyncGenerator[Events, None]:
+async def best(source: AsyncIterator[Events], decoding: Decoding) -> AsyncGenerator[Events, None]:
     """The events of each prompt's ``n`` choices of highest mean log probability, renumbered, after all have ended.
 
     Log probabilities that were only needed for ranking are left out.
     """
     pieces: dict[int, list[ChoiceEvent]] = {}
     ends: list[Finished] = []
-    async for events in told:
+    async for events in source:
         for event in events:
             if isinstance(event, Finished):
                 ends.append(event)

@@ -55,8 +55,8 @@ class GenerationStrategy:
             try:
                 async with aclosing(
                     _events(job, plan, sequences, stream, echoes=echoes, tally=tally, reservation=reservation)
-                ) as told:
-                    async for events in best(told, job.decoding) if job.decoding.ranked else told:
+                ) as source:
+                    async for events in best(source, job.decoding) if job.decoding.ranked else source:
                         if tally.complete:
                             last = (*last, *events)
                         else:

@@ -18,7 +18,7 @@ class Tally:
         self._prompts = self._all = len(sequences)
         self._choices = sum(sequence.rows for sequence in sequences if sequence.max_tokens)
         self._cached: dict[int, int] = {}
-        self._told = False
+        self._reported = False
         self._queued = 0.0
         self._generated = 0
         self._thought = 0
@@ -33,9 +33,9 @@ class Tally:
                 self._meter.waited(event.waited)
             self._prompts -= 1
             self._computed = perf_counter()
-        if self._told or len(self._cached) < self._all:
+        if self._reported or len(self._cached) < self._all:
             return None
-        self._told = True
+        self._reported = True
         return Cached(sum(self._cached.values()))
 
     def made(self, tokens: int) -> None:

@@ -32,8 +32,8 @@ async def tokenized(
         tokenizer = held.engine.tokenizer
         plain = text if isinstance(text, str) else await _text(tokenizer, text)
         ids = tuple(await tokenizer.encode(plain, special_tokens=special_tokens))
-        told = tuple(await tokenizer.spell(ids)) if pieces else None
-        return Tokenized(ids, told, held.engine.context_length)
+        spelt = tuple(await tokenizer.spell(ids)) if pieces else None
+        return Tokenized(ids, spelt, held.engine.context_length)
 
 
 async def detokenized(lease: PendingLease, ids: tuple[int, ...]) -> str:

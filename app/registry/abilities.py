@@ -87,12 +87,12 @@ def _context_length(config: dict[str, Any]) -> int | None:
 
 def _template(path: Path) -> str:
     """All of a model's chat templates, one after the other."""
-    told = [_text(path / "chat_template.jinja"), *(_text(it) for it in sorted(path.glob("*_templates/*.jinja")))]
+    found = [_text(path / "chat_template.jinja"), *(_text(it) for it in sorted(path.glob("*_templates/*.jinja")))]
     for name in ("chat_template.json", "tokenizer_config.json"):
         written = _json(path / name).get("chat_template")
         named = written if isinstance(written, list) else [{"template": written}]
-        told += [str(it["template"]) for it in named if isinstance(it, dict) and isinstance(it.get("template"), str)]
-    return "\n".join(text for text in told if text)
+        found += [str(it["template"]) for it in named if isinstance(it, dict) and isinstance(it.get("template"), str)]
+    return "\n".join(text for text in found if text)
 
 
 def _text(path: Path) -> str:

@@ -88,7 +88,7 @@ class Contexts:
         return found
 
 
-def told(abilities: Abilities, most: int | None) -> Abilities:
+def bounded(abilities: Abilities, most: int | None) -> Abilities:
     """What is told of a model of which ``most`` tokens fit; a model that does not fit at all is told as it is."""
     length = abilities.context_length
     if abilities.kind != "text" or length is None or most is None or not 0 < most < length:

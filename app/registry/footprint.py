@@ -134,10 +134,10 @@ def _tokenizer_bytes(path: Path) -> int:
 def _check_depth(path: Path, tensors: int) -> None:
     """Refuse more layers than tensors: merely building so many may take all memory there is."""
     try:
-        told = msgspec.json.decode((path / "config.json").read_bytes(), type=_Depth)
+        depth = msgspec.json.decode((path / "config.json").read_bytes(), type=_Depth)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
-    layers = max(max(it.num_hidden_layers, it.n_layers, it.n_layer) for it in (told, told.text_config or told))
+    layers = max(max(it.num_hidden_layers, it.n_layers, it.n_layer) for it in (depth, depth.text_config or depth))
     if layers > max(tensors, _MANY_LAYERS):
         raise ModelUnusable(
             f"config.json tells of {layers} layers and the weights are {tensors} tensors, so they do not belong "

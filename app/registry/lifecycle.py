@@ -97,7 +97,7 @@ class Lifecycle:
         except Exception as error:  # noqa: BLE001 - told to everyone who waits
             self.counts.fetch_failures += 1
             slot.gone()
-            self._failed(slot, _told(error, f"{slot.model} could not be fetched. Try again, or name another model."))
+            self._failed(slot, _shown(error, f"{slot.model} could not be fetched. Try again, or name another model."))
         else:
             self.counts.fetches += 1
             slot.phase = "stored"
@@ -113,7 +113,7 @@ class Lifecycle:
         except Exception as error:  # noqa: BLE001 - told to everyone who waits
             self.counts.load_failures += 1
             slot.gone()
-            self._failed(slot, _told(error, f"{slot.model} could not be loaded. Try again, or name another model."))
+            self._failed(slot, _shown(error, f"{slot.model} could not be loaded. Try again, or name another model."))
         else:
             self.counts.loads += 1
             slot.arrive(engine, _now())
@@ -152,7 +152,7 @@ class Lifecycle:
         return task
 
 
-def _told(error: Exception, otherwise: str) -> SwitchyardError:
+def _shown(error: Exception, otherwise: str) -> SwitchyardError:
     """The error as callers may see it; what nobody foresaw is logged and told without its details."""
     if isinstance(error, SwitchyardError):
         return error

@@ -122,7 +122,7 @@ def abilities_of(
     slot = slots.get(source.id)
     if slot is not None and slot.engine is not None:
         known = replace(known, kind=slot.engine.kind, context_length=slot.engine.context_length)
-    return contexts.told(known, most.get(source.id))
+    return contexts.bounded(known, most.get(source.id))
 
 
 def model_status(

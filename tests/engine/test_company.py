@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from app.engine.base import Sequence
 from app.engine.mlx.batch import placement
-from app.engine.mlx.prefill import pacing
+from app.engine.mlx.prefill import slice_size
 from tests.engine.test_classes import LOADED
 from tests.support.batches import GREEDY, HandBatch, Stream
 
@@ -27,7 +27,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where prompts are computed one by one, so that there are several slices."""
     monkeypatch.setattr(placement, "on_cuda", lambda: True)
     monkeypatch.setattr(placement, "COMPANY_SECONDS", 60.0)
-    monkeypatch.setattr(pacing, "LONE_SLICE", SHORT)
+    monkeypatch.setattr(slice_size, "LONE_SLICE", SHORT)
 
 
 def one_by_one() -> HandBatch:

@@ -133,7 +133,7 @@ def test_an_edit_in_what_was_said_last_costs_little_beside_what_is_new(family: s
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3_next"])
 def test_what_was_cut_off_is_gone_on_with(family: str) -> None:
     batch = HandBatch(model_of(family), slice_tokens=64)
-    batch.batch._pace._lone = 64
+    batch.batch._slice_size._lone = 64
     prompt = said(3, 900)
     stream = batch.submit(Sequence(prompt, GREEDY, max_tokens=4))
     batch.step(6)

@@ -13,8 +13,8 @@ from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.device_errors import lost, named, passes
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.weights import converted
-from app.engine.mlx.prefill.pacing import Slice
 from app.engine.mlx.prefill.prefill import Prefill
+from app.engine.mlx.prefill.slice_size import Slice
 from app.engine.options import Batching
 from app.errors import InvalidRequest, Unavailable
 from app.schemas.sampling import Sampling

@@ -180,7 +180,7 @@ def test_calls_are_read_as_a_template_writes_them(
     made: Callable[..., MLXTokenizer], wrapped: str, roles: str, count: int
 ) -> None:
     tokenizer = made(template(ROLES[roles], "<think>", "reasoning_content", wrapped, CALLS[wrapped]))
-    prompt = tokenizer.render_chat([{"role": "user", "content": "Q"}], tools=[LOOK.told()])
+    prompt = tokenizer.render_chat([{"role": "user", "content": "Q"}], tools=[LOOK.definition()])
     for odd in ODD if count == 1 else ODD[:1]:
         calls = [
             {"id": f"call{n}", "type": "function", "function": {"name": "look", "arguments": {"city": odd, "n": 7}}}
@@ -190,7 +190,7 @@ def test_calls_are_read_as_a_template_writes_them(
             {"role": "user", "content": "Q"},
             {"role": "assistant", "content": "", "tool_calls": calls},
         ]
-        text = tokenizer.render_chat(told, tools=[LOOK.told()], asks=False)[len(prompt) :]
+        text = tokenizer.render_chat(told, tools=[LOOK.definition()], asks=False)[len(prompt) :]
         text = text.removesuffix(ROLES[roles].split("{text}")[1].replace("{role}", "assistant"))
         for step in (1, 4, 1000):
             assert calls_of(tokenizer, text, step) == ([("look", {"city": odd, "n": 7})] * count, "")
@@ -245,8 +245,8 @@ def test_a_thought_and_calls_together_are_told_apart(
     tokenizer = made(source, *([thought, THOUGHTS[thought]] if special else []))
     call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": {"city": odd}}}
     said = {"role": "assistant", "content": "", "reasoning_content": "Hm.", "tool_calls": [call]}
-    prompt = tokenizer.render_chat([{"role": "user", "content": "Q"}], tools=[LOOK.told()])
-    whole = tokenizer.render_chat([{"role": "user", "content": "Q"}, said], tools=[LOOK.told()], asks=False)
+    prompt = tokenizer.render_chat([{"role": "user", "content": "Q"}], tools=[LOOK.definition()])
+    whole = tokenizer.render_chat([{"role": "user", "content": "Q"}, said], tools=[LOOK.definition()], asks=False)
     text = whole[len(prompt) :].removesuffix(ROLES[roles].split("{text}")[1].replace("{role}", "assistant"))
     told, rest = thought_of(tokenizer, text, step)
     assert told == "Hm."

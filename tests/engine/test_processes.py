@@ -61,7 +61,7 @@ async def test_a_load_takes_the_process_that_waits_and_another_waits_after_it(
         if loader._spare.process is not None:
             break
     assert loader._spare.process.pid != waiting
-    assert engine.together == ABLE.told
+    assert engine.together == ABLE.described
     assert len(await said(engine)) == 5
     await engine.close()
     assert engine.status().pid == 0
@@ -221,21 +221,21 @@ async def test_each_process_is_told_what_the_others_hold_and_whether_they_comput
     loader.start()
     a = await loader.load(root / "a", name="a")
     b = await loader.load(root / "b", name="b")
-    assert loader._shares.told[a.process].memory == (4 << 30) - b.nbytes
-    assert loader._shares.told[a.process].prefixes == 4 << 20
+    assert loader._shares.sent[a.process].memory == (4 << 30) - b.nbytes
+    assert loader._shares.sent[a.process].prefixes == 4 << 20
     long = (Sequence((5, 6, 7), GREEDY, max_tokens=1500),)
     first = a.generate(long)
-    assert loader._shares.told[a.process].busy == 0
+    assert loader._shares.sent[a.process].busy == 0
     second = b.generate(long)
-    assert loader._shares.told[b.process].busy == 1, "what it begins with is told before"
+    assert loader._shares.sent[b.process].busy == 1, "what it begins with is told before"
     await asyncio.sleep(0.05)
-    assert loader._shares.told[a.process].busy == 1
+    assert loader._shares.sent[a.process].busy == 1
     second.close()
     await asyncio.sleep(0.05)
-    assert loader._shares.told[a.process].busy == 0
+    assert loader._shares.sent[a.process].busy == 0
     first.close()
     await b.close()
-    assert loader._shares.told[a.process].memory == 4 << 30
+    assert loader._shares.sent[a.process].memory == 4 << 30
     await loader.close()
 
 

@@ -14,7 +14,7 @@ from app.engine.client.group import plan
 from app.engine.facts import DeviceFacts
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.load.share import ShareRefused, divided, exhausted, made_real, pipelined
-from app.engine.mlx.ranks.operations import told, understood
+from app.engine.mlx.ranks.operations import encoded, understood
 from app.engine.ranks import Ranks
 from app.errors import ModelUnusable
 from app.registry.footprint import footprint
@@ -127,12 +127,12 @@ def test_arguments_of_operations_come_as_they_were(
     argument: int | list[int | list[int | list[int | None] | None] | None] | None,
 ) -> None:
     kv = KV([], 1, merged=False)
-    assert understood(told([argument, kv, (1, 2)], lambda _: 7), {7: kv}) == [argument, kv, [1, 2]]
+    assert understood(encoded([argument, kv, (1, 2)], lambda _: 7), {7: kv}) == [argument, kv, [1, 2]]
 
 
 def test_what_cannot_be_told_to_other_ranks_is_not() -> None:
     with pytest.raises(TypeError, match="array"):
-        told([mx.zeros(1)], lambda _: 0)
+        encoded([mx.zeros(1)], lambda _: 0)
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])

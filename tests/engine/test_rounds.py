@@ -7,20 +7,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.engine.base import Sequence
-from app.engine.mlx.prefill import pacing
+from app.engine.mlx.prefill import slice_size
 from tests.engine.test_classes import LOADED
 from tests.support.batches import GREEDY, HandBatch, Stream, greedy
 
-SLICE = pacing.SHORTEST_SLICE
+SLICE = slice_size.SHORTEST_SLICE
 
 
 @pytest.fixture(autouse=True)
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which every slice takes too long, so that each is as short as slices are."""
-    monkeypatch.setattr(pacing, "LONE_SECONDS", 0.0)
-    monkeypatch.setattr(pacing, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(pacing, "STEPS", 0.0)
-    monkeypatch.setattr(pacing, "FIRST_SLICE", SLICE)
+    monkeypatch.setattr(slice_size, "LONE_SECONDS", 0.0)
+    monkeypatch.setattr(slice_size, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(slice_size, "STEPS", 0.0)
+    monkeypatch.setattr(slice_size, "FIRST_SLICE", SLICE)
 
 
 def prompt(seed: int, length: int) -> tuple[int, ...]:

@@ -17,8 +17,8 @@ from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.draw import step as draw_host
 from app.engine.mlx.draw.logits import LogitsProcessor
 from app.engine.mlx.load.loader import MLXLoader
-from app.engine.mlx.prefill.pacing import Slice
 from app.engine.mlx.prefill.prefill import Prefill
+from app.engine.mlx.prefill.slice_size import Slice
 from app.engine.mlx.rows import Row
 from app.engine.options import Batching
 from app.errors import EngineFailed, Unavailable

@@ -90,7 +90,7 @@ def test_thoughts_that_a_template_writes_are_told_apart_from_the_answer(
     for name in names(folder):
         tokenizer = made(name)
         thoughts, (member, start, _) = tokenizer._thoughts, tokenizer._thoughts._written
-        prompt, whole = thoughts._asked({}), thoughts._told({member: THOUGHT}) if member else ""
+        prompt, whole = thoughts._asked({}), thoughts._rendered({member: THOUGHT}) if member else ""
         if not start or tokenizer.call_format == "harmony" or not whole.startswith(prompt):
             continue
         assert tokenizer.thinking is not None

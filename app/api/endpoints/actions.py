@@ -14,7 +14,7 @@ from litestar.exceptions import NotFoundException
 from msgspec import Struct
 
 from app.api.errors import body_of
-from app.api.observe.feed import find, told
+from app.api.observe.feed import converted, find
 from app.api.protect.connection import while_connected
 from app.api.write.sse import EventStream, Source
 from app.observability import request_id
@@ -80,4 +80,4 @@ async def _all(
 
 
 def _render(moment: Progress) -> list[Struct]:
-    return [] if moment.state in {"failed", "cancelled"} else [told(moment, PullProgress)]
+    return [] if moment.state in {"failed", "cancelled"} else [converted(moment, PullProgress)]

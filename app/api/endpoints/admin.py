@@ -106,7 +106,7 @@ class AdminController(Controller):
         if not 1 <= limit <= MOST:
             raise InvalidRequest(f"limit must be a number from 1 to {MOST}.", param="limit")
         found = await registry.search(words, limit, every=every)
-        return AdminFoundModels(tuple(feed.told(it, AdminFound) for it in found))
+        return AdminFoundModels(tuple(feed.converted(it, AdminFound) for it in found))
 
     @get("/events", responses=admin_failures(401), summary="Follow models, memory and requests")
     async def events(

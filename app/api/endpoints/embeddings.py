@@ -32,8 +32,8 @@ class EmbeddingsController(Controller):
         computation = embedding(registry.lease(data.model, keep_alive=keep_alive(data.keep_alive)), embed_job(data))
         vectors = await computed(request, computation)
         form = "float" if data.encoding_format is None else data.encoding_format
-        told = await asyncio.to_thread(embeddings, vectors, computation.model, form)
-        return Response(told, media_type=MediaType.JSON)
+        body = await asyncio.to_thread(embeddings, vectors, computation.model, form)
+        return Response(body, media_type=MediaType.JSON)
 
 
 class RerankController(Controller):
@@ -53,5 +53,5 @@ class RerankController(Controller):
         job = rerank_job(data)
         computation = ranking(registry.lease(data.model, keep_alive=keep_alive(data.keep_alive)), job)
         scores = await computed(request, computation)
-        told = data.return_documents is True
-        return Response(ranked(scores, computation.model, job.documents, top=data.top_n, told=told))
+        texts = data.return_documents is True
+        return Response(ranked(scores, computation.model, job.documents, top=data.top_n, texts=texts))

@@ -17,7 +17,7 @@ class HealthController(Controller):
     @get(["/", "/live"], summary="Whether the service answers")
     async def live(self, registry: NamedDependency[ModelRegistry]) -> Response[Health]:
         """``ok`` as long as the service answers, and which models are well."""
-        return _told("ok", registry)
+        return _health("ok", registry)
 
     @get("/ready", summary="Whether the service takes requests")
     async def ready(
@@ -25,10 +25,10 @@ class HealthController(Controller):
     ) -> Response[Health]:
         """``ok``, or 503 with the reason: ``loading`` models marked preload, ``draining``."""
         if service_state.draining:
-            return _told("draining", registry)
-        return _told("loading" if registry.preloading else "ok", registry)
+            return _health("draining", registry)
+        return _health("loading" if registry.preloading else "ok", registry)
 
 
-def _told(state: State, registry: ModelRegistry) -> Response[Health]:
+def _health(state: State, registry: ModelRegistry) -> Response[Health]:
     headers = {} if state == "ok" else {"retry-after": "5"}
     return Response(Health(state, registry.health()), status_code=200 if state == "ok" else 503, headers=headers)

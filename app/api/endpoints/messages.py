@@ -39,9 +39,11 @@ class MessagesController(Controller):
         """Answer as Anthropic's Messages API does, through the model's own chat template; whole or streamed."""
         job = messages_job(data, registry.defaults(data.model), seal)
         where = request_id(request.scope)
-        told = strategy.run(registry.lease(data.model), job, record_of(request.scope).meter, prefixes_of(request.scope))
+        events = strategy.run(
+            registry.lease(data.model), job, record_of(request.scope).meter, prefixes_of(request.scope)
+        )
         dialect = AnthropicDialect(data, seal, where)
-        return await answer(request, told, dialect, stream=data.stream is True, headers={"request-id": where})
+        return await answer(request, events, dialect, stream=data.stream is True, headers={"request-id": where})
 
     @post(
         "/count_tokens",

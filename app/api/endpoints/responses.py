@@ -52,10 +52,10 @@ class ResponsesController(Controller):
         reading = reader.read(data, history.items, seal, registry.defaults(data.model))
         headers = _ignored(reading.skipped)
         lease = registry.lease(data.model, keep_alive=translate.keep_alive(data))
-        told = strategy.run(lease, reading.job, record_of(request.scope).meter, prefixes_of(request.scope))
+        events = strategy.run(lease, reading.job, record_of(request.scope).meter, prefixes_of(request.scope))
         model = registry.canonical(data.model)
         how = dialect(data, reading, model=model, own=history.own, store=store, owner=owner, seal=seal)
-        return await answer(request, told, how, stream=data.stream is True, headers=headers)
+        return await answer(request, events, how, stream=data.stream is True, headers=headers)
 
     @post("/input_tokens", status_code=200, responses=failures(400, 401, 404, 503), summary="Count an input's tokens")
     async def count(

@@ -47,7 +47,7 @@ class TokenizeController(Controller):
             special_tokens=special,
             pieces=data.return_token_strs is True or data.with_pieces is True,
         )
-        return Response(_told(data, await while_connected(request.receive, work)))
+        return Response(_tokens(data, await while_connected(request.receive, work)))
 
     @post("/detokenize", status_code=200, responses=responses(Detokenized, streamed=False), summary="Tokens to text")
     async def detokenize(
@@ -80,15 +80,15 @@ class TokenizeController(Controller):
         return Response(Rendered(await while_connected(request.receive, work)))
 
 
-def _told(request: TokenizeRequest, found: tokens.Tokenized) -> Tokens:
+def _tokens(request: TokenizeRequest, found: tokens.Tokenized) -> Tokens:
     pieces = found.pieces or ()
-    told: list[int | Piece] = list(found.ids)
+    listed: list[int | Piece] = list(found.ids)
     if request.with_pieces:
-        told = [Piece(id_, _text(piece)) for id_, piece in zip(found.ids, pieces, strict=True)]
+        listed = [Piece(id_, _text(piece)) for id_, piece in zip(found.ids, pieces, strict=True)]
     return Tokens(
         count=len(found.ids),
         max_model_len=found.limit,
-        tokens=told,
+        tokens=listed,
         token_strs=[piece.decode(errors="replace") for piece in pieces] if request.return_token_strs else UNSET,
     )
 

@@ -72,15 +72,15 @@ async def find(registry: ModelRegistry, name: str) -> AdminModel | None:
 
 async def models(registry: ModelRegistry) -> tuple[AdminModel, ...]:
     """Every model as it is told."""
-    return tuple(told(status, AdminModel) for status in await registry.status())
+    return tuple(converted(status, AdminModel) for status in await registry.status())
 
 
 def memory(registry: ModelRegistry) -> AdminMemory:
     """The memory as it is told."""
-    return told(registry.memory(), AdminMemory)
+    return converted(registry.memory(), AdminMemory)
 
 
-def told(value: Struct, kind: type[T]) -> T:
+def converted(value: Struct, kind: type[T]) -> T:
     """A snapshot of the registry's as its wire shape, field by field."""
     return msgspec.convert(value, kind, from_attributes=True)
 

@@ -75,7 +75,7 @@ def gauges(registry: ModelRegistry, running: int) -> Iterator[Metric]:
 
 def _on_disk(figures: Figures) -> Iterator[Metric]:
     """Of models that are in memory; counted since their load."""
-    told = {
+    help_text = {
         "writes": "Files of computed prompts written",
         "written": "Bytes of these",
         "read": "Bytes of such files read",
@@ -85,7 +85,7 @@ def _on_disk(figures: Figures) -> Iterator[Metric]:
     held = GaugeMetricFamily("switchyard_disk_cache_bytes", "Files of computed prompts, by model", labels=("model",))
     counts = {
         name: CounterMetricFamily(f"switchyard_disk_cache_{name}", text, labels=("model",))
-        for name, text in told.items()
+        for name, text in help_text.items()
     }
     for model, work in figures.work.items():
         held.add_metric([model], work.on_disk.nbytes)
@@ -114,8 +114,8 @@ def _prefixes(figures: Figures) -> Iterator[Metric]:
 
 
 def _error(figures: Figures) -> Metric:
-    told = "What a model's process held beyond its books when it was last idle, or less"
-    error = GaugeMetricFamily("switchyard_books_error_bytes", told, labels=("model",))
+    help_text = "What a model's process held beyond its books when it was last idle, or less"
+    error = GaugeMetricFamily("switchyard_books_error_bytes", help_text, labels=("model",))
     for model, books in figures.books.items():
         error.add_metric([model], books.error)
     return error

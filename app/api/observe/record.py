@@ -144,20 +144,20 @@ def observed(app: ASGIApp, *tell: Observer) -> ASGIApp:
 
 def _headers(record: Record) -> list[tuple[bytes, bytes]]:
     """The answer's own; ``server-timing`` has what is known when it begins, all of it only for whole answers."""
-    told = [(HEADER, record.id.encode()), (b"openai-processing-ms", b"%d" % (1000 * record.now()))]
+    fields = [(HEADER, record.id.encode()), (b"openai-processing-ms", b"%d" % (1000 * record.now()))]
     timings = record.timings
     if timings is not None:
         parts = {"queue": timings.queue, "load": timings.load}
         if timings.prefill or timings.decode:
             parts |= {"prefill": timings.prefill, "decode": timings.decode}
         text = ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in parts.items())
-        told.append((b"server-timing", text.encode()))
-    return told
+        fields.append((b"server-timing", text.encode()))
+    return fields
 
 
 def _log(record: Record) -> None:
     timings = record.timings
-    told = {
+    fields = {
         "key": record.key,
         "model": record.model,
         "error": record.error,
@@ -177,7 +177,7 @@ def _log(record: Record) -> None:
         status=record.status,
         outcome=record.outcome,
         ms=_ms(record.seconds),
-        **{name: value for name, value in told.items() if value is not None},
+        **{name: value for name, value in fields.items() if value is not None},
     )
 
 

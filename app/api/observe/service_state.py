@@ -111,17 +111,17 @@ class ServiceState:
 
 
 async def watched(
-    scope: Any, told: AsyncGenerator[Events, None], service_state: ServiceState, seconds: float
+    scope: Any, source: AsyncGenerator[Events, None], service_state: ServiceState, seconds: float
 ) -> AsyncGenerator[Events, None]:
-    """What is ``told`` until it ends, fails, takes longer than ``seconds`` or the service stops."""
+    """What ``source`` gives until it ends, fails, takes longer than ``seconds`` or the service stops."""
     record, deadline = record_of(scope), Deadline(seconds)
     service_state.begin(deadline)
     try:
-        async with aclosing(told):
+        async with aclosing(source):
             with deadline:
                 while True:
                     try:
-                        events = await deadline.next(told)
+                        events = await deadline.next(source)
                     except StopAsyncIteration:
                         return
                     for event in events:

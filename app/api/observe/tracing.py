@@ -80,7 +80,7 @@ def _spans(made: Any, record: Record) -> None:
 
 
 def _attributes(record: Record, operation: str) -> Mapping[str, Any]:
-    told = {
+    attributes = {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": "switchyard",
         "gen_ai.request.model": record.model,
@@ -93,4 +93,4 @@ def _attributes(record: Record, operation: str) -> Mapping[str, Any]:
         "switchyard.outcome": record.outcome,
         "switchyard.time_to_first_token": record.first_token,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}

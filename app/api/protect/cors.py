@@ -49,12 +49,12 @@ class Cors:
 
         async def allowed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                told = [
+                headers = [
                     (b"access-control-allow-origin", origin.encode("latin-1")),
                     (b"vary", b"origin, access-control-request-headers"),
                 ]
-                told.append((b"access-control-expose-headers", EXPOSED))
-                message["headers"] = [*message["headers"], *told]
+                headers.append((b"access-control-expose-headers", EXPOSED))
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
         return allowed

@@ -128,8 +128,8 @@ async def _answer(scope: Scope, send: Send, failure: SwitchyardError) -> None:
     record_of(scope).error = failure.code
     status, headers, body = refusal(failure, scope)
     raw = msgspec.json.encode(body)
-    told = [(name.encode(), value.encode()) for name, value in headers.items()]
-    told += [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode())]
-    start: Message = {"type": "http.response.start", "status": status, "headers": told}
+    fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+    fields += [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode())]
+    start: Message = {"type": "http.response.start", "status": status, "headers": fields}
     await send(start)
     await send({"type": "http.response.body", "body": raw, "more_body": False})

@@ -91,47 +91,47 @@ def _system(system: str | list[wire.TextBlock] | None) -> list[Message]:
 
 
 def _conversation(turns: list[wire.Turn], seal: Seal) -> list[Message]:
-    told: list[Message] = []
+    messages: list[Message] = []
     for at, turn in enumerate(turns):
         place = f"messages.{at}.content"
         match turn:
             case wire.SystemTurn():
-                told += _system(turn.content)
+                messages += _system(turn.content)
             case wire.AssistantTurn():
-                _add(told, _assistant(turn, seal))
+                _add(messages, _assistant(turn, seal))
             case wire.UserTurn():
                 for message in _user(turn, place):
-                    _add(told, message)
-    return told
+                    _add(messages, message)
+    return messages
 
 
-def _add(told: list[Message], message: Message) -> None:
+def _add(messages: list[Message], message: Message) -> None:
     """Append a message, or put it into the one before where that is of the same role."""
-    before = told[-1] if told else None
+    before = messages[-1] if messages else None
     if isinstance(message, UserMessage) and isinstance(before, UserMessage):
-        told[-1] = UserMessage(f"{before.content}{GAP}{message.content}")
+        messages[-1] = UserMessage(f"{before.content}{GAP}{message.content}")
     elif isinstance(message, AssistantMessage) and isinstance(before, AssistantMessage):
-        told[-1] = AssistantMessage(
+        messages[-1] = AssistantMessage(
             content=f"{before.content}{message.content}",
             reasoning_content=GAP.join(it.reasoning_content for it in (before, message) if it.reasoning_content)
             or None,
             tool_calls=[*(before.tool_calls or ()), *(message.tool_calls or ())] or None,
         )
     else:
-        told.append(message)
+        messages.append(message)
 
 
 def _user(turn: wire.UserTurn, place: str) -> list[Message]:
     """The person's text and what tools answered, in their order."""
     if isinstance(turn.content, str):
         return [UserMessage(turn.content)]
-    told: list[Message] = []
+    messages: list[Message] = []
     for at, block in enumerate(turn.content):
         if isinstance(block, wire.ToolResultBlock):
-            told.append(ToolMessage(_result(block, f"{place}.{at}.content"), block.tool_use_id))
+            messages.append(ToolMessage(_result(block, f"{place}.{at}.content"), block.tool_use_id))
         else:
-            told.append(UserMessage(_readable(block, f"{place}.{at}")))
-    return told
+            messages.append(UserMessage(_readable(block, f"{place}.{at}")))
+    return messages
 
 
 def _check_results(turns: list[wire.Turn]) -> None:
@@ -200,14 +200,14 @@ def _prefilled(messages: list[Message], last: int) -> bool:
 
 def _variables(request: wire.CountTokensRequest) -> dict[str, Any]:
     """What the template is told of thinking: nothing where the model may do as it likes."""
-    told: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     if isinstance(request.thinking, NO_THINKING):
-        told["enable_thinking"] = False
+        variables["enable_thinking"] = False
     elif isinstance(request.thinking, wire.ThinkingEnabled):
-        told["enable_thinking"] = True
+        variables["enable_thinking"] = True
     if request.output_config is not None and request.output_config.effort is not None:
-        told["reasoning_effort"] = request.output_config.effort
-    return told
+        variables["reasoning_effort"] = request.output_config.effort
+    return variables
 
 
 def _grammar(request: wire.CountTokensRequest) -> Grammar | None:

@@ -44,16 +44,16 @@ def _inflated(body: bytes, name: str, limit: float) -> bytes:
     windows = WINDOWS[name]
     if name == "deflate" and (len(body) < 2 or int.from_bytes(body[:2]) % 31 or body[0] & 15 != 8):
         windows = -15
-    told = b""
+    decoded = b""
     while body:
         machine = zlib.decompressobj(windows)
         try:
-            told += machine.decompress(body, 1 + int(min(limit, 1 << 40)) - len(told))
+            decoded += machine.decompress(body, 1 + int(min(limit, 1 << 40)) - len(decoded))
         except zlib.error:
             raise InvalidRequest(f"The body is not what Content-Encoding says: it is no {name}.") from None
-        if len(told) > limit:
+        if len(decoded) > limit:
             raise RequestEntityTooLarge
         if not machine.eof:
             raise InvalidRequest(f"The body is not whole: its {name} has no end.")
         body = machine.unused_data
-    return told
+    return decoded

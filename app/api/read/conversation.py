@@ -88,11 +88,11 @@ def variables(kwargs: dict[str, Any] | None, effort: str | None, *, enable_think
                 "the template, the messages and how they are rendered cannot be set there.",
                 param=f"chat_template_kwargs.{name[:64]}",
             )
-    told: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     if effort is not None:
-        told["reasoning_effort"] = effort
+        variables["reasoning_effort"] = effort
     if enable_thinking is not None:
-        told["enable_thinking"] = enable_thinking
+        variables["enable_thinking"] = enable_thinking
     elif effort == "none":
-        told["enable_thinking"] = False
-    return told | given
+        variables["enable_thinking"] = False
+    return variables | given

@@ -46,8 +46,8 @@ def inputs(request: EmbeddingRequest) -> tuple[Input, ...]:
         return (ids,)
     kinds = {type(item) for item in given}
     if len(kinds) > 1:
-        told = "input must be texts, one list of token ids, or lists of them, not a mixture."
-        raise InvalidRequest(told, param="input")
+        message = "input must be texts, one list of token ids, or lists of them, not a mixture."
+        raise InvalidRequest(message, param="input")
     if len(given) > MAX_INPUTS:
         raise InvalidRequest(f"input holds {len(given)} inputs; at most {MAX_INPUTS} are taken.", param="input")
     return tuple(item if isinstance(item, str) else tuple(item) for item in given if not isinstance(item, int))

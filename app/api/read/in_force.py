@@ -51,7 +51,7 @@ def in_force(card: ModelCard, settings: Settings) -> AdminModelSettings:
 
 def _decoding(job: Job, card: ModelCard, theirs: SamplingDefaults) -> list[AdminSetting]:
     drawn = sampling_in_force(job, theirs)
-    told = []
+    listed = []
     for name in SamplingDefaults.__struct_fields__:
         origin: SettingOrigin = "default"
         if name not in job.decoding.left_open:
@@ -59,11 +59,11 @@ def _decoding(job: Job, card: ModelCard, theirs: SamplingDefaults) -> list[Admin
         elif getattr(theirs, name) is not None:
             origin = "generation_config.json"
         value, off = getattr(drawn, name), OFF.get(name)
-        told.append(AdminSetting(name=name, value=value, words="off" if value == off else "", origin=origin))
+        listed.append(AdminSetting(name=name, value=value, words="off" if value == off else "", origin=origin))
     limit = job.decoding.max_tokens
     words = "all that the context holds" if limit is None else ""
     written = _where(card.entry.max_tokens)
-    return [*told, AdminSetting(name="max_tokens", value=limit, words=words, origin=written)]
+    return [*listed, AdminSetting(name="max_tokens", value=limit, words=words, origin=written)]
 
 
 def _reasoning(card: ModelCard) -> list[AdminSetting]:
@@ -76,8 +76,8 @@ def _reasoning(card: ModelCard) -> list[AdminSetting]:
 def _tools(card: ModelCard) -> AdminSetting:
     words = {"generic": "in the system message", "refuse": "refused where its template knows none"}
     if card.entry.tool_prompt is not None:
-        told, origin = card.entry.tool_prompt, _where(card.entry.tool_prompt)
-        return AdminSetting(name="tool_prompt", value=told, words=words[told], origin=origin)
+        how, origin = card.entry.tool_prompt, _where(card.entry.tool_prompt)
+        return AdminSetting(name="tool_prompt", value=how, words=words[how], origin=origin)
     if card.abilities.tools:
         return AdminSetting(name="tool_prompt", value=None, words="by its template", origin="chat template")
     return AdminSetting(name="tool_prompt", value="generic", words=words["generic"], origin="default")
@@ -102,26 +102,26 @@ def _keep_alive(entry: ModelEntry, settings: Settings) -> AdminSetting:
 
 
 def _own(entry: ModelEntry, always: dict[str, str]) -> list[AdminSetting]:
-    told = []
+    listed = []
     for name in OWN:
         value: Value = getattr(entry, name)
         if value != getattr(ModelEntry(), name):
-            told.append(AdminSetting(name=name, value=value, origin="models.toml"))
+            listed.append(AdminSetting(name=name, value=value, origin="models.toml"))
         elif name in always:
-            told.append(AdminSetting(name=name, value=value, words=always[name], origin="default"))
+            listed.append(AdminSetting(name=name, value=value, words=always[name], origin="default"))
     if entry.hosts is not None:
-        told.append(AdminSetting(name="hosts", value=str(entry.hosts), origin="models.toml"))
-    return told
+        listed.append(AdminSetting(name="hosts", value=str(entry.hosts), origin="models.toml"))
+    return listed
 
 
 def _service(settings: Settings) -> list[AdminSetting]:
-    told = []
+    listed = []
     for name, left in SERVICE.items():
         value, words = getattr(settings, name), left
         if value != getattr(Settings(), name):
             words = format_size(value) if name in SIZES and isinstance(value, int) else ""
-        told.append(AdminSetting(name=name, value=value, words=words, origin=_of_service(name, settings)))
-    return told
+        listed.append(AdminSetting(name=name, value=value, words=words, origin=_of_service(name, settings)))
+    return listed
 
 
 def _where(value: Value) -> SettingOrigin:

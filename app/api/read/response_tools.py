@@ -62,10 +62,10 @@ def toolset(request: ResponseRequest, entry: ModelEntry) -> Toolset:
         if kind is None:
             skipped.append(f"tools.{at} ({str(item.get('type'))[:64]})")
             continue
-        for told, tool in _tools(_read(item, kind, f"tools.{at}"), f"tools.{at}"):
+        for spelling, tool in _tools(_read(item, kind, f"tools.{at}"), f"tools.{at}"):
             if tool.name in tools:
                 raise InvalidRequest(f"Two tools have the name '{tool.name}'.", param=f"tools.{at}")
-            tools[tool.name], called[tool.name] = tool, told
+            tools[tool.name], called[tool.name] = tool, spelling
     if skipped and not tools and request.tool_choice != "none":
         raise InvalidRequest(
             f"No tool of this request can be called: the service would have to run {', '.join(skipped)}, and it runs "

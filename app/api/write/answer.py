@@ -71,7 +71,7 @@ class Dialect:
 
 async def answer(
     request: Request[Any, Any, Any],
-    told: AsyncGenerator[Events, None],
+    source: AsyncGenerator[Events, None],
     dialect: Dialect,
     *,
     stream: bool,
@@ -79,34 +79,34 @@ async def answer(
 ) -> Response[Any]:
     """Begin the job; what fails before that raises and keeps its HTTP status, for ``PATIENCE`` seconds in a stream.
 
-    The response owns ``told`` from then on. If the client goes, at any time, the job is cancelled.
+    The response owns ``source`` from then on. If the client goes, at any time, the job is cancelled.
     """
     note = note_of(request.scope)
     state = request.app.state
-    told = watched(request.scope, told, state.service_state, state.request_timeout)
+    source = watched(request.scope, source, state.service_state, state.request_timeout)
     if stream:
-        telling = Telling(told, dialect, note)
-        await while_connected(request.receive, telling.begin())
+        chunks = Chunks(source, dialect, note)
+        await while_connected(request.receive, chunks.begin())
         failure = partial(_failure, request, dialect, note)
-        headers = _with_unenforced(headers, telling.unenforced)
-        source = Source(telling, list, failure, dialect.opening, dialect.silence, dialect.ending)
-        return EventStream(source, keep_alive=dialect.quiet_seconds, headers=headers)
-    (started,) = await while_connected(request.receive, anext(told))
+        headers = _with_unenforced(headers, chunks.unenforced)
+        sent = Source(chunks, list, failure, dialect.opening, dialect.silence, dialect.ending)
+        return EventStream(sent, keep_alive=dialect.quiet_seconds, headers=headers)
+    (started,) = await while_connected(request.receive, anext(source))
     if not isinstance(started, Started):
-        await told.aclose()
+        await source.aclose()
         raise EngineFailed("The answer did not begin; send the request again.")
     note.see(started)
     renderer = dialect.begin(_head(started))
-    whole = renderer.whole(await while_connected(request.receive, _fold(told, note)))
+    whole = renderer.whole(await while_connected(request.receive, _fold(source, note)))
     await dialect.settle()
     return Response(whole, headers=_with_unenforced(headers, started.unenforced))
 
 
-class Telling:
-    """A job's events as chunks. It owns ``told``, whose first events may still be waited for when a stream begins."""
+class Chunks:
+    """A job's events as chunks. It owns ``source``, whose first events may still be waited for when a stream begins."""
 
-    def __init__(self, told: AsyncGenerator[Events, None], dialect: Dialect, note: Note) -> None:
-        self._told = told
+    def __init__(self, source: AsyncGenerator[Events, None], dialect: Dialect, note: Note) -> None:
+        self._source = source
         self._dialect = dialect
         self._note = note
         self._renderer: Renderer | None = None
@@ -116,7 +116,7 @@ class Telling:
 
     async def begin(self) -> None:
         """Wait until the job has begun, but for ``PATIENCE`` seconds at most; raises what has failed meanwhile."""
-        self._first = first = asyncio.ensure_future(anext(self._told))
+        self._first = first = asyncio.ensure_future(anext(self._source))
         try:
             await asyncio.wait({first}, timeout=PATIENCE)
         except BaseException:
@@ -127,9 +127,9 @@ class Telling:
             self.unenforced = started.unenforced if isinstance(started, Started) else ()
 
     async def __anext__(self) -> list[Struct]:
-        """The chunks of all that has come; ends with ``told``."""
+        """The chunks of all that has come; ends with ``source``."""
         first, self._first = self._first, None
-        events = await (anext(self._told) if first is None else first)
+        events = await (anext(self._source) if first is None else first)
         if self._renderer is None:
             (started,) = events
             if not isinstance(started, Started):
@@ -151,7 +151,7 @@ class Telling:
                 await asyncio.wait({self._first})
             if not self._first.cancelled():
                 self._first.exception()  # nobody else looks at it
-        await self._told.aclose()
+        await self._source.aclose()
 
 
 def _with_unenforced(headers: dict[str, str] | None, names: tuple[str, ...]) -> dict[str, str] | None:
@@ -169,10 +169,10 @@ def _failure(request: Request[Any, Any, Any], dialect: Dialect, note: Note, erro
     return dialect.failure(body)
 
 
-async def _fold(told: AsyncGenerator[Events, None], note: Note) -> Transcript:
+async def _fold(source: AsyncGenerator[Events, None], note: Note) -> Transcript:
     transcript = Transcript()
-    async with aclosing(told):
-        async for events in told:
+    async with aclosing(source):
+        async for events in source:
             for event in events:
                 note.see(event)
                 transcript.add(event)

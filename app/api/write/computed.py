@@ -32,12 +32,12 @@ WIDTH = 4
 async def computed(request: Request[Any, Any, Any], computation: Computation[Made]) -> Made:
     """What the computation makes; raises what it fails with."""
     state = request.app.state
-    told = watched(request.scope, computation.events(), state.service_state, state.request_timeout)
+    source = watched(request.scope, computation.events(), state.service_state, state.request_timeout)
     note = note_of(request.scope)
 
     async def run() -> None:
-        async with aclosing(told):
-            async for events in told:
+        async with aclosing(source):
+            async for events in source:
                 for event in events:
                     note.see(event)
 
@@ -54,14 +54,14 @@ def embeddings(vectors: Vectors, model: str, form: Literal["float", "base64"]) -
     return msgspec.json.encode(EmbeddingList(data=data, model=model, usage=_usage(vectors.tokens)))
 
 
-def ranked(scores: Scores, model: str, documents: tuple[str, ...], *, top: int | None, told: bool) -> RerankList:
-    """The ``top`` documents, the best first, of equals the earlier one; with their texts if those are ``told``."""
+def ranked(scores: Scores, model: str, documents: tuple[str, ...], *, top: int | None, texts: bool) -> RerankList:
+    """The ``top`` documents, the best first, of equals the earlier one; with their ``texts`` where those are wanted."""
     order = sorted(range(len(documents)), key=lambda at: -scores.values[at])[:top]
     results = [
         RerankResult(
             index=at,
             relevance_score=scores.values[at],
-            document=RerankDocument(documents[at]) if told else msgspec.UNSET,
+            document=RerankDocument(documents[at]) if texts else msgspec.UNSET,
         )
         for at in order
     ]

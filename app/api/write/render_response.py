@@ -87,15 +87,15 @@ class ResponseRenderer:
 
     def chunks(self, event: Event) -> list[Struct]:
         """The events that ``event`` makes."""
-        return self._numbered(self._told(event))
+        return self._numbered(self._rendered(event))
 
     def whole(self, transcript: Transcript) -> ResponseObject:
         """The response in one piece."""
         for event in transcript.events:
-            self._told(event)
+            self._rendered(event)
         return self.response
 
-    def _told(self, event: Event) -> Events:
+    def _rendered(self, event: Event) -> Events:
         match event:
             case Started() | Cached():
                 return []
@@ -107,8 +107,8 @@ class ResponseRenderer:
                 return self._growing.more(text) if isinstance(self._growing, GrowingCall | GrowingCustomCall) else []
             case Finished(reason=reason):
                 self._reason = reason
-                told = [] if self._index or self._growing else self._grow(self._message())
-                return [*told, *self._end(cut=reason == "length")]
+                events = [] if self._index or self._growing else self._grow(self._message())
+                return [*events, *self._end(cut=reason == "length")]
             case Completed(usage=usage):
                 return [self._complete(usage)]
             case _:
@@ -194,11 +194,11 @@ class ResponseRenderer:
         return structs.replace(self.response, output=[*self._output, *growing])
 
     def _numbered(self, events: Events) -> list[Struct]:
-        told: list[Struct] = []
+        numbered: list[Struct] = []
         for event in events:
             event.sequence_number = next(self._numbers)
-            told.append(event)
-        return told
+            numbered.append(event)
+        return numbered
 
 
 def _usage(usage: Usage) -> ResponseUsage:

@@ -160,15 +160,15 @@ class Transcript:
     @property
     def usage(self) -> Usage:
         """What it took."""
-        return _told(self._usage)
+        return _known(self._usage)
 
     @property
     def choices(self) -> list[tuple[int, Choice, FinishReason]]:
         """Every choice with its index and why it ended, in the order of the indexes."""
-        return [(index, choice, _told(choice.reason)) for index, choice in sorted(self._choices.items())]
+        return [(index, choice, _known(choice.reason)) for index, choice in sorted(self._choices.items())]
 
 
-def _told(value: T | None) -> T:
+def _known(value: T | None) -> T:
     if value is None:
         raise EngineFailed("The answer ended early; send the request again.")
     return value

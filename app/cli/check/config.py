@@ -25,8 +25,8 @@ def show(config: str | None, *, as_json: bool, **given: Given) -> None:
     found = effective_settings(config, dict(os.environ), given)
     values = {name: _shown(field, getattr(found.settings, name)) for name, field in setting_fields().items()}
     if as_json:
-        told = {name: {"value": value, "origin": found.origins[name]} for name, value in values.items()}
-        click.echo(msgspec.json.encode(told))
+        listed = {name: {"value": value, "origin": found.origins[name]} for name, value in values.items()}
+        click.echo(msgspec.json.encode(listed))
         return
     click.echo(table(("SETTING", "VALUE", "FROM"), [(it, value, found.origins[it]) for it, value in values.items()]))
     click.echo(f"\nmodels: {', '.join(found.settings.models) or 'none'} (from {found.origins['models']})")

@@ -35,7 +35,7 @@ class Agent(Struct, frozen=True):
 
     program: str
     install: str
-    told: Callable[[Service], Launch]
+    launch: Callable[[Service], Launch]
 
 
 def agents() -> dict[str, Agent]:

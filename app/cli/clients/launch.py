@@ -39,7 +39,7 @@ def launch(
     context = _context(found, name)
     if shown:
         key = "none" if found.key is None else PLACEHOLDER
-        click.echo(_spelt(agent.told(Service(found.client.url, key, name, context)), arguments))
+        click.echo(_spelt(agent.launch(Service(found.client.url, key, name, context)), arguments))
         return
     program = shutil.which(agent.program)
     if program is None:
@@ -53,7 +53,7 @@ def launch(
             err=True,
         )
     key = "none" if found.key is None else found.key
-    _become(program, agent.told(Service(found.client.url, key, name, context)), arguments, agent.install)
+    _become(program, agent.launch(Service(found.client.url, key, name, context)), arguments, agent.install)
 
 
 def _become(program: str, launch: Launch, arguments: tuple[str, ...], install: str) -> NoReturn:
@@ -79,9 +79,9 @@ def _context(found: Reach, model: str) -> int | None:
     from app.errors import SwitchyardError  # noqa: PLC0415
 
     with suppress(Away, Refused):
-        told = found.client.ask("GET", f"/v1/models/{quote(model, safe='/')}", ModelCard).context_length
-        if told is not None:
-            return told
+        length = found.client.ask("GET", f"/v1/models/{quote(model, safe='/')}", ModelCard).context_length
+        if length is not None:
+            return length
     try:
         facts = disk.facts(found.settings, model)
     except SwitchyardError:

@@ -4,7 +4,7 @@ import msgspec
 import rich_click as click
 from msgspec import structs
 
-from app.cli.client import model_path, settings_path, told
+from app.cli.client import errors_reported, model_path, settings_path
 from app.cli.exits import Exit, leave
 from app.cli.reach import json_option, model_argument, reach, reaching
 from app.cli.words import STATES, size, span, table
@@ -27,7 +27,7 @@ def list_(url: str | None, config: str | None, *, as_json: bool) -> None:
     from app.cli.look import disk  # noqa: PLC0415
 
     found = reach(url, config)
-    with told():
+    with errors_reported():
         models = (
             found.client.ask("GET", "/admin/models", AdminModels).data
             if found.served()
@@ -50,7 +50,7 @@ def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> N
     from app.errors import SwitchyardError  # noqa: PLC0415
 
     found = reach(url, config)
-    with told():
+    with errors_reported():
         if found.served():
             state: AdminModel | None = found.client.ask("GET", model_path(model), AdminModel)
         else:
@@ -93,8 +93,8 @@ def show(model: str, url: str | None, config: str | None, *, as_json: bool) -> N
 def _value(setting: AdminSetting) -> str:
     """A setting as people read it."""
     value = setting.value
-    told = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-    return setting.words or told
+    shown = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return setting.words or shown
 
 
 def _rank(rank: AdminRank) -> str:
@@ -108,13 +108,13 @@ def _together(found: AdminTogether | None) -> str:
     if not found.answers:
         return "nothing: prompts and answers take turns"
     able = [*(["prompts"] if found.prompts else []), "answers" if found.short else "answers to more than a few tokens"]
-    told = " and ".join(able) + ("" if found.lengths else ", a pass for each class of lengths")
-    return told + ("" if found.ahead else ", no step built ahead")
+    shown = " and ".join(able) + ("" if found.lengths else ", a pass for each class of lengths")
+    return shown + ("" if found.ahead else ", no step built ahead")
 
 
 def _act(model: str, action: str, url: str | None, config: str | None, *, as_json: bool) -> None:
     found = reach(url, config)
-    with told():
+    with errors_reported():
         state = msgspec.convert(found.client.ask("POST", model_path(model, action), object), AdminModel | None)
     if as_json:
         click.echo(msgspec.json.encode(state))
@@ -157,7 +157,7 @@ def rm(model: str, url: str | None, config: str | None, *, as_json: bool) -> Non
 
     found = reach(url, config)
     try:
-        with told():
+        with errors_reported():
             deleted = (
                 found.client.ask("DELETE", model_path(model), Deleted)
                 if found.served()

@@ -7,7 +7,7 @@ import msgspec
 import rich_click as click
 from msgspec import UNSET, structs
 
-from app.cli.client import Client, told
+from app.cli.client import Client, errors_reported
 from app.cli.reach import json_option, reach, reaching
 from app.cli.words import STATES, size, span, table
 from app.schemas.admin import AdminEvent, AdminMemory, AdminModel
@@ -22,7 +22,7 @@ IDLE = {"absent", "on_disk"}
 def ps(url: str | None, config: str | None, *, watch: bool, as_json: bool) -> None:
     """Show the models in memory, who uses them, and what the memory budget is used for."""
     client = reach(url, config).client
-    with told():
+    with errors_reported():
         if watch:
             _watch(client, as_json=as_json)
         else:
@@ -70,8 +70,8 @@ def _memory(memory: AdminMemory) -> str:
         "prefix caches": memory.prefix_caches,
     }
     used = sum(parts.values())
-    told = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in parts.items())
-    return f"memory: {size(used)} of {size(memory.limit)} ({told}); process {size(memory.process)}" + (
+    shown = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in parts.items())
+    return f"memory: {size(used)} of {size(memory.limit)} ({shown}); process {size(memory.process)}" + (
         f"; {size(memory.disk_cache)} of prefixes on disk" if memory.disk_cache else ""
     )
 

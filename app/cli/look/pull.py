@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import rich_click as click
 
-from app.cli.client import Refused, model_path, told
+from app.cli.client import Refused, errors_reported, model_path
 from app.cli.exits import Exit, leave
 from app.cli.reach import Reach, json_option, known_models, reach, reaching
 from app.errors import SwitchyardError
@@ -47,7 +47,7 @@ def _through_service(found: Reach, model: str, *, quiet: bool) -> PullProgress:
     from app.cli.look.progress import Bars  # noqa: PLC0415  rich's progress bars take long to import
 
     last: PullProgress | None = None
-    with told():
+    with errors_reported():
         try:
             with Bars() as bars:
                 for last in found.client.stream("POST", model_path(model, "pull"), PullProgress):

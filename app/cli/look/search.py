@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import rich_click as click
 
-from app.cli.client import told
+from app.cli.client import errors_reported
 from app.cli.exits import Exit, leave
 from app.cli.reach import json_option, reach, reaching
 from app.cli.words import size, table
@@ -33,7 +33,7 @@ def search(
     found, asked = reach(url, config), " ".join(words)
     if found.served():
         query = urlencode({"q": asked, "limit": limit, "every": str(every).lower()})
-        with told():
+        with errors_reported():
             models = found.client.ask("GET", f"/admin/search?{query}", AdminFoundModels).data
     else:
         models = _alone(found.settings, asked, limit, every=every)

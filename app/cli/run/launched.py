@@ -19,8 +19,8 @@ _LOOK = 60.0
 
 def log() -> Path | None:
     """The file that launchd lets this process write to; None where it was not launchd that started it."""
-    told = os.environ.get(LAUNCHED)
-    return Path(told) if told else None
+    path = os.environ.get(LAUNCHED)
+    return Path(path) if path else None
 
 
 def final(code: int) -> int:

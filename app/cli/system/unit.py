@@ -87,7 +87,7 @@ def launchd(config: Path | None, *, grace: float, log: Path, environ: Mapping[st
 
     It is started again when it ends with any code but 0; what starting again does not mend ends with 0 there.
     """
-    told = {
+    entries = {
         "Label": LABEL,
         "ProgramArguments": command(config),
         "EnvironmentVariables": {**environ, LAUNCHED: str(log)},
@@ -102,7 +102,7 @@ def launchd(config: Path | None, *, grace: float, log: Path, environ: Mapping[st
         "StandardOutPath": str(log),
         "StandardErrorPath": str(log),
     }
-    return plistlib.dumps(told).decode()
+    return plistlib.dumps(entries).decode()
 
 
 def _quoted(word: str) -> str:

@@ -8,7 +8,7 @@ import msgspec
 import rich_click as click
 from msgspec import Struct
 
-from app.cli.client import told
+from app.cli.client import errors_reported
 from app.cli.reach import json_option, model_argument, reach, reaching
 from app.cli.talk.trial import Answer, Trial, throughput
 from app.cli.words import table
@@ -81,7 +81,7 @@ def bench(
     """
     client = reach(url, config).client
     rows = []
-    with told():
+    with errors_reported():
         trial = Trial(client, model, tokens)
         trial.fit(prompt_tokens)
         if sys.stderr.isatty():

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 import rich_click as click
 
-from app.cli.client import Client, Refused, told
+from app.cli.client import Client, Refused, errors_reported
 from app.cli.exits import Exit, leave
 from app.cli.reach import json_option, model_argument, reach, reaching
 from app.cli.talk.speak import sampling, speak
@@ -45,7 +45,7 @@ def chat(
     client = reach(url, config).client
     options = sampling(temperature=temperature, max_tokens=max_tokens)
     talk = Talk(client, model, system, options)
-    with told():
+    with errors_reported():
         if not sys.stdin.isatty():
             talk.say(sys.stdin.read().strip(), as_json=as_json)
             return
@@ -81,7 +81,7 @@ def complete(
     client = reach(url, config).client
     text = sys.stdin.read() if prompt is None else prompt
     body = {"model": model, "prompt": text, **sampling(temperature=temperature, max_tokens=max_tokens)}
-    with told():
+    with errors_reported():
         spoken = speak(client, "/v1/completions", body, quiet=as_json)
     click.echo(msgspec.json.encode(spoken) if as_json else "")
 

@@ -6,7 +6,7 @@ import sys
 import msgspec
 import rich_click as click
 
-from app.cli.client import told
+from app.cli.client import errors_reported
 from app.cli.exits import Exit, leave
 from app.cli.reach import json_option, model_argument, reach, reaching
 from app.cli.words import table
@@ -41,7 +41,7 @@ def embed(
         leave(Exit.USAGE, "there is no text; give some, or lines on standard input")
     options = {"input_type": kind, "dimensions": dimensions}
     body = {"model": model, "input": lines} | {name: it for name, it in options.items() if it is not None}
-    with told():
+    with errors_reported():
         answer = reach(url, config).client.ask("POST", "/v1/embeddings", EmbeddingList, body)
     if as_json:
         click.echo(msgspec.json.encode(answer))

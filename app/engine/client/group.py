@@ -193,12 +193,12 @@ class Followers:
         name = seat.names[seat.rank]
         if code == SSH_FAILED and self._plan.hosts[seat.rank].ssh not in HERE:
             return f"{name} cannot be reached by ssh"
-        told = {
+        causes = {
             FROZEN: "rank 0 was silent for too long",
             GONE: f"{name} has lost its connection to rank 0",
             FAILED: f"{name} failed; the log says more",
         }
-        return told.get(code) or f"{name}: {cause(code, sys.maxsize)}"
+        return causes.get(code) or f"{name}: {cause(code, sys.maxsize)}"
 
 
 def hand(process: "subprocess.Popen[bytes]", seat: Seat) -> None:

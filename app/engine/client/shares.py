@@ -34,7 +34,7 @@ class Shares:
         self._wired = wired
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self.told: dict[EngineProcess, Limits] = {}
+        self.sent: dict[EngineProcess, Limits] = {}
 
     def changed(self, process: EngineProcess) -> None:
         """``process`` has something to do, or has no more: what it begins with cannot wait, the others' part can."""
@@ -61,7 +61,7 @@ class Shares:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.told = {process: limits for process, limits in self.told.items() if process in self._residents}
+        self.sent = {process: limits for process, limits in self.sent.items() if process in self._residents}
         for process in self._residents:
             self._tell(process)
 
@@ -72,18 +72,18 @@ class Shares:
     def _tell(self, process: EngineProcess) -> None:
         """Tell it, if there is anything new; who computes beside it concerns it only while it computes itself."""
         budget, nbytes = self._budget(), self._residents[process]
-        told = self.told.get(process)
+        before = self.sent.get(process)
         limits = Limits(
             memory=max(nbytes, budget - (sum(self._residents.values()) - nbytes)),
             pool=budget // POOL // len(self._residents),
             prefixes=self._for_prefixes(),
             busy=sum(other.busy for other in self._residents if other is not process)
-            if process.busy or told is None
-            else told.busy,
+            if process.busy or before is None
+            else before.busy,
             wired=self._wired // len(self._residents),
         )
-        if told != limits:
-            self.told[process] = limits
+        if before != limits:
+            self.sent[process] = limits
             process.send(SetLimits(limits))
 
     def close(self) -> None:

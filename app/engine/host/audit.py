@@ -44,7 +44,7 @@ class Audit:
         self._bare = int(self._process.memory_info().rss)
         self._host = self._apart = 0
         self._error = 0
-        self._told = False
+        self._warned = False
         self._books: dict[int, Books] = {}
         self._until = 0.0
 
@@ -56,10 +56,10 @@ class Audit:
         booked = prefixes + sum(it.weights + it.kv for it in books.values())
         self._error, self._until = active - booked if books else 0, 0.0
         off = is_off(self._error, booked)
-        if off and not self._told:
-            told = "the process holds %d bytes of arrays where %d are booked: %s, prefixes %d"
-            log.warning(told, active, booked, dict(books), prefixes)
-        self._told = off
+        if off and not self._warned:
+            message = "the process holds %d bytes of arrays where %d are booked: %s, prefixes %d"
+            log.warning(message, active, booked, dict(books), prefixes)
+        self._warned = off
 
     def look_beside(self) -> None:
         """Something was made that is no array, such as a tokenizer for grammars. Any thread."""

@@ -132,11 +132,11 @@ class Host(Watcher):
         parts, self._parts = self._parts, {}
         models = self._models
         ranks = [] if models is None else models.ranks
-        told = (0, {}, {}) if models is None else (models.prefix_bytes, models.work(), models.books())
+        figures = (0, {}, {}) if models is None else (models.prefix_bytes, models.work(), models.books())
         beside = [it for it in ranks if not it.host]
         active = int(mx.get_active_memory()) + sum(it.active for it in beside)
         pool = int(mx.get_cache_memory()) + sum(it.pool for it in beside)
-        state = State(active, pool, *told, ranks)
+        state = State(active, pool, *figures, ranks)
         self.channel.send(Step(list(parts.values()), state))
 
     # --- what is asked -----------------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ class Models:
             engine.fingerprint,
             engine.law.times(self._beside),
             kind,
-            engine.loaded.abilities.told if isinstance(engine, MLXEngine) else None,
+            engine.loaded.abilities.described if isinstance(engine, MLXEngine) else None,
         )
 
 

@@ -33,7 +33,7 @@ class Abilities(Struct, frozen=True):
     classes: bool = True
 
     @property
-    def told(self) -> Together:
+    def described(self) -> Together:
         """The same in words for those who run the service."""
         return Together(
             prompts=self.group and self.batch,

@@ -37,8 +37,8 @@ def compiled(source: str, architecture: str) -> bytes:
     try:
         option = f"--gpu-architecture={architecture}".encode()
         if library.nvrtcCompileProgram(program, 1, (ctypes.c_char_p * 1)(option)):
-            told = _taken(library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog, program)
-            raise CompilerFailed(told.decode(errors="replace").strip("\0")[:500])
+            log = _taken(library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog, program)
+            raise CompilerFailed(log.decode(errors="replace").strip("\0")[:500])
         return _taken(library.nvrtcGetCUBINSize, library.nvrtcGetCUBIN, program)
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))

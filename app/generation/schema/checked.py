@@ -137,7 +137,7 @@ def _modern(schema: Schema) -> Schema:
         schema |= ({"prefixItems": first} if first else {}) | ({} if rest is None else {"items": rest})
     schema.pop("additionalItems", None)
     dependencies = schema.pop("dependencies", {})
-    for name, told in dependencies.items():
-        key = "dependentRequired" if isinstance(told, list) else "dependentSchemas"
-        schema[key] = schema.get(key, {}) | {name: told}
+    for name, needed in dependencies.items():
+        key = "dependentRequired" if isinstance(needed, list) else "dependentSchemas"
+        schema[key] = schema.get(key, {}) | {name: needed}
     return schema

@@ -113,23 +113,23 @@ class _Typist:
             return None
         if not isinstance(schema, dict):
             return set()
-        told: list[set[str] | None] = []
+        possible: list[set[str] | None] = []
         named = schema.get("type")
         if named is not None:
-            told.append(set(named) if isinstance(named, list) else {named})
+            possible.append(set(named) if isinstance(named, list) else {named})
         values = [schema["const"]] if "const" in schema else schema.get("enum")
         if values is not None:
-            told.append({type_of(value) for value in values})
+            possible.append({type_of(value) for value in values})
         for key in ("anyOf", "oneOf"):
             branches = [self.types(branch, depth - 1) for branch in schema.get(key, ())]
             known = [it for it in branches if it is not None]
             if branches and len(known) == len(branches):
-                told.append(set().union(*known))
-        told += [self.types(branch, depth - 1) for branch in schema.get("allOf", ())]
+                possible.append(set().union(*known))
+        possible += [self.types(branch, depth - 1) for branch in schema.get("allOf", ())]
         if "$ref" in schema:
-            told.append(self.types(_target(schema["$ref"], self._root), depth - 1))
+            possible.append(self.types(_target(schema["$ref"], self._root), depth - 1))
         found: set[str] | None = None
-        for kinds in told:
+        for kinds in possible:
             if kinds is not None:
                 found = kinds if found is None else _both(found, kinds)
         return found
@@ -174,8 +174,8 @@ def _joined(schemas: list[AnySchema]) -> AnySchema:
     """All of ``schemas`` at once."""
     if False in schemas:
         return False
-    told = [it for i, it in enumerate(schemas) if it is not True and it != {} and it not in schemas[:i]]
-    return {} if not told else told[0] if len(told) == 1 else {"allOf": told}
+    schemas = [it for i, it in enumerate(schemas) if it is not True and it != {} and it not in schemas[:i]]
+    return {} if not schemas else schemas[0] if len(schemas) == 1 else {"allOf": schemas}
 
 
 def _stricter(key: str, mine: Any, other: Any) -> Any:

@@ -19,8 +19,8 @@ def searched(pattern: str) -> str:
 def _whole(branch: str) -> str:
     begins, ends = branch.startswith("^"), re.search(r"(?<!\\)(\\\\)*\$$", branch) is not None
     inner = slashed(branch[1 if begins else 0 : -1 if ends else None])
-    told = CLASS.sub(lambda found: ASCII.get(found.group(), found.group()), inner)
-    return f"{'' if begins else ANYTHING}({told}){'' if ends else ANYTHING}"
+    spelt = CLASS.sub(lambda found: ASCII.get(found.group(), found.group()), inner)
+    return f"{'' if begins else ANYTHING}({spelt}){'' if ends else ANYTHING}"
 
 
 def _branches(pattern: str) -> Iterator[str]:

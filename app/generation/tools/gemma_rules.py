@@ -49,8 +49,8 @@ class GemmaWriter:
         kinds = types(schema, self._tool.parameters)
         if "const" in flat or "enum" in flat:
             values = [flat["const"]] if "const" in flat else flat["enum"]
-            told = [self._rules.rule(self._rules.text(text)) for value in values if (text := self._literal(value))]
-            return self._rules.one_of(told or [self._rules.part(False, self._tool)])
+            rules = [self._rules.rule(self._rules.text(text)) for value in values if (text := self._literal(value))]
+            return self._rules.one_of(rules or [self._rules.part(False, self._tool)])
         for key in ("anyOf", "oneOf"):
             if key in flat:
                 rest: Schema = {name: value for name, value in flat.items() if name != key}
@@ -73,7 +73,7 @@ class GemmaWriter:
         found = members(schema, self._tool.parameters)
         for name in found.properties:
             check_name(name, self._marks, self._tool)
-        told = [
+        rules = [
             (self._rules.rule(f"{self._rules.text(key + ':')} {self._value(inner)}"), key in found.required)
             for key, inner in found.properties.items()
         ]
@@ -81,7 +81,7 @@ class GemmaWriter:
             self._rules.rule(f"{key} {self._rules.text(':')} {self._value(inner)}")
             for key, inner in other_names(self._rules, found)
         ]
-        listed = self._rules.members(told, self._rules.text(","), self._rules.one_of(others) if others else "")
+        listed = self._rules.members(rules, self._rules.text(","), self._rules.one_of(others) if others else "")
         return self._rules.rule(f'"{{" {listed} "}}"')
 
     def _array(self, schema: Schema) -> str:

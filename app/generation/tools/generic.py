@@ -11,7 +11,7 @@ Message = dict[str, Any]
 """A message as chat templates read it."""
 
 
-def told(messages: Sequence[Message], tools: tuple[Tool, ...]) -> list[Message]:
+def with_tools(messages: Sequence[Message], tools: tuple[Tool, ...]) -> list[Message]:
     """The conversation with the functions described first, and with calls and their results as text."""
     rest = [_plain(message) for message in messages]
     system = [rest.pop(0)["content"]] if rest and rest[0]["role"] == "system" else []
@@ -19,7 +19,7 @@ def told(messages: Sequence[Message], tools: tuple[Tool, ...]) -> list[Message]:
 
 
 def _described(tools: tuple[Tool, ...]) -> str:
-    lines = "\n".join(json.dumps(tool.told()["function"], ensure_ascii=False) for tool in tools)
+    lines = "\n".join(json.dumps(tool.definition()["function"], ensure_ascii=False) for tool in tools)
     return (
         "You can call functions. Each line describes one, its parameters as a JSON schema:\n"
         f"{lines}\n"

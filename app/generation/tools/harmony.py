@@ -59,8 +59,8 @@ class Channels(Machine):
         header, started = self._opened, False
         try:
             while True:
-                told = (yield from self._header(started=started)) if header is None else header
-                mark = yield from self._body(told)
+                header_read = (yield from self._header(started=started)) if header is None else header
+                mark = yield from self._body(header_read)
                 header, started = None, mark == START
         except Ended:
             return

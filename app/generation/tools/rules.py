@@ -49,9 +49,9 @@ class Rules:
 
     def json(self, schema: AnySchema, *, strict: bool) -> str:
         """A JSON value of ``schema``."""
-        told: Schema = ({} if schema else {"enum": []}) if isinstance(schema, bool) else schema
+        stated: Schema = ({} if schema else {"enum": []}) if isinstance(schema, bool) else schema
         options = {"whitespace_pattern": WHITESPACE} | ({} if strict else {"lenient": True})
-        return self.rule("%json " + json.dumps({**told, "x-guidance": options}))
+        return self.rule("%json " + json.dumps({**stated, "x-guidance": options}))
 
     def part(self, schema: AnySchema, tool: Tool) -> str:
         """A JSON value of ``schema``, which is a part of the function's parameters."""

@@ -22,14 +22,14 @@ def text_rule(rules: Rules, schema: AnySchema, tool: Tool, end: str, depth: int 
     values = [flat["const"]] if "const" in flat else flat.get("enum")
     if isinstance(values, list):
         spelt = [_spelt(value) for value in values if not kinds or type_of(value) in kinds]
-        told = [rules.text(text + end) for text in spelt if end.strip() not in text]  # others cannot be told apart
-        return rules.rule(" | ".join(told)) if told else rules.part(False, tool)
+        choices = [rules.text(text + end) for text in spelt if end.strip() not in text]  # others cannot be told apart
+        return rules.rule(" | ".join(choices)) if choices else rules.part(False, tool)
     for key in ("anyOf", "oneOf"):
         if key in flat and depth:
             rest: Schema = {name: value for name, value in flat.items() if name != key}
             branches = [joined(rest, branch) for branch in flat[key]]
-            told = [text_rule(rules, it, tool, end, depth - 1) for it in branches if it is not False]
-            return rules.one_of(told or [rules.part(False, tool)])
+            choices = [text_rule(rules, it, tool, end, depth - 1) for it in branches if it is not False]
+            return rules.one_of(choices or [rules.part(False, tool)])
     others = sorted(kinds - {"string"})
     texts = [rules.raw(end, _patterns(flat))]
     if others and _patterns(flat) != (ANYTHING,):

@@ -28,7 +28,7 @@ class Tool(Struct, frozen=True):
     rest: dict[str, Any] = {}
     param: str = "tools"
 
-    def told(self) -> dict[str, Any]:
+    def definition(self) -> dict[str, Any]:
         """As chat templates read it, in the order that models were trained on."""
         described = {} if self.description is None else {"description": self.description}
         function = {"name": self.name, **described, "parameters": self.parameters, **self.rest}

@@ -225,10 +225,10 @@ def _record(path: Path) -> Path:
 def _spans(path: Path, size: int) -> Spans:
     """What a partial file holds; all of it where no record says otherwise."""
     try:
-        told = msgspec.json.decode(_record(path).read_bytes(), type=list[Span])
+        spans = msgspec.json.decode(_record(path).read_bytes(), type=list[Span])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Spans([(0, size)])
-    return Spans((start, end) for start, end in told if 0 <= start < end <= size)
+    return Spans((start, end) for start, end in spans if 0 <= start < end <= size)
 
 
 def _lock(descriptor: int) -> bool:

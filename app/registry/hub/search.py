@@ -59,7 +59,7 @@ def _is_repo(name: str) -> bool:
     return True
 
 
-def _nbytes(told: _Safetensors | None) -> int | None:
-    if told is None or not told.parameters or not told.parameters.keys() <= BYTES.keys():
+def _nbytes(found: _Safetensors | None) -> int | None:
+    if found is None or not found.parameters or not found.parameters.keys() <= BYTES.keys():
         return None
-    return int(sum(BYTES[name] * max(count, 0) for name, count in told.parameters.items())) or None
+    return int(sum(BYTES[name] * max(count, 0) for name, count in found.parameters.items())) or None

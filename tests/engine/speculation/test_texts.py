@@ -11,7 +11,7 @@ from app.engine.base import Sequence, Token
 from app.engine.grammar import Grammar
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.draw.step import DeviceStep
-from app.engine.mlx.prefill.pacing import SHORTEST_SLICE
+from app.engine.mlx.prefill.slice_size import SHORTEST_SLICE
 from app.engine.mlx.speculate.drafter import MOST, OPENING
 from app.schemas.sampling import Sampling
 from tests.engine.test_engine import GREEDY, ids, prompt, run

@@ -27,7 +27,7 @@ from app.engine.mlx.cache.ledger import Ledger
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, Apart, PrefixCache, PrefixPool
 from app.engine.mlx.device_errors import first_line, passes
 from app.engine.mlx.loaded import Loaded
-from app.engine.mlx.prefill.pacing import Pace
+from app.engine.mlx.prefill.slice_size import SliceSize
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.speculate.drafter import Drafter
 from app.engine.work import Work
@@ -58,7 +58,7 @@ class ModelBatch:
         self._thread, self._loaded, self._max_rows = thread, loaded, max_rows
         if loaded.abilities.classes:
             attend_by_class(loaded.model)
-        self._pace = Pace(slice_tokens, steady=not mx.cuda.is_available())
+        self._slice_size = SliceSize(slice_tokens, steady=not mx.cuda.is_available())
         shortest = SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST
         self._prefixes = Apart(lambda: PrefixCache(pool, fresh, shortest))
         self._drafter, self._keeper = drafter, Keeper(self._prefixes)
@@ -158,9 +158,9 @@ class ModelBatch:
             self._delivery.found(task.group, task.cached)
         self._keeper.begun(task)
         started = time.perf_counter()
-        wanted = self._pace.slice(decoding=bool(self._placed.batches) or self._thread.busy_elsewhere)
+        wanted = self._slice_size.tokens(decoding=bool(self._placed.batches) or self._thread.busy_elsewhere)
         piece = task.work.step(self.ledger.slice(wanted, task.work.kv.positions))
-        self._pace.prefilled(piece, seconds := time.perf_counter() - started)
+        self._slice_size.prefilled(piece, seconds := time.perf_counter() - started)
         self.arrivals.computed(piece.tokens, seconds)
         if task.work.left:
             self._keeper.sliced(task)
@@ -177,7 +177,7 @@ class ModelBatch:
             return False
         log.warning("a slice of a prompt is computed again: %s", first_line(failure))
         self._rounds.failed()
-        self._pace.gave_up()
+        self._slice_size.gave_up()
         for waiting in task.group:
             waiting.tried = True
         self._queue.return_(task.group)
@@ -201,7 +201,7 @@ class ModelBatch:
                 log.exception("generation failed")
                 self._end(batch.abandon(), self._failures.named(failure))
         if timed and self._placed.batches and plain:
-            self._pace.decoded(time.perf_counter() - started)
+            self._slice_size.decoded(time.perf_counter() - started)
         if not all(batch.busy for batch in self._placed.batches):
             self._placed.settle()
         if self._drafter is not None:
@@ -242,8 +242,8 @@ class ModelBatch:
         self._placed.place([row], kv, [0], [row.said[-1]], [row.length - 1])
 
     def _new_batch(self) -> DecodeBatch:
-        told = self._delivery.token, lambda row, why: self._thread.notify(partial(row.stream.fail, why)), self._deliver
-        return DecodeBatch(self._loaded, *told, leaves=self._keeper.answered, aside=self._aside.take)
+        ways = self._delivery.token, lambda row, why: self._thread.notify(partial(row.stream.fail, why)), self._deliver
+        return DecodeBatch(self._loaded, *ways, leaves=self._keeper.answered, aside=self._aside.take)
 
     def _deliver(self) -> None:
         """Nothing is held back while a prompt is computed or waits, or where no step follows that would bring it."""

@@ -39,17 +39,18 @@ class DecodeBatch:
     Few rows may be drafted for (:mod:`app.engine.mlx.speculate`): then a step is a round of draft and verification,
     makes one token or more of each row, and nothing is queued ahead of it.
 
-    ``report`` and ``fail`` are called for rows, ``told`` after all of a step, ``leaves`` with a row, the cache and its
-    place in it before that lets go of it. A row that has reached what it was granted is given ``aside`` with its cache.
+    ``report`` and ``fail`` are called for rows, ``step_done`` after all of a step, ``leaves`` with a row, the cache and
+    its place in it before that lets go of it. A row that has reached what it was granted is given ``aside`` with its
+    cache.
     """
 
     def __init__(
-        self, loaded: Loaded, report: Report, fail: Fail, told: Callable[[], None], *, leaves: Leaves, aside: Aside
+        self, loaded: Loaded, report: Report, fail: Fail, step_done: Callable[[], None], *, leaves: Leaves, aside: Aside
     ) -> None:
         self._model: Any = loaded.model
         self._report = report
         self._fail = fail
-        self._told = told
+        self._step_done = step_done
         self._leaves = leaves
         self._aside = aside
         self._on_host = step_type() is HostStep
@@ -193,14 +194,14 @@ class DecodeBatch:
         self._kv.take_back([inputs.shape[1] - it.made for it in outcomes])
         self._inputs = mx.array([it.token for it in outcomes], dtype=mx.uint32)
         drafter.verified(self._rows, outcomes, drafter.clock() - started)
-        self._told()
+        self._step_done()
         return True
 
     def _report_step(self, step: Step) -> None:
         tokens, scores = step.read()
         for i, (row, token) in enumerate(zip(step.rows, tokens, strict=True)):
             self._report_token(row, token, scores.get(i))
-        self._told()
+        self._step_done()
 
     def _report_token(self, row: Row, token: int, score: Score | None) -> None:
         if row.done:

@@ -80,10 +80,10 @@ def cut_of(tensors: Sequence[Tensor], more: str, tokens: int, fresh: KV) -> Cut:
 def states_to(states: States) -> tuple[list[Tensor], str]:
     """Their tensors, and the rest of what they hold. Raises :class:`Unwritable` where a file cannot hold it."""
     arrays: list[mx.array] = []
-    told = [
-        [type(leaf).__name__, {name: _told(it, arrays) for name, it in vars(leaf).items()}] for leaf in states.leaves
+    described = [
+        [type(leaf).__name__, {name: _encoded(it, arrays) for name, it in vars(leaf).items()}] for leaf in states.leaves
     ]
-    return [tensor_of(array) for array in arrays], msgspec.json.encode(told).decode()
+    return [tensor_of(array) for array in arrays], msgspec.json.encode(described).decode()
 
 
 def states_of(tensors: Sequence[Tensor], more: str, fresh: KV) -> States:
@@ -93,12 +93,12 @@ def states_of(tensors: Sequence[Tensor], more: str, fresh: KV) -> States:
     """
     own = [part for part in parts(fresh.layers) if type(part) is not KVCache]
     try:
-        told = msgspec.json.decode(more, type=list[tuple[str, dict[str, Any]]])
+        described = msgspec.json.decode(more, type=list[tuple[str, dict[str, Any]]])
         arrays = [array_of(tensor) for tensor in tensors]
-        if [type(leaf).__name__ for leaf in own] != [name for name, _ in told]:
+        if [type(leaf).__name__ for leaf in own] != [name for name, _ in described]:
             raise Unusable("it is of another model")
         leaves = []
-        for leaf, (_, held) in zip(own, told, strict=True):
+        for leaf, (_, held) in zip(own, described, strict=True):
             made = copy.copy(leaf)
             vars(made).clear()
             vars(made).update({name: _held(it, arrays) for name, it in held.items()})
@@ -108,19 +108,19 @@ def states_of(tensors: Sequence[Tensor], more: str, fresh: KV) -> States:
     return States(leaves)
 
 
-def _told(value: Any, arrays: list[mx.array]) -> list[Any]:
+def _encoded(value: Any, arrays: list[mx.array]) -> list[Any]:
     if isinstance(value, mx.array):
         arrays.append(value)
         return ["array", len(arrays) - 1]
     if isinstance(value, list | tuple):
-        return ["list" if isinstance(value, list) else "tuple", [_told(it, arrays) for it in value]]
+        return ["list" if isinstance(value, list) else "tuple", [_encoded(it, arrays) for it in value]]
     if value is None or type(value) in (bool, int, float, str):
         return ["is", value]
     raise Unwritable(type(value).__name__)
 
 
-def _held(told: list[Any], arrays: Sequence[mx.array]) -> Any:
-    kind, value = told
+def _held(encoded: list[Any], arrays: Sequence[mx.array]) -> Any:
+    kind, value = encoded
     if kind == "array":
         return arrays[value]
     if kind in ("list", "tuple"):

@@ -49,15 +49,15 @@ def recorded(operation: Callable[Concatenate[K, P], T]) -> Callable[Concatenate[
     """A method that changes what a KV cache holds, or makes another of it. Arguments are numbers, lists, caches."""
 
     @wraps(operation)
-    def told(kv: K, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def recording(kv: K, /, *args: P.args, **kwargs: P.kwargs) -> T:
         if kv.journal is None:
             return operation(kv, *args, **kwargs)
         if kwargs:
             raise TypeError(f"{operation.__name__} is told by the places of its arguments, not by their names.")
         return kv.journal.repeat(operation, kv, args)
 
-    told.recorded = True  # type: ignore[attr-defined]  # for the test that no operation is forgotten
-    return told
+    recording.recorded = True  # type: ignore[attr-defined]  # for the test that no operation is forgotten
+    return recording
 
 
 class SharedModel:

@@ -39,8 +39,8 @@ class QuantisedKVCache(CacheList):  # type: ignore[misc]  # mlx-lm has no types
         sizes = keys.shape[-1], values.shape[-1]
         group = kv_group(*sizes)
         if group is None:
-            told = " and ".join(str(size) for size in dict.fromkeys(sizes))
-            raise ValueError(f"its heads have {told} values, which groups of {KV_GROUPS[-1]} do not divide")
+            listed = " and ".join(str(size) for size in dict.fromkeys(sizes))
+            raise ValueError(f"its heads have {listed} values, which groups of {KV_GROUPS[-1]} do not divide")
         self.group_size = group
         added = [mx.quantize(it, group_size=group, bits=self.width) for it in (keys, values)]
         for part, *pair in zip(self.caches, *added, strict=True):

@@ -85,8 +85,8 @@ class MLXEncoder:
         rows = np.stack(await self._run(pieces)).astype("<f4")
         if how.dimensions is not None:
             if how.dimensions > rows.shape[1]:
-                told = f"dimensions must be {rows.shape[1]} at most: so many numbers have this model's vectors."
-                raise InvalidRequest(told, param="dimensions")
+                message = f"dimensions must be {rows.shape[1]} at most: so many numbers have this model's vectors."
+                raise InvalidRequest(message, param="dimensions")
             rows = rows[:, : how.dimensions]
             rows = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), LEAST)).astype("<f4")
         return Vectors(rows.tobytes(), int(rows.shape[1]), sum(len(piece.ids) for piece in pieces))
@@ -144,8 +144,8 @@ class MLXEncoder:
         if words and ids:
             raise InvalidRequest("input must be texts or lists of token ids, not both.", param="input")
         if ids and how.prompt_name is not None:
-            told = "prompt_name stands before texts; token ids are taken as they are."
-            raise InvalidRequest(told, param="prompt_name")
+            message = "prompt_name stands before texts; token ids are taken as they are."
+            raise InvalidRequest(message, param="prompt_name")
         if words:
             return self.tokenizer.texts(words, prompt=prompt, cut=how.truncate, field="input")
         place = "input" if len(ids) == 1 else "input.{}"

@@ -70,17 +70,17 @@ class Productions:
         """So many of ``body``; large numbers are taken for any number."""
         if (least if most is None else most) * len(body) > COUNTED:
             least, most = min(least, 1), None
-        told = body * least
+        required = body * least
         if most is None:
             name = self._new()
             self._add(name, ())
-            return (*told, self._add(name, (name, *body)))
+            return (*required, self._add(name, (name, *body)))
         rest: tuple[int, ...] = ()
         for _ in range(most - least):
             name = self._new()
             self._add(name, ())
             rest = (self._add(name, (*body, *rest)),)
-        return told + rest
+        return required + rest
 
     def _settle(self) -> None:
         """What is empty, begins each symbol, and what can come after it, until nothing changes."""

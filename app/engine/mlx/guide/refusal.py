@@ -27,14 +27,14 @@ NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "d
 """Keywords whose value is a mapping from names of the author's own to schemas."""
 
 
-def refusal(grammar: Grammar, told: str) -> InvalidRequest:
-    """The 400 for llguidance's message ``told``; ``param`` is the keyword at fault where it can be found."""
-    reason = " ".join(line.strip() for line in told.splitlines() if line.strip() and line.strip() != "<non-verbose/>")
+def refusal(grammar: Grammar, said: str) -> InvalidRequest:
+    """The 400 for llguidance's message ``said``; ``param`` is the keyword at fault where it can be found."""
+    reason = " ".join(line.strip() for line in said.splitlines() if line.strip() and line.strip() != "<non-verbose/>")
     if reason.startswith("NoExtension"):
         reason = "no text fulfils it"
     param = grammar.param
     if grammar.kind == "json_schema":
-        keyword, value = _keyword(told)
+        keyword, value = _keyword(said)
         place = None if keyword is None else _find(json.loads(grammar.source), keyword, value)
         param = ".".join((param, *(place or ())))
         if keyword is not None and keyword not in reason:
@@ -46,9 +46,9 @@ def refusal(grammar: Grammar, told: str) -> InvalidRequest:
     )
 
 
-def _keyword(told: str) -> tuple[str | None, str | None]:
+def _keyword(said: str) -> tuple[str | None, str | None]:
     for pattern, keyword in KEYWORDS:
-        found = pattern.search(told)
+        found = pattern.search(said)
         if found is not None:
             named = found.groupdict()
             return named.get("keyword") or keyword, named.get("value")

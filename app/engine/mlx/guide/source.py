@@ -39,17 +39,17 @@ def spelt(grammar: Grammar) -> str:
 def _spelt(grammar: Grammar) -> str:
     match grammar.kind:
         case "json_object":
-            told: str = _schema({"type": "object"})
+            rule: str = _schema({"type": "object"})
         case "json_schema":
-            told = _schema(json.loads(grammar.source))
+            rule = _schema(json.loads(grammar.source))
         case "regex":
-            told = LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(grammar.source, ASCII_DIGITS)}/")
+            rule = LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(grammar.source, ASCII_DIGITS)}/")
         case "choice":
             texts = json.loads(grammar.source)
-            told = LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(t, ensure_ascii=False) for t in texts))
+            rule = LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(t, ensure_ascii=False) for t in texts))
         case "lark":
-            told = LLMatcher.grammar_from_lark(lark(grammar.source) if is_gbnf(grammar.source) else grammar.source)
-    return told
+            rule = LLMatcher.grammar_from_lark(lark(grammar.source) if is_gbnf(grammar.source) else grammar.source)
+    return rule
 
 
 def _schema(schema: Any) -> str:
@@ -57,5 +57,5 @@ def _schema(schema: Any) -> str:
     if isinstance(schema, dict):
         schema.pop("x-guidance", None)
     options: Any = {"whitespace_pattern": WHITESPACE}
-    told: str = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options)
-    return told
+    rule: str = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options)
+    return rule

@@ -158,8 +158,8 @@ def _encoder_classes(config: dict[str, Any]) -> tuple[type[Any], type[Any]]:
 
 def _squashed(config: Mapping[str, Any]) -> bool:
     """Whether a classifier's logit goes through a sigmoid, which one with a single label does if nothing is said."""
-    told = config.get("sentence_transformers")
-    said = told.get("activation_fn") if isinstance(told, dict) else None
+    written = config.get("sentence_transformers")
+    said = written.get("activation_fn") if isinstance(written, dict) else None
     function = str(said or config.get("sbert_ce_default_activation_function") or "Sigmoid").rpartition(".")[2]
     if function not in {"Sigmoid", "Identity"}:
         raise RecipeUnknown(f"the activation {function} of its scores is not known here")

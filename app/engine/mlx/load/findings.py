@@ -41,8 +41,8 @@ class Findings(Generic[T]):
         dtypes = list(dict.fromkeys(str(array.dtype) for _, array in tree_flatten(model.parameters())))
         versions = [version("mlx"), version("mlx-lm"), revision]
         ranks = [model.journal.ranks] if isinstance(model, SharedModel) else []
-        told = [hashlib.sha256(config).hexdigest(), dtypes, kv_bits, str(mx.default_device()), *versions, *ranks]
-        name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+        parts = [hashlib.sha256(config).hexdigest(), dtypes, kv_bits, str(mx.default_device()), *versions, *ranks]
+        name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
         folder = cache_home() / kind.__name__.lower() if folder is None else folder
         self._file = folder / f"{name}.json"
 

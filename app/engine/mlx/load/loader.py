@@ -44,7 +44,7 @@ from app.errors import ModelUnusable, SwitchyardError, Unavailable
 
 SLICE, CUDA_SLICE = 512, 2048
 """Most prompt tokens computed at once while rows decode, where the settings say nothing. On CUDA a slice of 512 is over
-before its graph is built; its time is bounded by :mod:`app.engine.mlx.prefill.pacing` anyway.
+before its graph is built; its time is bounded by :mod:`app.engine.mlx.prefill.slice_size` anyway.
 """
 DEFAULT_CONTEXT = 4096
 """For configurations that do not say how long their context is."""
@@ -202,8 +202,8 @@ class MLXLoader:
         room = self._batching.disk if self._leader is None else None  # each rank would have to file its own part
         if loaded.kv_bits is not None:
             kv = KV.fresh(loaded.model, loaded.kv_bits)
-            told = "%s holds the KV cache of %d of its %d layers in %d bits per value; any others stay as they are"
-            log.info(told, name, kv.quantised_layers, len(kv.layers), loaded.kv_bits)
+            message = "%s holds the KV cache of %d of its %d layers in %d bits per value; any others stay as they are"
+            log.info(message, name, kv.quantised_layers, len(kv.layers), loaded.kv_bits)
         return MLXEngine(
             self._thread,
             ModelBatch(

@@ -24,8 +24,8 @@ def cache_mark(path: Path, config: dict[str, Any], options: LoadOptions, base: s
     files = [_file(it) for it in sorted(path.glob("*.safetensors"))]
     versions = [VERSION, *(version(name).rpartition(".")[0] for name in ("mlx", "mlx-lm"))]
     made = [options.kv_bits, options.quantize, options.dtype, str(mx.default_device())]
-    told = json.dumps([versions, base, config, files, made], default=str, sort_keys=True)
-    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+    text = json.dumps([versions, base, config, files, made], default=str, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def fingerprint_of(path: Path, config: dict[str, Any], options: LoadOptions) -> str:
@@ -42,8 +42,8 @@ def fingerprint_of(path: Path, config: dict[str, Any], options: LoadOptions) -> 
         made += [options.draft.name, _files(options.draft.path), options.draft.quantize, options.draft.kv_bits]
     if options.lookup:
         made.append(PROMPT_LOOKUP)
-    told = json.dumps([_files(path), config, *made], default=str)
-    return "fp_" + hashlib.sha256(told.encode()).hexdigest()[:12]
+    text = json.dumps([_files(path), config, *made], default=str)
+    return "fp_" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _files(path: Path) -> list[tuple[str, int]]:

@@ -93,8 +93,8 @@ def _rename(part: Path, target: Path) -> None:
 def _key(path: Path, bits: int) -> str:
     """Changes with the weights' files, the configuration, the bits and mlx-lm."""
     files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(path.glob("*.safetensors"))]
-    told = [str(path.resolve()), files, bits, GROUP, version("mlx-lm"), (path / "config.json").read_text()]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+    parts = [str(path.resolve()), files, bits, GROUP, version("mlx-lm"), (path / "config.json").read_text()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 def _sweep(cache: Path) -> None:

@@ -52,7 +52,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError as failure:
         raise Undescribed("it has no config.json") from failure
     except (ValueError, RecursionError) as failure:
-        raise Undescribed(f"its config.json cannot be read ({_told(failure, path)})") from failure
+        raise Undescribed(f"its config.json cannot be read ({_message(failure, path)})") from failure
     except (AttributeError, TypeError) as failure:
         raise Undescribed("its config.json or generation_config.json is no JSON object") from failure
     if not isinstance(config, dict):
@@ -73,26 +73,26 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def reason(failure: BaseException, path: Path) -> str:
     """The failure in one line, without the place on disk: a file that is the cause of it before what it caused."""
-    told = _told(failure, path)
+    why = _message(failure, path)
     parameters = _PARAMETERS.search(" ".join(str(failure).split()))
     if pointer := next(_pointers(path), None):
-        told = f"its {pointer} is a git-lfs pointer, which stands in for the file itself: run `git lfs pull` there"
+        why = f"its {pointer} is a git-lfs pointer, which stands in for the file itself: run `git lfs pull` there"
     elif isinstance(failure, TokenizerUnreadable):
-        told = _of_tokenizer(told, path)
+        why = _of_tokenizer(why, path)
     elif parameters is not None:
-        told = _of_parameters(parameters[1], int(parameters[2]), parameters[3].split(", "), path)
+        why = _of_parameters(parameters[1], int(parameters[2]), parameters[3].split(", "), path)
     elif isinstance(failure, SystemExit):
-        told = _of_package(failure, path)
-    elif "Model type" in told or "has no attribute 'Model'" in told:
-        told = f"{_architecture(path)} is no architecture that mlx-lm knows"
+        why = _of_package(failure, path)
+    elif "Model type" in why or "has no attribute 'Model'" in why:
+        why = f"{_architecture(path)} is no architecture that mlx-lm knows"
     elif (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
-        told = f"its adapter_config.json does not describe an adapter for this model ({told})"
+        why = f"its adapter_config.json does not describe an adapter for this model ({why})"
     elif isinstance(failure, BUILDING):
-        told = _of_building(failure, told, path)
-    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in told)
+        why = _of_building(failure, why, path)
+    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in why)
 
 
-def _told(failure: BaseException, path: Path) -> str:
+def _message(failure: BaseException, path: Path) -> str:
     text = str(failure)
     if isinstance(failure, OSError) and failure.strerror is not None:
         text = failure.strerror if failure.filename is None else f"{failure.strerror}: {Path(failure.filename).name}"
@@ -114,35 +114,35 @@ def _pointers(path: Path) -> Iterator[str]:
             continue
 
 
-def _of_tokenizer(told: str, path: Path) -> str:
+def _of_tokenizer(why: str, path: Path) -> str:
     if not any((path / name).is_file() for name in TOKENIZERS) and not any(path.glob("*.tiktoken")):
         return f"it has no tokenizer: none of {', '.join(TOKENIZERS)} is in its directory"
-    if _OWN_CODE.search(told):
+    if _OWN_CODE.search(why):
         return "its tokenizer asks for Python code of its own, which is never run here"
-    if told.lower().startswith(("validation error", "class validation error")):
-        return f"its config.json does not describe a {_architecture(path)} as transformers knows it ({told})"
-    return f"its tokenizer cannot be read ({told})"
+    if why.lower().startswith(("validation error", "class validation error")):
+        return f"its config.json does not describe a {_architecture(path)} as transformers knows it ({why})"
+    return f"its tokenizer cannot be read ({why})"
 
 
-def _of_building(failure: BaseException, told: str, path: Path) -> str:
-    if wanted := _WANTED.search(told):
+def _of_building(failure: BaseException, why: str, path: Path) -> str:
+    if wanted := _WANTED.search(why):
         return f"its config.json lacks what a {_architecture(path)} needs: {', '.join(_NAMES.findall(wanted[1]))}"
     if isinstance(failure, KeyError) and failure.args in QUANTISATION:
         return f"quantization in its config.json has no {failure.args[0]}"
-    if told.startswith("Expected shape"):
-        return f"its weights are not of the shapes that its config.json tells ({told})"
-    return f"its config.json does not describe a {_architecture(path)} that can be built ({told})"
+    if why.startswith("Expected shape"):
+        return f"its weights are not of the shapes that its config.json tells ({why})"
+    return f"its config.json does not describe a {_architecture(path)} that can be built ({why})"
 
 
 def _of_package(failure: SystemExit, path: Path) -> str:
     """A module of mlx-lm's that ends the process where it finds no package says in its text what brings that."""
     missing = failure.__context__
     name = missing.name if isinstance(missing, ImportError) else None
-    told = f"{_architecture(path)} is an architecture for which mlx-lm needs the Python package {name or 'of another'}"
+    why = f"{_architecture(path)} is an architecture for which mlx-lm needs the Python package {name or 'of another'}"
     spec = find_spec(f"mlx_lm.models.{_architecture(path).strip(chr(39))}")
     source = "" if spec is None or spec.origin is None else Path(spec.origin).read_text(encoding="utf-8")
     brought = _INSTALLED_BY.search(source)
-    return told if brought is None else f"{told}, which is not here: `pip install {brought[1]}` brings it"
+    return why if brought is None else f"{why}, which is not here: `pip install {brought[1]}` brings it"
 
 
 def _of_parameters(way: str, number: int, names: list[str], path: Path) -> str:

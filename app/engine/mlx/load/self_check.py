@@ -188,5 +188,5 @@ def _longest(config: bytes | None) -> int:
         described = json.loads(config or b"{}")
     except ValueError:
         return 0
-    told = [source.get(key) for source in (described, described.get("text_config") or {}) for key in POSITIONS]
-    return min((it for it in told if isinstance(it, int)), default=0)
+    lengths = [source.get(key) for source in (described, described.get("text_config") or {}) for key in POSITIONS]
+    return min((it for it in lengths if isinstance(it, int)), default=0)

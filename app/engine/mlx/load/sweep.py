@@ -71,8 +71,8 @@ class Sweep(Trial):
             sliced = self._fresh(ABLE.mask_axes)
             sliced.fill(self._model, mx.array([self._sequences[0][:SLICE]], dtype=mx.uint32))
             yield
-            told = yield from self._read(sliced, self._sequences[0][SLICE:])
-            self._limit = limit_of(float(np.median(list(map(distance, told, first[2][SLICE:])))))
+            again = yield from self._read(sliced, self._sequences[0][SLICE:])
+            self._limit = limit_of(float(np.median(list(map(distance, again, first[2][SLICE:])))))
         for row, length in enumerate(self.lengths):
             whole, start, logits = (first, second)[SOURCES[row]]
             self._alone.append(logits[length - 1 - start :][:DECODED])

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from app.engine.mlx.cache.kv import KV, merge
 from app.engine.mlx.loaded import ABLE
-from app.engine.mlx.prefill.pacing import SHORTEST_SLICE
 from app.engine.mlx.prefill.prefill import Prefill
+from app.engine.mlx.prefill.slice_size import SHORTEST_SLICE
 
 LENGTHS = (11, 5, 1, 3)
 """Tokens of the prompts: one goes on in a second slice, one ends within the first, of one nothing is computed before

@@ -14,7 +14,7 @@ import mlx.core as mx
 from app.engine.base import PromptScore
 from app.engine.mlx.cache.kv import KV, merge
 from app.engine.mlx.draw.logprobs import Scores
-from app.engine.mlx.prefill.pacing import SHORTEST_SLICE, Slice
+from app.engine.mlx.prefill.slice_size import SHORTEST_SLICE, Slice
 
 SCORE_TOKENS = 64
 """Positions scored at once: no more logits than a step of as many rows has."""

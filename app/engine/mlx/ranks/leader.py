@@ -15,7 +15,18 @@ from app.engine.mlx.cache.journal import SharedModel
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.ranks.group import connect, forward
 from app.engine.mlx.ranks.link import still_running
-from app.engine.mlx.ranks.operations import Drop, Forward, Fresh, Join, Limit, Operations, Repeat, Unload, framed, told
+from app.engine.mlx.ranks.operations import (
+    Drop,
+    Forward,
+    Fresh,
+    Join,
+    Limit,
+    Operations,
+    Repeat,
+    Unload,
+    encoded,
+    framed,
+)
 from app.engine.mlx.ranks.peers import Peers, Steps
 from app.engine.ranks import SILENCE, RankState, Seat
 from app.errors import Unavailable
@@ -128,7 +139,7 @@ class Leader:
         """An operation on every rank's part of a KV cache; those within it are done by each rank itself."""
         if self._inside:
             return operation(kv, *arguments)
-        plain = told(arguments, self._number_of)
+        plain = encoded(arguments, self._number_of)
         number = self.tell(lambda number: Repeat(number, operation.__name__, self._number_of(kv), plain))
         with self._everywhere(number):
             made = operation(kv, *arguments)

@@ -79,7 +79,7 @@ class Forward(Operation, frozen=True, array_like=True, tag="forward"):
 
 
 class Repeat(Operation, frozen=True, array_like=True, tag="repeat"):
-    """``KV.name(kv, *arguments)``, arguments as :func:`told` makes them; what it makes has the operation's number."""
+    """``KV.name(kv, *arguments)``, arguments as :func:`encoded` has them; it has the operation's number."""
 
     name: str
     kv: int
@@ -145,13 +145,13 @@ def framed(message: ToFollower | ToLeader) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-def told(argument: object, number_of: Callable[[KV], int]) -> Any:
+def encoded(argument: object, number_of: Callable[[KV], int]) -> Any:
     """An argument on its way: numbers and lists as they are, a KV cache by its number."""
     match argument:
         case KV():
             return {"kv": number_of(argument)}
         case list() | tuple():
-            return [told(it, number_of) for it in argument]
+            return [encoded(it, number_of) for it in argument]
         case None | bool() | int():
             return argument
     raise TypeError(f"{type(argument).__name__} cannot be told to other ranks.")

@@ -18,8 +18,8 @@ from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import Apart, PrefixCache, PrefixPool
 from app.engine.mlx.draw.step import HostStep, step_type
 from app.engine.mlx.loaded import Loaded
-from app.engine.mlx.prefill.pacing import Pace
 from app.engine.mlx.prefill.prefill import Prefill
+from app.engine.mlx.prefill.slice_size import SliceSize
 from app.engine.mlx.rows import Row, pack
 from app.engine.mlx.speculate.draft import Draft, check_pair, check_trimmable
 from app.engine.mlx.speculate.drafter import MOST, Drafter, Outcome, Proposals, Worth
@@ -64,7 +64,7 @@ class Speculation:
         self._draft = draft
         fresh = partial(KV.fresh, draft.loaded.model, draft.loaded.kv_bits)
         self._prefixes = Apart(lambda: PrefixCache(pool, fresh))
-        self._pace = Pace(slice_tokens, steady=True)
+        self._slice_size = SliceSize(slice_tokens, steady=True)
         self._step = step_type()
         self._plain_seconds = 0.0
         self._row: Row | None = None
@@ -151,8 +151,8 @@ class Speculation:
             self._work = Prefill(self._draft.loaded.model, [missed], [self._kv], few_shapes=False)
             self._aim = self._seen + len(missed)
         started = time.perf_counter()
-        piece = self._work.step(self._pace.slice(decoding=True))
-        self._pace.prefilled(piece, time.perf_counter() - started)
+        piece = self._work.step(self._slice_size.tokens(decoding=True))
+        self._slice_size.prefilled(piece, time.perf_counter() - started)
         self._sliced = True
         if not self._work.left:
             self._work, self._seen = None, self._aim

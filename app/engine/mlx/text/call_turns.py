@@ -93,7 +93,7 @@ def called(messages: list[Message], turns: CallTurns) -> list[Message]:
             results.append(messages[at])
             at += 1
         if turns.calls == "none":
-            made += [_told(message), *(_result(it, turns) for it in results)]
+            made += [_without_ids(message), *(_result(it, turns) for it in results)]
         elif turns.calls == "one" and len(calls) > 1:
             made += [_spelt(it, turns) for it in _one_by_one(message, results)]
         else:
@@ -142,7 +142,7 @@ def _id(call_id: str, turns: CallTurns) -> str:
     return hashlib.sha256(call_id.encode()).hexdigest()[:9]
 
 
-def _told(message: Message) -> Message:
+def _without_ids(message: Message) -> Message:
     """Calls as text, in the way that most families know."""
     spelt = [f"<tool_call>\n{_json(_plain(call['function']))}\n</tool_call>" for call in message["tool_calls"]]
     content = [message["content"]] if message.get("content") else []

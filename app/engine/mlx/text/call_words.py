@@ -137,7 +137,7 @@ def _tags(one: str) -> CallWords | None:
     at, key = before.rindex("<"), name.rfind("<")
     if len(ends) not in {2, 3} or key < 0 or _TAG.sub("", after).strip():
         return None
-    value, told, kind = value.partition(TEXT)
+    value, text, kind = value.partition(TEXT)
     several = len(ends) == 3 and bool(before[:at].strip())
     return CallWords(
         "tags",
@@ -147,7 +147,7 @@ def _tags(one: str) -> CallWords | None:
         between=name[:key].strip(),
         key=name[key:],
         value=tuple(_GAPS.split(value.strip())),
-        kinds=(told + kind, told.replace("true", "false") + kind) if told else (),
+        kinds=(text + kind, text.replace("true", "false") + kind) if text else (),
         value_end=ends[0],
         over=ends[1] if several or len(ends) == 2 else ends[1] + ends[2],
         gap="\n" if "\n" in name else "",

@@ -48,9 +48,9 @@ class EdgeFinder:
         render, encode = self._tokenizer.render_chat, self._tokenizer.encode
         try:
             text = render(said, tools=tools, variables=variables)
-            told = render(said, tools=tools, variables=variables, asks=False)
+            rendered = render(said, tools=tools, variables=variables, asks=False)
         except InvalidRequest:
             return Edges()
         head = text[: max(0, text.rfind(PROBE))]
-        tail = text[len(told) :] if text.startswith(told) else ""
+        tail = text[len(rendered) :] if text.startswith(rendered) else ""
         return Edges(*(tuple(encode(it, special_tokens=False)) for it in (head, tail)))

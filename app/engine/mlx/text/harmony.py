@@ -25,10 +25,10 @@ def harmony_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _worded(message: Message) -> Message:
-    told = {key: value for key, value in message.items() if key != "reasoning_content"}
+    rest = {key: value for key, value in message.items() if key != "reasoning_content"}
     thoughts = message.get("reasoning_content")
     if message.get("tool_calls"):
         said = [text for text in (thoughts, message.get("content")) if text]
-        told = {key: value for key, value in told.items() if key != "content"}
-        return {**told, "thinking": GAP.join(said)} if said else told
-    return {**told, "thinking": thoughts} if thoughts else told
+        rest = {key: value for key, value in rest.items() if key != "content"}
+        return {**rest, "thinking": GAP.join(said)} if said else rest
+    return {**rest, "thinking": thoughts} if thoughts else rest

@@ -61,7 +61,7 @@ def _nothing_twice() -> Iterator[None]:
             lists[key] = listed(self)
         return lists[key]
 
-    def none(_tokenizer: PreTrainedTokenizerFast, **_told: object) -> None:
+    def none(_tokenizer: PreTrainedTokenizerFast, **_options: object) -> None:
         """No detokenizer."""
 
     tokenizer_utils.BPEStreamingDetokenizer = tokenizer_utils.SPMStreamingDetokenizer = none

@@ -224,9 +224,9 @@ def confine_templates(helpers: Helpers | None = None) -> Helpers:
     def compile_(source: str) -> RemoteTemplate:
         return RemoteTemplate(source, environment, pool)
 
-    told: Callable[[str], RemoteTemplate] = compile_
-    told.helpers = pool  # type: ignore[attr-defined]
-    chat_template_utils._compile_jinja_template = told  # noqa: SLF001
+    compiled: Callable[[str], RemoteTemplate] = compile_
+    compiled.helpers = pool  # type: ignore[attr-defined]
+    chat_template_utils._compile_jinja_template = compiled  # noqa: SLF001
     return pool
 
 

@@ -115,8 +115,8 @@ def main() -> None:
         _send(render(templates, made, asked))
 
 
-def _send(told: dict[str, str]) -> None:
-    answer = json.dumps(told).encode()
+def _send(message: dict[str, str]) -> None:
+    answer = json.dumps(message).encode()
     sys.stdout.buffer.write(struct.pack(">I", len(answer)) + answer)
     sys.stdout.buffer.flush()
 

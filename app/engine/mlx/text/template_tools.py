@@ -60,7 +60,7 @@ class TemplateTools:
         """What stands around calls there."""
         return call_words_of(self.written)
 
-    def told(self, tools: Tools, variables: Mapping[str, Any]) -> tuple[Tools | None, Mapping[str, Any]]:
+    def prepared(self, tools: Tools, variables: Mapping[str, Any]) -> tuple[Tools | None, Mapping[str, Any]]:
         """Functions with everything that it reads of them, where it reads them."""
         if self._wants_all:
             tools = [complete(tool) for tool in tools]

@@ -66,9 +66,9 @@ class TemplateThoughts:
     @cached_property
     def frame(self) -> tuple[str, ...]:
         """What the model itself puts around an answer, beside the marks of thoughts: marks, perhaps with a role."""
-        text, asking, (name, _, end) = self._told({}), self._asked({}), self._written
+        text, asking, (name, _, end) = self._rendered({}), self._asked({}), self._written
         if end:
-            rest = self._told({name: THOUGHT}).partition(THOUGHT)[2].partition(end)[2]
+            rest = self._rendered({name: THOUGHT}).partition(THOUGHT)[2].partition(end)[2]
         elif text.startswith(asking) and asking != self._asked({}, asks=False):
             rest = text[len(asking) :]
         else:
@@ -83,7 +83,7 @@ class TemplateThoughts:
         ended = closing is not None and last is not None and closing[0] in ends_of(last[0])
         return (before, *([closing[0]] if ended and closing is not None else []))
 
-    def told(self, messages: list[Message]) -> list[Message]:
+    def prepared(self, messages: list[Message]) -> list[Message]:
         """Thoughts of earlier answers by the name that the template reads."""
         name, ours = self._written[0], NAMES[0]
         return messages if name in {"", ours} else [{**it, name: it[ours]} if it.get(ours) else it for it in messages]
@@ -102,9 +102,9 @@ class TemplateThoughts:
     @cached_property
     def _written(self) -> tuple[str, str, str]:
         """The member of a message that is read, and the marks around it; empty where there are none of its own."""
-        plain = self._told({})
+        plain = self._rendered({})
         for name in NAMES:
-            before, found, after = self._told({name: THOUGHT}).partition(THOUGHT)
+            before, found, after = self._rendered({name: THOUGHT}).partition(THOUGHT)
             if not found:
                 continue
             before, after = before.rstrip(), after.lstrip()
@@ -121,7 +121,7 @@ class TemplateThoughts:
         except InvalidRequest:
             return ""
 
-    def _told(self, more: Message) -> str:
+    def _rendered(self, more: Message) -> str:
         said = {"role": "assistant", "content": SAID, **more}
         try:
             return self._render([{"role": "user", "content": QUESTION}, said], {}, asks=False)

@@ -117,16 +117,16 @@ class MLXTokenizer:
         asks: bool = True,
     ) -> str:
         """Messages, folded to what it takes, through the template; it ``asks`` for an answer unless one goes on."""
-        told = variables or {}
+        given = variables or {}
         if tools:
-            tools, told = self._tools.told(tools, told)
+            tools, given = self._tools.prepared(tools, given)
         calls = any(message["role"] == "tool" or message.get("tool_calls") for message in messages)
         turns = called(messages, self._tools.turns) if calls else messages
         turns = folded(turns, self._turns)
         if self.call_format == "harmony":
-            turns, told = harmony_messages(turns), harmony_variables(told)
-        turns, told = self._thoughts.told(turns), self._thoughts.switched(told)
-        return self._render(turns, told, tools=tools, continue_final=continue_final, asks=asks)
+            turns, given = harmony_messages(turns), harmony_variables(given)
+        turns, given = self._thoughts.prepared(turns), self._thoughts.switched(given)
+        return self._render(turns, given, tools=tools, continue_final=continue_final, asks=asks)
 
     def _render(
         self,

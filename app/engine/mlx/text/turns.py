@@ -60,18 +60,18 @@ def folded(messages: list[Message], turns: Turns) -> list[Message]:
     """The conversation in turns that the template takes; system turns at its head always become one."""
     head = list(takewhile(lambda message: message["role"] == "system", messages))
     made: list[Message] = []
-    told = False
+    as_user = False
     if head:
-        told = turns.system == "none"
-        made.append({**head[0], "role": "user" if told else "system", "content": _text(*head)})
+        as_user = turns.system == "none"
+        made.append({**head[0], "role": "user" if as_user else "system", "content": _text(*head)})
     for message in messages[len(head) :]:
-        turn, beside = message, told
-        told = message["role"] == "system" and turns.system != "anywhere"
-        if told:
+        turn, beside = message, as_user
+        as_user = message["role"] == "system" and turns.system != "anywhere"
+        if as_user:
             turn = {"role": "user", "content": f"<system>\n{message['content']}\n</system>"}
         if not turns.repeated and message["role"] == "assistant" and (not made or made[-1]["role"] == "system"):
             made.append({"role": "user", "content": ""})
-        _add(made, turn, turns, joined=told or beside)
+        _add(made, turn, turns, joined=as_user or beside)
     return made
 
 

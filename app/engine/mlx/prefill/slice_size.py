@@ -37,7 +37,7 @@ class Slice(NamedTuple):
         return self.rows * self.positions
 
 
-class Pace:
+class SliceSize:
     """Measures prefill and decode, and sizes the next slice so that running streams hardly notice it.
 
     ``most`` bounds the tokens of a slice while rows decode. Where times are ``steady`` the latest slice says how long
@@ -75,7 +75,7 @@ class Pace:
         """A decode step of all rows, with no slice beside it, took ``seconds``."""
         self._step_seconds = seconds if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * seconds
 
-    def slice(self, *, decoding: bool) -> int:
+    def tokens(self, *, decoding: bool) -> int:
         """Tokens for the next slice, a power of two."""
         room = max(SLICE_SECONDS, STEPS * self._step_seconds) if decoding else LONE_SECONDS
         most = self._most if decoding else self._lone
