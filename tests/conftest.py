@@ -4,6 +4,7 @@ It does not find objects that a model's load has settled (``app.engine.mlx.memor
 """
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -38,3 +39,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError("--gpu: MLX sees no GPU here, or its backend for this machine is not installed.")
         config.hook.pytest_deselected(items=[item for item in items if ENGINE not in item.path.parents])
         items[:] = [item for item in items if ENGINE in item.path.parents]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What was logged of names that no UTF-8 has is sent to whoever gathers reports in letters that it has."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
