@@ -18,6 +18,7 @@ from app.engine.host.audit import Audit
 from app.engine.mlx.cache.classes import parts
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.law import SLICE
+from app.engine.mlx.load.scratch import BEFORE, BEYOND, FEW, MORE, MOST, law_of_peaks
 from app.engine.mlx.load.weights import measured
 from app.engine.mlx.loaded import Loaded, ScratchLaw
 from app.engine.mlx.prefill.prefill import Prefill
@@ -123,6 +124,24 @@ def test_a_slice_takes_no_more_than_was_measured_at_the_load(family: str) -> Non
 
 
 laws = st.builds(ScratchLaw, st.floats(0, 1e6), st.floats(1, 1e4), st.floats(0, 300), st.floats(0, 300))
+SHAPES = ((FEW, 0), (MORE, 0), (MOST, 0), (MORE, BEFORE))
+
+
+@given(laws)
+def test_a_law_is_found_from_its_peaks(law: ScratchLaw) -> None:
+    found = law_of_peaks({shape: law.nbytes(*shape) for shape in SHAPES})
+    for tokens, before in (*SHAPES, (128, 4096), (2048, 0), (1, 30_000)):
+        taken = law.nbytes(tokens, before)
+        assert found.nbytes(tokens, before) == pytest.approx(taken, rel=0.01, abs=0.01 * tokens * (tokens + before) + 2)
+
+
+@given(laws.filter(lambda it: it.own == 0), st.sampled_from((MORE, MOST, BEYOND)), st.floats(1e6, 1e8))
+def test_what_a_library_takes_once_is_not_taken_for_a_square(law: ScratchLaw, above: int, room: float) -> None:
+    shapes = (*SHAPES, (BEYOND, 0))
+    found = law_of_peaks({(tokens, it): law.nbytes(tokens, it) + room * (tokens >= above) for tokens, it in shapes})
+    most = law.nbytes(2048, 0) + room
+    assert found.nbytes(2048, 0) <= 1.1 * most + 2048 * room / (BEYOND - MOST) * (above == BEYOND) + 1e4
+    assert all(found.nbytes(*shape) >= law.nbytes(*shape) for shape in shapes)
 
 
 @given(law=laws, tokens=st.integers(1, 4096), before=st.integers(0, 100_000))

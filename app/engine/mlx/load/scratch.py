@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import RotatingKVCache
+from msgspec.structs import replace
 
 from app.engine.mlx.cache.arrangement import STEP
 from app.engine.mlx.cache.attention import as_planned, scores_bytes
@@ -16,34 +17,55 @@ from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.law import RAISED
 from app.engine.mlx.loaded import ScratchLaw
 
-FEW, MORE, MOST = 8, 32, 96
-"""Tokens of the slices that are computed for it."""
-REVISION = 1
+FEW, MORE, MOST, BEYOND = 8, 32, 96, 192
+"""Tokens of the slices that are computed for it, the last of them only where the others leave a doubt."""
+REVISION = 2
 """Changes when what is measured does: what was found before is found anew."""
 SPARE = 1.25
 """How many times what was seen is booked: peaks vary a little with the order in which things are computed."""
-BEFORE = STEP - FEW
+BEFORE = STEP - MORE
 """Positions that stand before one of them; there is room for the slice behind them, so that none is made."""
 
 
-def scratch_of(model: Any, kv: KV) -> Generator[None, None, ScratchLaw]:
+def scratch_of(model: Any, kv: KV, *, doubt: bool = False) -> Generator[None, None, ScratchLaw]:
     """The law of a model of which ``kv`` is one row of a few tokens. MLX thread; a step is one pass.
 
     Peaks of four short passes say it: memory is taken alike whatever the numbers in it. Nothing else may be computed
-    in this process meanwhile.
+    in this process meanwhile. Where they rise as if with the square of a slice's tokens, a fifth one says whether they
+    go on so, or whether a library has taken its room once and for all, as CUDA's do for products above some size. With
+    ``doubt`` that is looked at in any case: ranks compute all passes together.
     """
-    peaks: list[float] = []
-    for tokens, before in ((FEW, 0), (MORE, 0), (MOST, 0), (FEW, BEFORE)):
-        with as_planned():
-            peaks.append(SPARE * _peak(model, kv, tokens, before))
-        yield
-    few, more, most, behind = peaks
-    pair = max(0.0, (behind - few) / (FEW * BEFORE))
-    first, second = (more - few) / (MORE - FEW), (most - more) / (MOST - MORE)
-    square = max(pair, (second - first) / (MOST - FEW))
-    token = max(0.0, first - square * (MORE + FEW), second - square * (MOST + MORE))
-    fixed = max(0.0, few - FEW * (token + square * FEW)) + scores_bytes()
-    return ScratchLaw(fixed, token, pair, square - pair)
+    peaks: dict[tuple[int, int], float] = {}
+    for shape in ((FEW, 0), (MORE, 0), (MOST, 0), (MORE, BEFORE)):
+        peaks[shape] = yield from _measured(model, kv, *shape)
+    law = law_of_peaks(peaks)
+    if doubt or law.own > law.pair:
+        peaks[BEYOND, 0] = yield from _measured(model, kv, BEYOND, 0)
+        law = law_of_peaks(peaks)
+    return replace(law, fixed=law.fixed + scores_bytes())
+
+
+def law_of_peaks(peaks: Mapping[tuple[int, int], float]) -> ScratchLaw:
+    """The law that no peak lies above, in bytes by the tokens of a slice and the positions before it."""
+    few, more, most = (peaks[tokens, 0] for tokens in (FEW, MORE, MOST))
+    pair = max(0.0, (peaks[MORE, BEFORE] - more) / (MORE * BEFORE))
+    slopes = [(more - few) / (MORE - FEW), (most - more) / (MOST - MORE)]
+    squares = [(slopes[1] - slopes[0]) / (MOST - FEW)]
+    if (BEYOND, 0) in peaks:
+        slopes.append((peaks[BEYOND, 0] - most) / (BEYOND - MOST))
+        squares.append((slopes[2] - slopes[1]) / (BEYOND - MORE))
+    square = max(pair, min(squares))
+    last = (MORE, MOST) if len(slopes) == 2 else (MOST, BEYOND)
+    token = max(0.0, slopes[-1] - square * sum(last))
+    law = ScratchLaw(0.0, token, pair, square - pair)
+    return replace(law, fixed=max(0.0, *(peak - law.nbytes(*shape) for shape, peak in peaks.items())))
+
+
+def _measured(model: Any, kv: KV, tokens: int, before: int) -> Generator[None, None, float]:
+    with as_planned():
+        peak = SPARE * _peak(model, kv, tokens, before)
+    yield
+    return peak
 
 
 def _peak(model: Any, kv: KV, tokens: int, before: int) -> int:

@@ -132,7 +132,7 @@ def scratch_of_part(own: Any, kv_bits: int | None) -> Generator[None, None, Scra
     kv = KV.fresh(own, kv_bits)
     own(mx.zeros((1, FEW), dtype=mx.uint32), cache=kv.layers)
     mx.eval(kv.arrays)
-    return (yield from scratch_of(own, kv))
+    return (yield from scratch_of(own, kv, doubt=True))
 
 
 def exhausted(steps: Generator[None, None, T]) -> T:
