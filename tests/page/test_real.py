@@ -48,7 +48,7 @@ def test_stop_ends_the_answer_here_and_in_the_service(page: Page) -> None:
     assert "Stopped." in page.answered()
     said = page.text(".said")
     page.open("/#machine")
-    page.says("tbody tr:nth-child(1)", "client left")
+    page.says(".requests tbody tr:nth-child(1)", "client left")
     page.says('[data-state="resident"]', "idle for")
     assert said
 

@@ -45,8 +45,10 @@ def compiled(source: str, architecture: str) -> bytes:
 
 
 def architecture() -> str:
-    """This machine's GPU, as the compiler calls it."""
+    """This machine's GPU, as the compiler calls it; raises :class:`CompilerFailed` if it is none of NVIDIA's."""
     info = mx.device_info()
+    if "compute_capability_major" not in info:
+        raise CompilerFailed("There is no GPU of NVIDIA's here.")
     return f"sm_{info['compute_capability_major']}{info['compute_capability_minor']}"
 
 
