@@ -58,16 +58,12 @@ async def test_every_answer_says_its_id_and_how_long_it_took(serve: Serve) -> No
 
 
 async def test_one_line_tells_of_a_request(serve: Serve) -> None:
-    stream = io.StringIO()
-    app = serve()
-    configure_logging("info", "json", stream)
-    try:
+    async def ask(app: Litestar) -> None:
         await request(app, "POST", "/v1/completions", ASK, {"X-Request-ID": "one"})
         await request(app, "POST", "/v1/completions", ASK | {"model": "no/such"}, {"X-Request-ID": "two"})
         await request(app, "GET", "/health")
-    finally:
-        configure_logging("info", "console")
-    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+
+    first, second = await lines_of(ask, serve())
     assert first["event"] == "request"
     assert (first["request_id"], first["model"], first["outcome"]) == ("one", "org/tiny", "answered")
     assert first["completion_tokens"] == 5

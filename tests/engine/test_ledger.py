@@ -210,7 +210,7 @@ def test_where_models_have_a_memory_of_their_own_the_process_is_booked_apart(mon
     own, other = looked.books()[0], looked.books()[1]
     assert (own.host, own.beside, other) == (0, 0, Books())
     assert 10 << 20 < own.apart < psutil.Process().memory_info().rss
-    more = bytearray(b"x" * (64 << 20))
+    more = bytearray(b"x" * (256 << 20))  # so much that nothing which other tests let go of meanwhile hides it
     looked.look_beside()
     assert looked.books()[0].apart - own.apart > len(more) // 2
 
