@@ -8,8 +8,8 @@ from typing import Protocol
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
-from app.engine.mlx.cache.classes import parts
 from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.layers import parts
 from app.engine.mlx.cache.segments import Cut, States
 from app.engine.mlx.cache.tree import PIECE, WIDTH, Match, Node, Tree
 

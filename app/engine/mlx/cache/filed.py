@@ -16,8 +16,8 @@ import numpy as np
 from mlx_lm.models.cache import KVCache
 
 from app.engine.disk.form import Tensor, Unusable
-from app.engine.mlx.cache.classes import parts
 from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.layers import parts
 from app.engine.mlx.cache.segments import Cut, States
 
 _NAMES: dict[mx.Dtype, str] = {

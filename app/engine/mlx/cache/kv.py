@@ -18,8 +18,8 @@ from mlx_lm.models.cache import (
 )
 
 from app.engine.mlx.cache.arrangement import Groups
-from app.engine.mlx.cache.classes import arranged_layer, bytes_per_token, own_states, parts, trim_rows
 from app.engine.mlx.cache.journal import Journal, SharedModel, recorded
+from app.engine.mlx.cache.layers import arranged_layer, bytes_per_token, merged_layer, own_states, parts, trim_rows
 from app.engine.mlx.cache.padded import PaddedKVCache
 from app.engine.mlx.cache.quantised import QuantisedKVCache, quantise_layers
 from app.engine.mlx.cache.segments import Cuttable
@@ -168,9 +168,8 @@ class KV(Cuttable):
     def beside(self, others: Sequence[KV]) -> KV:
         """This row and others, all in plain caches, as one merged cache."""
         columns = zip(*(kv.layers for kv in (self, *others)), strict=True)
-        axes = self.mask_axes
-        layers = [PaddedKVCache.merge(it, axes) if type(it[0]) is KVCache else it[0].merge([*it]) for it in columns]
-        return KV(layers, 1 + len(others), merged=True, mask_axes=axes)
+        layers = [merged_layer(column, self.mask_axes) for column in columns]
+        return KV(layers, 1 + len(others), merged=True, mask_axes=self.mask_axes)
 
     @recorded
     def row(self, index: int) -> KV:

@@ -10,8 +10,8 @@ from mlx_lm.models.cache import ArraysCache, RotatingKVCache
 
 from app.engine.facts import Law
 from app.engine.mlx.cache.arrangement import SPARE, STEP
-from app.engine.mlx.cache.classes import parts
 from app.engine.mlx.cache.kv import KV
+from app.engine.mlx.cache.layers import parts
 
 SLICE = 512
 """Most positions that a window holds beyond its own while a prompt is computed: those of the latest slice."""

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, Self
 import mlx.core as mx
 from mlx_lm.models.cache import ArraysCache, BatchKVCache, CacheList, ChunkedKVCache, KVCache, RotatingKVCache
 
-from app.engine.mlx.cache.classes import ClassedCache, class_parts
+from app.engine.mlx.cache.classes import ClassedCache
 from app.engine.mlx.cache.journal import Journal, recorded
+from app.engine.mlx.cache.layers import class_parts
 from app.engine.mlx.cache.padded import PaddedKVCache
 
 COPIES = 4096

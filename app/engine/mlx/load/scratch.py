@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from app.engine.mlx.cache.arrangement import STEP
 from app.engine.mlx.cache.attention import as_planned, scores_bytes
-from app.engine.mlx.cache.classes import parts
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.law import RAISED
+from app.engine.mlx.cache.layers import parts
 from app.engine.mlx.loaded import ScratchLaw
 
 FEW, MORE, MOST, BEYOND = 8, 32, 96, 192
