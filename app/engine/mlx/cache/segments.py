@@ -4,8 +4,8 @@ A layer that simply appends (a ``KVCache``, a part of a quantised one) holds a p
 any piece of it can be taken. What another layer holds is a state: of a sliding window, of a recurrence. It is that of
 one position and serves there alone.
 
-All layers' keys and values of one shape lie in one array of a segment, ``[arrays, heads, tokens, head size]``: devices
-bound how many arrays there may be, and a file holds few large ones better than many small ones.
+All layers' keys and values of one shape lie in one array, ``[arrays, heads, tokens, head size]``: devices bound how
+many there may be, and a file holds few large ones better.
 """
 
 from __future__ import annotations
@@ -140,10 +140,8 @@ def _cut(layers: Sequence[Any], row: int | None, start: int, end: int) -> Cut:
     leaves = [leaf for layer in layers for leaf in _leaves(layer, row) if leaf.appends]
     held = [array for leaf in leaves for array in leaf.arrays]
     kinds = list(dict.fromkeys(it.kind for it in held if it is not None))
-    stacked = []
-    for kind in kinds:
-        stack = [it for it in held if it is not None and it.kind == kind]
-        stacked.append(mx.concatenate([a[at : at + 1, :, first + start : first + end] for a, at, first in stack]))
+    stacks = [[it for it in held if it is not None and it.kind == kind] for kind in kinds]
+    stacked = [mx.concatenate([a[at : at + 1, :, first + start : first + end] for a, at, first in s]) for s in stacks]
     return Cut(stacked, end - start, tuple(-1 if it is None else kinds.index(it.kind) for it in held))
 
 
@@ -197,7 +195,7 @@ class _Leaf(NamedTuple):
         return type(self.cache) is KVCache or isinstance(self.cache, BatchKVCache)
 
     @property
-    def arrays(self) -> tuple[_Appended | None, _Appended | None]:
+    def arrays(self) -> tuple[_Appended, _Appended] | tuple[None, None]:
         if self.cache.keys is None:
             return None, None
         row, first = (0, 0) if self.row is None else (self.row, self._padding(self.row))
