@@ -61,7 +61,7 @@ def test_files_of_one_owner_are_not_found_by_another(tmp_path: Path) -> None:
         facts = Facts(store.model, "keys", "", 0, owner.ljust(8, b"x"))
         assert store.write(facts, [Tensor("U8", (4,), b"abcd")])
         for other in OWNERS:
-            assert (opened(other).find(facts.name) is not None) == (other == owner)
+            assert (opened(other).index.find(facts.name) is not None) == (other == owner)
     assert opened(b"").model == MODEL, "what is nobody's lies where it lay before"
 
 

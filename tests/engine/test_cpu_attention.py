@@ -1,5 +1,6 @@
 """Attention of one token a row on a CPU is mlx-lm's, but for rounding."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -20,6 +21,15 @@ RTOL, ATOL = 2e-5, 2e-6
 
 lengths = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), min_size=1, max_size=4)
 heads = st.sampled_from([(1, 1), (4, 4), (4, 2), (6, 2), (9, 3)])
+
+
+@pytest.fixture(
+    scope="module", params=[0, cpu_attention.FEWEST], ids=["however few scores", "many scores alone"], autouse=True
+)
+def _fewest(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_attention, "FEWEST", request.param)
+        yield
 
 
 def drawn(numbers: np.random.Generator, *shape: int, spread: float = 3.0) -> mx.array:

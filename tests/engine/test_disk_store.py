@@ -38,7 +38,7 @@ def opened(folder: Path, model: str = MODEL, limit: int = 1 << 20, free: int = 0
 
 def found(store: DiskStore, number: int = 0) -> list[Tensor] | None:
     """What a store knows of a file: its tensors, or None."""
-    entry = store.find(facts(number).name)
+    entry = store.index.find(facts(number).name)
     return None if entry is None else store.read(entry)
 
 
@@ -52,9 +52,9 @@ def test_what_is_written_is_found_by_whoever_comes_later(tmp_path: Path) -> None
     assert first.write(facts(), tensors())
     for store in (first, opened(tmp_path)):
         assert found(store) == tensors()
-        assert [entry.facts for entry in store.behind(facts().parent)] == [facts()]
-        assert store.behind("nobody") == []
-        assert store.nbytes == sum(path.stat().st_size for path in files(tmp_path))
+        assert [entry.facts for entry in store.index.near(facts().parent, facts().kind, b"")] == [facts()]
+        assert store.index.near("nobody", facts().kind, b"") == []
+        assert store.index.nbytes == sum(path.stat().st_size for path in files(tmp_path))
     assert found(opened(tmp_path, OTHER)) is None
 
 
@@ -120,7 +120,7 @@ def test_a_file_that_was_damaged_anywhere_is_a_miss_that_is_counted_and_removed(
         assert found(warm) is None, "also where its header was read before"
         assert warm.counts.faults == 1
         assert files(folder) == []
-        assert warm.find(facts().name) is None
+        assert warm.index.find(facts().name) is None
 
 
 @pytest.mark.parametrize("lie", [facts(1), facts(0, OTHER), facts(0, MODEL, "states")])
@@ -326,7 +326,7 @@ def test_a_folder_that_cannot_be_used_is_a_fault_and_no_more(
         monkeypatch.setattr(os, "scandir", _denied)
     store = opened(folder)
     assert store.counts.faults == 1
-    assert (found(store), store.behind("any")) == (None, [])
+    assert (found(store), store.index.nbytes) == (None, 0)
     if trouble != "unreadable":
         assert not store.write(facts(), tensors())
     assert clear(folder) == (0, 0)

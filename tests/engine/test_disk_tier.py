@@ -109,12 +109,12 @@ def test_a_shared_beginning_is_on_disk_once_and_a_conversation_that_grows_leaves
     system = list(range(1900))
     one = memory().keep(*([*system, *range(5000 + 50 * i, 5050 + 50 * i)] for i in range(8))).write()
     tails = 1900 % PIECE + 50
-    ids = [len(it.facts.ids) // 4 for it in one.store._entries.values()]
+    ids = [len(it.facts.ids) // 4 for it in one.store.index._entries.values()]
     assert sorted(ids) == sorted([tails] * 8 + [PIECE] * (1900 // PIECE))
     grows = memory(folder=one.store._folder / "other")
     for end in (100, 150, 300, 900):
         grows.keep(list(range(end))).write()
-    assert sum(len(it.facts.ids) // 4 for it in grows.store._entries.values()) == 900
+    assert sum(len(it.facts.ids) // 4 for it in grows.store.index._entries.values()) == 900
 
 
 def test_only_what_memory_lacks_is_read_and_two_that_want_the_same_read_it_once(memory: Callable[..., Memory]) -> None:
@@ -141,7 +141,7 @@ def test_nothing_is_written_while_the_model_works_and_the_newest_goes_first(memo
     one.busy = False
     one.tier.rest()
     one.wait(lambda: one.store.counts.writes == 1)
-    assert [it.facts.ids[:4] for it in one.store._entries.values()] == [pack(new[:1])]
+    assert [it.facts.ids[:4] for it in one.store.index._entries.values()] == [pack(new[:1])]
     one.write()
     assert one.store.counts.writes == 6
 
@@ -217,7 +217,7 @@ def test_other_models_find_nothing(memory: Callable[..., Memory]) -> None:
 def test_a_fault_costs_what_lies_behind_it_and_nothing_else(memory: Callable[..., Memory], kind: str) -> None:
     tokens = list(range(1000))
     first = memory(kind).keep(tokens, ends=(300,)).write()
-    third = next(it for it in first.store._entries.values() if it.facts.start == 512 and it.facts.kind == "keys")
+    third = next(it for it in first.store.index._entries.values() if it.facts.start == 512 and it.facts.kind == "keys")
     path = first.store._place / third.facts.name
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
@@ -242,7 +242,7 @@ def test_what_waits_to_be_written_is_bounded_and_the_oldest_goes(memory: Callabl
         one.keep(list(range(1000 * number, 1000 * number + 40)))
     assert len(one.tier._ahead._pending) == 64
     one.write()
-    assert one.store.find(next(iter(one.store._entries))) is not None
+    assert one.store.index.find(next(iter(one.store.index._entries))) is not None
     assert memory().fetch([*range(99_000, 99_040), 1]) == 40
     assert memory().fetch([*range(40), 1]) == 0
 

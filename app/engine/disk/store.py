@@ -10,13 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from threading import Lock
-from typing import NamedTuple
 from uuid import uuid4
 
 from msgspec import Struct
@@ -24,6 +21,7 @@ from msgspec import Struct
 from app.durable import publish
 from app.engine.disk.folder import ASIDE, FILE, FREE, Kept, alone, kept, opened, remove
 from app.engine.disk.form import Facts, Header, Tensor, Unusable, read_header, read_tensors, written
+from app.engine.disk.index import Entry, Index
 
 CENSUS_SECONDS = 2.0
 """For how long it is believed what other processes have written."""
@@ -44,13 +42,6 @@ class Counts(Struct):
     faults: int = 0
 
 
-class Entry(NamedTuple):
-    """A file that is there: what it says of itself, and its size."""
-
-    facts: Facts
-    nbytes: int
-
-
 class DiskStore:
     """Any thread. :meth:`open` must have returned before anything is found.
 
@@ -59,18 +50,15 @@ class DiskStore:
 
     def __init__(self, folder: Path, model: str, limit: int, *, free: int = FREE) -> None:
         self.counts = Counts()
-        self.nbytes = 0
-        """Of this model's files, as far as they are known."""
+        self.index = Index()
+        """This model's files, as far as they are known."""
         self._folder = folder
         self.model = model
         self._place = folder / model
         self._limit = limit
         self._free = free
-        self._entries: dict[str, Entry] = {}
-        self._children: dict[str, dict[str, Entry]] = defaultdict(dict)
         self._census: dict[Path, Kept] = {}
         self._counted = -CENSUS_SECONDS
-        self._lock = Lock()
 
     def apart(self, owner: bytes) -> DiskStore:
         """The files of the same model that are one owner's and nobody else's; counted together."""
@@ -102,15 +90,6 @@ class DiskStore:
                     if ASIDE.fullmatch(path.name):
                         remove(path)
 
-    def find(self, name: str) -> Entry | None:
-        """The file of that name."""
-        return self._entries.get(name)
-
-    def behind(self, parent: str) -> list[Entry]:
-        """The files of what may follow a beginning."""
-        with self._lock:
-            return list(self._children.get(parent, {}).values())
-
     def read(self, entry: Entry) -> list[Tensor] | None:
         """The tensors of a file; None, and no such file any more, if anything is wrong with it."""
         path, begun = self._place / entry.facts.name, time.perf_counter()
@@ -121,12 +100,12 @@ class DiskStore:
                     raise Unusable("it is another file")
                 tensors = read_tensors(stream, header)
         except FileNotFoundError:  # another service has let it go
-            self._forget(entry.facts.name)
+            self.index.forget(entry.facts.name)
             return None
         except (OSError, Unusable, MemoryError) as failure:
             self._failed(f"{path.name} cannot be read", failure)
             remove(path)
-            self._forget(entry.facts.name)
+            self.index.forget(entry.facts.name)
             return None
         self.counts.reads += 1
         self.counts.read += entry.nbytes
@@ -135,7 +114,7 @@ class DiskStore:
 
     def write(self, facts: Facts, tensors: Sequence[Tensor]) -> bool:
         """Keep a file, at the expense of those that have not been used for longest; whether it is there."""
-        if facts.name in self._entries:
+        if self.index.find(facts.name) is not None:
             return True
         pieces = written(facts, tensors)
         nbytes = sum(map(len, pieces))
@@ -149,7 +128,7 @@ class DiskStore:
         except OSError as failure:
             self._failed(f"{facts.name} cannot be written", failure)
             return False
-        self._add(Entry(facts, nbytes))
+        self.index.add(Entry(facts, nbytes))
         self.counts.writes += 1
         self.counts.written += nbytes
         return True
@@ -160,7 +139,7 @@ class DiskStore:
             path = self._place / name
             self._census.pop(path, None)
             remove(path)
-            self._forget(name)
+            self.index.forget(name)
 
     def use(self, names: Sequence[str]) -> None:
         """These have been used, the first of them last of all: what others stand on goes after them."""
@@ -208,7 +187,7 @@ class DiskStore:
             total -= oldest.nbytes
             self.counts.evictions += 1
             if oldest.path.parent == self._place:
-                self._forget(oldest.path.name)
+                self.index.forget(oldest.path.name)
         return True
 
     def _look_at(self, path: Path) -> None:
@@ -225,23 +204,7 @@ class DiskStore:
     def _believe(self, path: Path, header: Header) -> None:
         if header.facts.name != path.name or header.facts.model != self.model:
             raise Unusable("it says that it is another file")
-        self._add(Entry(header.facts, header.nbytes))
-
-    def _add(self, entry: Entry) -> None:
-        with self._lock:
-            self._entries[entry.facts.name] = entry
-            self._children[entry.facts.parent][entry.facts.name] = entry
-            self.nbytes += entry.nbytes
-
-    def _forget(self, name: str) -> None:
-        with self._lock:
-            entry = self._entries.pop(name, None)
-            if entry is not None:
-                self.nbytes -= entry.nbytes
-                siblings = self._children[entry.facts.parent]
-                siblings.pop(name, None)
-                if not siblings:
-                    del self._children[entry.facts.parent]
+        self.index.add(Entry(header.facts, header.nbytes))
 
     def _failed(self, what: str, failure: BaseException) -> None:
         self.counts.faults += 1

@@ -111,7 +111,7 @@ class Arrivals:
         tiers, its = tuple(self._tiers.values()), self._store.counts
         kept = {"writes": its.writes, "written": its.written, "read": its.read, "evictions": its.evictions}
         found = {"hits": sum(it.hits for it in tiers), "spared": sum(it.spared for it in tiers)}
-        return OnDisk(nbytes=sum(it.store.nbytes for it in tiers), faults=its.faults, **kept, **found)
+        return OnDisk(nbytes=sum(it.store.index.nbytes for it in tiers), faults=its.faults, **kept, **found)
 
     def computed(self, tokens: int, seconds: float) -> None:
         """So many tokens of a prompt took so long."""

@@ -150,12 +150,12 @@ class WriteAhead:
         """The writer's thread."""
         if not self._store.write(facts, tensors):
             return False
-        shorter = [it.facts for it in self._store.behind(facts.parent) if it.facts.kind == facts.kind == "keys"]
-        needless = [it.name for it in shorter if len(it.ids) < len(facts.ids) and facts.ids.startswith(it.ids)]
-        self._store.drop(needless)
+        if facts.kind == "keys":
+            shorter = self._store.index.beginnings(facts.parent, "keys", facts.ids)
+            self._store.drop([it.facts.name for it in shorter if it.facts.ids != facts.ids])
         return True
 
     def _use(self, names: Sequence[str]) -> bool:
         """The writer's thread."""
-        self._store.use([name for name in names if self._store.find(name) is not None])
+        self._store.use([name for name in names if self._store.index.find(name) is not None])
         return True

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from app.engine.disk.form import Facts, Kind, Tensor, chained
-from app.engine.disk.store import DiskStore, Entry
+from app.engine.disk.index import Entry
+from app.engine.disk.store import DiskStore
 from app.engine.mlx.cache.filed import cut_to, states_to
 from app.engine.mlx.cache.prefix import PrefixCache
 from app.engine.mlx.cache.tree import PIECE, WIDTH, Checkpoint, common
@@ -37,11 +38,12 @@ class Pieces:
 
     def __init__(self, store: DiskStore, prefixes: PrefixCache) -> None:
         self._store = store
+        self._there = store.index
         self._prefixes = prefixes
 
     def plan(self, packed: bytes) -> Plan | None:
         """The files that memory lacks for the longest beginning of a prompt; its last token is never part of it."""
-        if not self._store.nbytes:
+        if not self._there.nbytes:
             return None
         wanted = packed[:-WIDTH]
         parents = self._parents(wanted)
@@ -80,16 +82,16 @@ class Pieces:
         found: list[str] = []
         for number, parent in enumerate(self._parents(packed)):
             rest = packed[number * STEP :]
-            behind = [it.facts for it in self._store.behind(parent) if rest.startswith(it.facts.ids)]
-            found += [it.name for it in sorted(behind, key=lambda it: it.end)]
+            behind = self._there.beginnings(parent, "keys", rest) + self._there.beginnings(parent, "states", rest)
+            found += [it.facts.name for it in sorted(behind, key=lambda it: it.facts.end)]
         return found
 
     def _has(self, facts: Facts) -> bool:
         """Whether a file, or one that is longer, is there."""
-        if self._store.find(facts.name) is not None:
+        if self._there.find(facts.name) is not None:
             return True
-        longer = (it.facts for it in self._store.behind(facts.parent) if facts.kind == it.facts.kind == "keys")
-        return len(facts.ids) < STEP and any(it.ids.startswith(facts.ids) for it in longer)
+        near = self._there.near(facts.parent, "keys", facts.ids) if facts.kind == "keys" else []
+        return len(facts.ids) < STEP and any(it.facts.ids.startswith(facts.ids) for it in near)
 
     def _facts(self, kind: Kind, parent: str, start: int, ids: bytes, more: str = "") -> Facts:
         return Facts(self._store.model, kind, parent, start // WIDTH, ids, more)
@@ -109,8 +111,8 @@ class Pieces:
             rest = wanted[start : start + STEP]
             if held * WIDTH >= start + len(rest):
                 continue
-            behind = [it for it in self._store.behind(parent) if it.facts.kind == "keys"]
-            best = max(behind, key=lambda it: common(it.facts.ids, rest), default=None)
+            near = self._there.near(parent, "keys", rest)
+            best = max(near, key=lambda it: common(it.facts.ids, rest), default=None)
             same = 0 if best is None else common(best.facts.ids, rest)
             if best is None or start // WIDTH + same <= held:
                 break
@@ -124,10 +126,9 @@ class Pieces:
         """With the states of the furthest position up to which there are keys, and no keys behind it."""
         for number in reversed(range(len(parents))):
             rest = wanted[number * STEP :]
-            states = [it for it in self._store.behind(parents[number]) if it.facts.kind == "states"]
-            fits = [it for it in states if rest.startswith(it.facts.ids)]
-            fits = [it for it in fits if it.facts.end <= covered or not self._prefixes.appends]
+            states = self._there.beginnings(parents[number], "states", rest)
+            fits = [it for it in states if it.facts.end <= covered or not self._prefixes.appends]
             if fits:
-                best = max(fits, key=lambda it: it.facts.end)
+                best = fits[-1]
                 return Plan(best.facts.end, (*(it for it in keys if it.facts.start < best.facts.end), best))
         return None
