@@ -34,13 +34,13 @@ class Posting(HandThread):
 
 
 class DiskBatch(HandBatch):
-    def __init__(self, family: str, folder: Path, prefix_bytes: int) -> None:
-        self.posting, loaded = Posting(), model_of(family)
+    def __init__(self, family: str, folder: Path, prefix_bytes: int, max_rows: int = 8) -> None:
+        self.posting, loaded, self.pool = Posting(), model_of(family), PrefixPool(prefix_bytes)
         self.batch = ModelBatch(
             cast("MLXThread", self.posting),
             loaded,
-            PrefixPool(prefix_bytes),
-            max_rows=8,
+            self.pool,
+            max_rows=max_rows,
             slice_tokens=128,
             store=DiskStore(folder, MODEL, 1 << 30, free=0),
         )
@@ -62,11 +62,14 @@ class DiskBatch(HandBatch):
 
     def end(self, *, settled: bool) -> None:
         """Like a service that is told to stop, or killed."""
-        done: list[bool] = []
         if settled:
-            self.batch.arrivals.settle(lambda: done.append(True))
-            self.until(lambda: bool(done))
+            self.settle()
         self.batch.arrivals.close()
+
+    def settle(self) -> None:
+        done: list[bool] = []
+        self.batch.arrivals.settle(lambda: done.append(True))
+        self.until(lambda: bool(done))
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3_next"])
@@ -96,3 +99,27 @@ def test_texts_are_those_without_a_cache_whatever_memory_and_disk_have_lost(
                     content[data.draw(st.integers(0, len(content) - 1))] ^= 0xFF
                     file.write_bytes(content)
     batch.end(settled=False)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3_next"])
+def test_what_memory_lets_go_of_before_a_prompts_turn_is_read(family: str, tmp_path: Path) -> None:
+    known, batch = said(0, 900), DiskBatch(family, tmp_path, 1 << 24, max_rows=1)
+    batch.say(known)
+    batch.settle()
+    batch.pool.limit = batch.pool.nbytes * 5 // 4
+    _, stream = batch.say(said(1, 850), (*known, *said(2, 9)))  # the shorter one first, which leaves no room for both
+    assert stream.prefilled[0].cached_tokens > 800
+    batch.end(settled=False)
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
+def test_however_many_files_are_taken_in_one_go_all_are_written(
+    at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.engine.mlx.cache.ahead.AT_ONCE", at_once)
+    batch = DiskBatch("llama", tmp_path, 1 << 24)
+    for number in range(3):
+        batch.say(said(number, 900))
+    batch.end(settled=True)
+    names = [path.name for path in tmp_path.glob("*/*.keys")]
+    assert len(names) == 3 * 4, "three whole pieces and an end each"

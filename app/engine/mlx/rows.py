@@ -140,6 +140,8 @@ class Waiting:
         self.asked = perf_counter()
         self.tried = False
         """Whether the device has given up on it once."""
+        self.fetched = False
+        """Whether what the disk knows of it has been read, or is."""
         self.resumed = resumed is not None
         if resumed is not None:
             self.rows = [resumed]

@@ -1,4 +1,4 @@
-"""Prompts that wait until memory holds what the disk knows of them."""
+"""Prompts that wait until memory holds what the disk knows of them: those whose turn it would be to be computed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Batch(Worker, Protocol):
 
 
 class Arrivals:
-    """Between a request and the queue; others are computed meanwhile. MLX thread only.
+    """Beside the queue; others are computed meanwhile. MLX thread only.
 
-    ``worker`` is stepped for whom ``queue`` has taken on. Without a ``store`` nobody waits.
+    Whoever comes waits in ``queue``, for which ``worker`` is stepped. The disk is looked at when a prompt's turn has
+    come: what was read before that might have made room for others' by then. Without a ``store`` nobody waits here.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Arrivals:
         self._fresh = fresh
         self._thread = thread
         self._queue = queue
+        queue.fetches = self._fetches
         self._worker = worker
         self._threads = Threads()
         self._tiers: dict[bytes, DiskTier] = {}
@@ -52,17 +54,19 @@ class Arrivals:
         self._tier(b"")
 
     def add(self, sequences: list[Waiting]) -> None:
-        """Take on at once whom the disk has nothing for."""
-        ready = []
-        for it in sequences:
-            tier = self._tier(it.request.owner)
-            if tier is None or it.request.prompt_logprobs is not None or not tier.wanted(it.packed):
-                ready.append(it)
-            else:
-                self.waiting.append(it)
-                tier.fetch(it.packed, partial(self._fetched, it))
-        if ready:
-            self._ready(ready)
+        """Have them wait for their turns."""
+        self._queue.add(sequences)
+        self._thread.add(self._worker)
+
+    def _fetches(self, it: Waiting) -> bool:
+        """Whether a prompt whose turn has come waits here, once, since the disk knows more of it than memory does."""
+        tier = self._tier(it.request.owner)
+        if tier is None or it.fetched or it.request.prompt_logprobs is not None or not tier.wanted(it.packed):
+            return False
+        it.fetched = True
+        self.waiting.append(it)
+        tier.fetch(it.packed, partial(self._fetched, it))
+        return True
 
     def _tier(self, owner: bytes) -> DiskTier | None:
         """What of an owner's is on disk; None where nothing is kept there."""
@@ -129,11 +133,8 @@ class Arrivals:
         waiting, self.waiting = self.waiting, []
         return waiting
 
-    def _ready(self, sequences: list[Waiting]) -> None:
-        self._queue.add(sequences)
-        self._thread.add(self._worker)
-
     def _fetched(self, it: Waiting) -> None:
         if it in self.waiting:
             self.waiting.remove(it)
-            self._ready([it])
+            self._queue.return_([it])
+            self._thread.add(self._worker)

@@ -28,8 +28,8 @@ class PrefillTask:
     """One piece of prefill: the sequences it is for (none for a beginning that several share) and the work.
 
     ``cached`` are the tokens of each sequence that were known before, ``prefix`` the beginning that some of one
-    ``owner`` share. ``stops`` are
-    where each one's states are kept, ``kept`` the tokens of a lone prompt that have been kept on the way.
+    ``owner`` share. ``stops`` are where each one's states are kept, ``kept`` the tokens of a lone prompt that have been
+    kept on the way.
     """
 
     def __init__(
@@ -107,6 +107,8 @@ class PromptQueue:
         self._few_shapes = bool(mx.cuda.is_available())
         self.entries: list[_Entry] = []
         """Whatever waits, in order."""
+        self.fetches: Callable[[Waiting], bool] = lambda _: False
+        """Whether a prompt that is about to be begun leaves the queue instead, until something is read for it."""
         self._turn = 0
         self._turns: dict[object, int] = {}
         self._numbers = count()
@@ -156,6 +158,9 @@ class PromptQueue:
             work = ScoringPrefill(self._model, first.prompt, first.prompt_logprobs, self._fresh())
             return PrefillTask(work, self._taken(ready[:1]), [0])
         size = self._group_size(ready, free_rows)
+        if leaving := [entry for entry in ready[:size] if self.fetches(entry.waiting)]:
+            self._taken(leaving)
+            return self.next(free_rows, idle=idle, begun=begun)
         shared = self._shared_beginning(ready[:size])
         if shared and shared != self._tried:
             self._tried = shared  # once: the cache may have no room to keep it
@@ -206,13 +211,8 @@ class PromptQueue:
         """Of few shapes: the last one is repeated until there are rows enough, and nobody asks for the copies."""
         spare = rows_of(len(prompts), width_of(max(map(len, prompts)))) - len(prompts) if self._few_shapes else 0
         caches += [caches[-1].copy() for _ in range(spare)]
-        return Prefill(
-            self._model,
-            [*prompts, *([prompts[-1]] * spare)],
-            caches,
-            few_shapes=self._few_shapes,
-            stops=stops,
-        )
+        prompts = [*prompts, *([prompts[-1]] * spare)]
+        return Prefill(self._model, prompts, caches, few_shapes=self._few_shapes, stops=stops)
 
     def _group_size(self, entries: Sequence[_Entry], free_rows: int) -> int:
         """How many of those that wait are computed together: as many as fit beside the first."""

@@ -56,6 +56,11 @@ class Adopting(Protocol):
         """What is held of a sequence's beginning, whether or not it serves."""
         return self._tree.match(packed)
 
+    def touch(self, packed: bytes) -> None:
+        """What is held of a sequence's beginning goes after all else: more of it is about to come."""
+        if nodes := self._tree.match(packed).nodes:
+            self._use(nodes[-1])
+
     def cut(self, packed: bytes, start: int) -> Cut:
         """The tokens from ``start`` on of a sequence all of which is held, as one. Nothing is computed yet."""
         taken: list[tuple[Cut, int, int]] = []

@@ -24,6 +24,11 @@ NEWEST = 64
 BETWEEN = 20
 """Of the time of a model that works, one part in so many may go into taking what is written meanwhile."""
 
+AT_ONCE = 4 << 20
+"""Bytes after which no further file is taken in the same go: the first waits for what the device computes just then."""
+
+File = tuple[Facts, list[Tensor]]
+
 log = logging.getLogger(__name__)
 
 
@@ -102,15 +107,10 @@ class WriteAhead:
     def _write_next(self) -> None:
         while self._open and self._pending and self._may_take():
             begun, packed = time.perf_counter(), self._next_sequence()
-            try:
-                found = next(self._pieces.unwritten(packed, self._written), None)
-            except Exception as failure:  # noqa: BLE001  whatever it is, what is computed does not depend on it
-                log.warning("a sequence is not kept on disk: %r", failure)
-                found = None
+            taken = self._take(packed)
             self._threads.due = BETWEEN * time.perf_counter() - (BETWEEN - 1) * begun
-            if found is not None:
-                self._written.add(found[0].name)
-                self._hand_over(partial(self._write, *found))
+            if taken:
+                self._hand_over(partial(self._write_all, taken))
                 return
             self._pending.pop(packed)
             self._written.clear()
@@ -120,6 +120,20 @@ class WriteAhead:
             settled, self._settled = self._settled, []
             for done in settled:
                 done()
+
+    def _take(self, packed: bytes) -> list[File]:
+        """Copies for some of the files that a sequence lacks; none where it lacks none."""
+        taken, nbytes = list[File](), 0
+        try:
+            for facts, tensors in self._pieces.unwritten(packed, self._written):
+                self._written.add(facts.name)
+                taken.append((facts, tensors))
+                nbytes += sum(memoryview(tensor.data).nbytes for tensor in tensors)
+                if nbytes >= AT_ONCE:
+                    break
+        except Exception as failure:  # noqa: BLE001  whatever it is, what is computed does not depend on it
+            log.warning("a sequence is not kept on disk: %r", failure)
+        return taken
 
     def _may_take(self) -> bool:
         return not self._busy() or (self._prefixes.crowded and time.perf_counter() >= self._threads.due)
@@ -145,6 +159,10 @@ class WriteAhead:
             self._pending.clear()
             self._written.clear()
         self._write_next()
+
+    def _write_all(self, files: Sequence[File]) -> bool:
+        """The writer's thread."""
+        return all(self._write(facts, tensors) for facts, tensors in files)
 
     def _write(self, facts: Facts, tensors: list[Tensor]) -> bool:
         """The writer's thread."""

@@ -110,6 +110,7 @@ class DiskTier:
         while self._open and self._asked and not self._reading:
             packed, done = self._asked[0]
             if (plan := self._plan(packed)) is not None:
+                self._prefixes.touch(packed)
                 try:
                     self._reader.submit(self._read, plan)
                 except RuntimeError:  # closed
