@@ -73,10 +73,12 @@ async def test_a_stream_that_runs_beside_others_is_cut_off_after_them_and_is_no_
     async def answer(reader: StreamReader, writer: StreamWriter) -> None:
         asked = await reader.readuntil(b"}")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
-        for _ in range(2 if b"short" in asked else 10_000):
+        left = 2 if b"short" in asked else 10_000
+        while left and not writer.is_closing():
             writer.write(b'data: {"choices": [{"text": "a"}]}\n\n')
             await asyncio.sleep(0.01)
-        writer.write(b"data: [DONE]\n\n")
+            left -= 1
+        writer.write(b"" if left else b"data: [DONE]\n\n")
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:

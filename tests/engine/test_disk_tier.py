@@ -130,7 +130,10 @@ def test_only_what_memory_lacks_is_read_and_two_that_want_the_same_read_it_once(
     assert both.store.counts.reads == 3000 // PIECE + 1
 
 
-def test_nothing_is_written_while_the_model_works_and_the_newest_goes_first(memory: Callable[..., Memory]) -> None:
+def test_nothing_is_written_while_the_model_works_and_the_newest_goes_first(
+    memory: Callable[..., Memory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.engine.mlx.cache.ahead.AT_ONCE", 1)
     one = memory()
     old, new = list(range(600)), list(range(5000, 5600))
     one.keep(old, new)
