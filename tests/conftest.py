@@ -4,6 +4,7 @@ It does not find objects that a model's load has settled (``app.engine.mlx.memor
 """
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup; programs inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("SWITCHYARD_DISK_CACHE", "0")  # services of tests find nothing of each other's
     hypothesis.settings.register_profile("untimed", deadline=None)  # a slow moment of the machine is no fault
     hypothesis.settings.load_profile("untimed")

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from math import exp, nextafter
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.engine.native import usable_cores
 from app.schemas.sampling import Sampling
 
 Floats = NDArray[np.float32]
@@ -113,6 +115,9 @@ SOURCE = Path(__file__).with_name("draw.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math")
 """Sums may be taken in any order, without which none is vectorised; infinities stay what they are."""
 TIMEOUT_SECONDS = 60
+MOST_THREADS = 4
+FEWEST = 4
+"""Rows that a thread draws for at least: to wake one takes about as long as to draw for one."""
 
 Propose = Callable[[Floats, Proposals], None]
 
@@ -142,16 +147,26 @@ def _compile() -> ctypes.CDLL:
 
 
 class _Compiled:
-    """Calls into the library, during which other threads run."""
+    """Calls into the library, during which other threads run; of many rows some are another thread's."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
+        self._threads = min(usable_cores(), MOST_THREADS)
+        self._others = ThreadPoolExecutor(MOST_THREADS, "draws")
         self._propose = library.propose
         pointer, size = ctypes.c_void_p, ctypes.c_int64
         self._propose.argtypes = [pointer, size, pointer, size, pointer, pointer]
         self._propose.restype = None
 
     def __call__(self, logits: Floats, proposals: Proposals) -> None:
-        logits, vocabulary = np.ascontiguousarray(logits, dtype=np.float32), logits.shape[1]
+        logits = np.ascontiguousarray(logits, dtype=np.float32)
+        mine, *others = np.array_split(proposals, max(1, min(self._threads, len(proposals) // FEWEST)))
+        theirs = [self._others.submit(self._draw, logits, part) for part in others]
+        self._draw(logits, mine)
+        for each in theirs:
+            each.result()
+
+    def _draw(self, logits: Floats, proposals: Proposals) -> None:
+        vocabulary = logits.shape[1]
         weights = np.empty(vocabulary, dtype=np.float32)
         edges = np.empty(-(-vocabulary // BLOCK), dtype=np.float64)
         pointers = [it.ctypes.data for it in (logits, proposals, weights, edges)]
