@@ -130,6 +130,23 @@ def test_only_what_memory_lacks_is_read_and_two_that_want_the_same_read_it_once(
     assert both.store.counts.reads == 3000 // PIECE + 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("held", [PIECE, 2 * PIECE, 700])
+def test_what_memory_holds_of_a_prompt_that_is_read_goes_last(
+    memory: Callable[..., Memory], kind: str, held: int
+) -> None:
+    tokens = list(range(100, 1100))
+    memory(kind).keep(tokens, ends=(held,)).write()
+    one, done = memory(kind).keep(tokens[:held]), list[bool]()
+    beginning = one.cache._pool.nbytes
+    one.keep(list(range(5000, 5900)))
+    one.tier.fetch(pack([*tokens, 1]), lambda: done.append(True))
+    one.cache._pool.trim(beginning)  # somebody needs the room before it is read
+    one.wait(lambda: done)
+    assert one.fetch([*tokens, 1]) == 1000
+    assert one.store.counts.reads <= 1000 // PIECE + 2, "nothing was read twice"
+
+
 def test_nothing_is_written_while_the_model_works_and_the_newest_goes_first(
     memory: Callable[..., Memory], monkeypatch: pytest.MonkeyPatch
 ) -> None:

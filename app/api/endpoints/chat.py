@@ -38,8 +38,6 @@ class ChatController(Controller):
         job = translate.chat(data, registry.defaults(data.model), settings)
         lease = registry.lease(data.model, keep_alive=translate.keep_alive(data))
         meter = record_of(request.scope).meter
-        events, dialect = (
-            strategy.run(lease, job, meter, prefixes_of(request.scope)),
-            Dialect(partial(ChatRenderer, data, meter)),
-        )
+        events = strategy.run(lease, job, meter, prefixes_of(request.scope))
+        dialect = Dialect(partial(ChatRenderer, data, meter))
         return await answer(request, events, dialect, stream=data.stream is True)

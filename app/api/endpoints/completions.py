@@ -38,8 +38,6 @@ class CompletionsController(Controller):
         job = translate.completion(data, registry.defaults(data.model), settings)
         lease = registry.lease(data.model, keep_alive=translate.keep_alive(data))
         meter = record_of(request.scope).meter
-        events, dialect = (
-            strategy.run(lease, job, meter, prefixes_of(request.scope)),
-            Dialect(partial(CompletionRenderer, data, meter)),
-        )
+        events = strategy.run(lease, job, meter, prefixes_of(request.scope))
+        dialect = Dialect(partial(CompletionRenderer, data, meter))
         return await answer(request, events, dialect, stream=data.stream is True)

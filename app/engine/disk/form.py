@@ -70,6 +70,10 @@ class Facts(Struct, frozen=True):
         return f"{chained(self.parent, self.ids)}.{self.kind}"
 
 
+File = tuple[Facts, list[Tensor]]
+"""All that is in one."""
+
+
 class _Place(Struct, frozen=True):
     dtype: str
     shape: tuple[int, ...]

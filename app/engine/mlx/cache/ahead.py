@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from app.engine.disk.form import Facts, Tensor
+from app.engine.disk.form import Facts, File, Tensor
 from app.engine.disk.store import DiskStore
 from app.engine.mlx.cache.pieces import Pieces
 from app.engine.mlx.cache.prefix import PrefixCache
@@ -26,8 +26,6 @@ BETWEEN = 20
 
 AT_ONCE = 4 << 20
 """Bytes after which no further file is taken in the same go: the first waits for what the device computes just then."""
-
-File = tuple[Facts, list[Tensor]]
 
 log = logging.getLogger(__name__)
 

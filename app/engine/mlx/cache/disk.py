@@ -12,7 +12,7 @@ from functools import partial
 
 import mlx.core as mx
 
-from app.engine.disk.form import Facts, Tensor
+from app.engine.disk.form import File
 from app.engine.disk.store import DiskStore
 from app.engine.mlx.cache.ahead import Threads, WriteAhead
 from app.engine.mlx.cache.filed import cut_of, states_of
@@ -28,10 +28,6 @@ PER_FILE = 1e-3
 """Seconds for each file beside its bytes."""
 
 log = logging.getLogger(__name__)
-
-
-Read = tuple[Facts, list[Tensor]]
-"""A file."""
 
 
 class DiskTier:
@@ -123,7 +119,7 @@ class DiskTier:
 
     def _read(self, plan: Plan) -> None:
         """The reader's thread."""
-        found: list[Read] = []
+        found: list[File] = []
         for entry in plan.files:
             tensors = self.store.read(entry)
             if tensors is None:
@@ -131,7 +127,7 @@ class DiskTier:
             found.append((entry.facts, tensors))
         self._post(partial(self._arrived, found))
 
-    def _arrived(self, found: list[Read]) -> None:
+    def _arrived(self, found: list[File]) -> None:
         packed, done = self._asked.popleft()
         known = self._prefixes.known(packed)
         try:
@@ -148,7 +144,7 @@ class DiskTier:
         done()
         self._read_next()
 
-    def _adopt(self, packed: bytes, found: Sequence[Read]) -> None:
+    def _adopt(self, packed: bytes, found: Sequence[File]) -> None:
         fresh, cuts, states = self._fresh(), list[tuple[int, Cut]](), None
         for facts, tensors in found:
             if facts.kind == "keys":

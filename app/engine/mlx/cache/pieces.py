@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from app.engine.disk.form import Facts, Kind, Tensor, chained
+from app.engine.disk.form import Facts, File, Kind, chained
 from app.engine.disk.index import Entry
 from app.engine.disk.store import DiskStore
 from app.engine.mlx.cache.filed import cut_to, states_to
@@ -51,7 +51,7 @@ class Pieces:
         plan = Plan(covered, keys) if self._prefixes.cuts else self._with_states(wanted, parents, keys, covered)
         return plan if plan is not None and plan.files else None
 
-    def unwritten(self, packed: bytes, besides: Collection[str]) -> Iterator[tuple[Facts, list[Tensor]]]:
+    def unwritten(self, packed: bytes, besides: Collection[str]) -> Iterator[File]:
         """What memory holds of a sequence and the disk does not, but for files called ``besides``, beginning first.
 
         Raises :class:`app.engine.mlx.cache.filed.Unwritable` for states that no file can hold.

@@ -151,7 +151,7 @@ class _Compiled:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._threads = min(usable_cores(), MOST_THREADS)
-        self._others = ThreadPoolExecutor(MOST_THREADS, "draws")
+        self._others = ThreadPoolExecutor(self._threads, "draws")
         self._propose = library.propose
         pointer, size = ctypes.c_void_p, ctypes.c_int64
         self._propose.argtypes = [pointer, size, pointer, size, pointer, pointer]
