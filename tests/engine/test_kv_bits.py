@@ -4,7 +4,6 @@ The reference is mlx-lm's own quantised cache, which holds one row.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from app.main import model_registry
 from app.registry.footprint import footprint
 from app.settings import ModelEntry, Settings
 from tests.engine.test_engine import GREEDY, ids, prompt, run
+from tests.support.adapters import make_adapter
 from tests.support.tiny import make_tiny, tiny
 
 LAYERS, KV_HEADS, HEAD = 2, 2, 32
@@ -187,23 +187,11 @@ def test_a_quantised_layer_only_appends(directory: Path) -> None:
     assert kv.batchable
 
 
-def write_adapter(directory: Path) -> None:
-    directory.mkdir(parents=True)
-    parameters = {"rank": 4, "scale": 8.0, "dropout": 0.0, "keys": ["self_attn.q_proj"]}
-    config = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": parameters}
-    (directory / "adapter_config.json").write_text(json.dumps(config))
-    weights: dict[Any, Any] = {}
-    for layer in range(LAYERS):
-        name = f"model.layers.{layer}.self_attn.q_proj"
-        weights |= {f"{name}.lora_a": mx.zeros((128, 4)), f"{name}.lora_b": mx.zeros((4, 128))}
-    mx.save_safetensors(str(directory / "adapters.safetensors"), weights)
-
-
 async def test_what_models_toml_says_reaches_the_engine(tmp_path: Path) -> None:
     for seed, name in enumerate(("few", "plain")):
         make_tiny(tmp_path / name, seed=seed, width=128, config=HEADS_OF_32)
     for name in ("same", "other"):
-        write_adapter(tmp_path / name)
+        make_adapter(tmp_path / name, {"self_attn.q_proj": (128, 128)}, spread=0.0)
     models = {"few": ModelEntry(kv_bits=4), "few:other": ModelEntry(kv_bits=8), "plain:other": ModelEntry(kv_bits=2)}
     settings = Settings(model_roots=(tmp_path,), memory_budget=4 << 30, offline=True, models=models)
     expected = {"few": 4, "plain": 32, "few:same": 4, "few:other": 8, "plain:same": 32, "plain:other": 2}

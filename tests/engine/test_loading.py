@@ -21,9 +21,9 @@ from app.engine.options import Batching, LoadOptions
 from app.errors import ModelUnusable
 from app.registry.footprint import footprint
 from app.schemas.sampling import Sampling
+from tests.support.adapters import make_adapter
 from tests.support.tiny import make_tiny, tiny
 
-RANK = 4
 WIDTH = 64
 KEYS = {"self_attn.q_proj": (WIDTH, WIDTH), "mlp.down_proj": (2 * WIDTH, WIDTH)}
 
@@ -36,19 +36,7 @@ async def making(loader: MLXLoader, tmp_path: Path) -> MLXLoader:
 
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
-    directory = tmp_path / "adapter"
-    directory.mkdir()
-    parameters = {"rank": RANK, "scale": 8.0, "dropout": 0.1, "keys": list(KEYS)}
-    config = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": parameters}
-    (directory / "adapter_config.json").write_text(json.dumps(config))
-    mx.random.seed(3)
-    weights = {}
-    for layer in range(2):
-        for key, (wide, out) in KEYS.items():
-            weights[f"model.layers.{layer}.{key}.lora_a"] = mx.random.normal((wide, RANK))
-            weights[f"model.layers.{layer}.{key}.lora_b"] = mx.random.normal((RANK, out))
-    mx.save_safetensors(str(directory / "adapters.safetensors"), weights)
-    return directory
+    return make_adapter(tmp_path / "adapter", KEYS, dropout=0.1)
 
 
 async def said(engine: MLXEngine, tokens: int = 12) -> list[int]:

@@ -3,11 +3,9 @@
 By seeds: messages and answers of any length, edits and branches, two conversations beside each other.
 """
 
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -17,9 +15,10 @@ from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.options import Batching, DraftOptions, LoadOptions
 from tests.engine.test_engine import GREEDY, ids, prompt, run
+from tests.engine.test_kv_bits import HEADS_OF_32
+from tests.support.adapters import make_adapter
 from tests.support.tiny import make_tiny
 
-HEADS_OF_32 = {"num_attention_heads": 4, "num_key_value_heads": 2}
 VARIANTS = ("kv_bits 8", "kv_bits 4", "lookup", "lookup, kv_bits 8", "draft", "adapter", "adapter, kv_bits 8")
 CLOSE = 0.05
 """Where the likeliest tokens lie no further apart, rounding may choose."""
@@ -30,15 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("variants")
     make_tiny(made / "draft", seed=5, width=128, config=HEADS_OF_32)
     make_tiny(made / "model", seed=4, width=128, config=HEADS_OF_32)
-    (made / "adapter").mkdir()
-    parameters = {"rank": 4, "scale": 4.0, "dropout": 0.0, "keys": ["self_attn.q_proj"]}
-    described = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": parameters}
-    (made / "adapter" / "adapter_config.json").write_text(json.dumps(described))
-    mx.random.seed(3)
-    names = [f"model.layers.{layer}.self_attn.q_proj.lora_" for layer in range(2)]
-    weights = {f"{name}a": mx.random.normal((128, 4)) for name in names}
-    weights |= {f"{name}b": mx.random.normal((4, 128)) for name in names}
-    mx.save_safetensors(str(made / "adapter" / "adapters.safetensors"), weights)
+    make_adapter(made / "adapter", {"self_attn.q_proj": (128, 128)}, spread=0.7)
     return made
 
 

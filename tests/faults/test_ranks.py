@@ -7,12 +7,10 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from signal import Signals
 from typing import Any
 
 import httpx2
-import mlx.core as mx
 import msgspec
 import openai
 import psutil
@@ -20,6 +18,7 @@ import pytest
 from openai import APIError, AsyncOpenAI
 
 from app.schemas.admin import AdminModel, AdminModels
+from tests.support.adapters import make_adapter
 from tests.support.process import Service, service
 from tests.support.tiny import make_tiny, make_uneven
 
@@ -43,6 +42,8 @@ hosts = "nowhere.json"
 [models.behind]
 hosts = "behind.json"
 """
+ADAPTED = {"self_attn.q_proj": (64, 64), "mlp.down_proj": (128, 64)}
+"""A layer that ranks share by its outputs, and one that they share by its inputs."""
 HERE = {"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}
 HOSTS = [HERE, {"ssh": "no-such-host.invalid", "ips": ["127.0.0.1"]}]
 SSH = """#!/bin/sh
@@ -72,7 +73,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         make_tiny(place / "models" / name, seed=0)
     for name in ("near", "far"):
         make_uneven(place / "models" / name)
-    make_adapter(place / "models" / "lora")
+    make_adapter(place / "models" / "lora", ADAPTED, spread=0.2)
     (place / "config.toml").write_text(f'default_model = "one"\nmodel_roots = ["{place}/models"]\n')
     (place / "models.toml").write_text(ENTRIES)
     (place / "hosts.json").write_text(json.dumps(HOSTS))
@@ -87,23 +88,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     path = f"{ssh.parent}:{os.environ['PATH']}"
     with service("--offline", "--config", str(place / "config.toml"), PATH=path) as started:
         yield started
-
-
-def make_adapter(directory: Path) -> None:
-    """Of a layer that ranks share by its outputs, and of one that they share by its inputs."""
-    keys = {"self_attn.q_proj": (64, 64), "mlp.down_proj": (128, 64)}
-    parameters = {"rank": 4, "scale": 8.0, "dropout": 0.0, "keys": list(keys)}
-    directory.mkdir()
-    (directory / "adapter_config.json").write_text(json.dumps({"num_layers": 2, "lora_parameters": parameters}))
-    mx.random.seed(3)
-    shapes = {
-        f"model.layers.{layer}.{key}.{part}": shape
-        for layer in range(2)
-        for key, (wide, out) in keys.items()
-        for part, shape in (("lora_a", (wide, 4)), ("lora_b", (4, out)))
-    }
-    weights = {name: 0.2 * mx.random.normal(shape) for name, shape in shapes.items()}
-    mx.save_safetensors(str(directory / "adapters.safetensors"), weights)
 
 
 @pytest.fixture
