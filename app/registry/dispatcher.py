@@ -19,7 +19,7 @@ from app.registry.changes import Changes
 from app.registry.lease import ModelLease
 from app.registry.lifecycle import Fetch, Lifecycle
 from app.registry.losses import Losses
-from app.registry.memory_claims import claims, idle_adapters, overgrown, unbooked
+from app.registry.memory_claims import claims, cramped, idle_adapters, overgrown, unbooked
 from app.registry.queue import Queue
 from app.registry.residency import Resident, Turns
 from app.registry.schedule import Schedule, schedule
@@ -136,7 +136,7 @@ class Dispatcher:
         if self._closed or not len(self.queue):
             self._drained = frozenset()
             return self._set_alarm(inf)
-        asked, residents, now = claims(self.queue, self.slots), self.residents(), _now()
+        asked, residents, now = claims(self.queue, self.slots, self.budget()), self.residents(), _now()
         booked = sum(resident.nbytes for resident in residents)
         unaccounted = self._unbooked(booked)
         if self._trimmer.works_on(booked + unaccounted + sum(claim.nbytes for claim in asked) - self.budget().limit):
@@ -186,7 +186,7 @@ class Dispatcher:
                 self.queue.answer(waiter, self._grant(slot, waiter.keep_alive))
 
     def _grants(self, slot: Slot) -> bool:
-        if slot.base is not None and not self._grants(self.slots[slot.base.model]):
+        if cramped(self.slots, slot, self.budget()) or (slot.base and not self._grants(self.slots[slot.base.model])):
             return False
         return slot.engine is not None and not slot.broken and slot.model not in self._drained
 

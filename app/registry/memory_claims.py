@@ -9,8 +9,11 @@ from app.registry.residency import Claim
 from app.registry.slot import Slot
 
 
-def claims(waiters: Iterable[Waiter], slots: Mapping[str, Slot]) -> list[Claim]:
-    """One for each model that could be loaded, by the first who waits for it, and one for each request's KV cache."""
+def claims(waiters: Iterable[Waiter], slots: Mapping[str, Slot], budget: Budget) -> list[Claim]:
+    """One for each model that could be loaded, by the first who waits for it, and one for each request's KV cache.
+
+    A model whose process has grown the last time is given as much again, as far as the ``budget`` goes.
+    """
     found: dict[object, Claim] = {}
     for waiter in waiters:
         slot, ticket = slots[waiter.model], waiter.ticket
@@ -25,7 +28,8 @@ def claims(waiters: Iterable[Waiter], slots: Mapping[str, Slot]) -> list[Claim]:
             )
         elif slot.phase == "stored":
             host = 0 if slot.footprint is None else slot.footprint.host
-            claim = Claim(ticket=ticket, model=slot.model, nbytes=slot.needed, base=slot.needs, host=host)
+            nbytes = min(slot.needed, max(slot.least, attainable(slots, slot, budget)))
+            claim = Claim(ticket=ticket, model=slot.model, nbytes=nbytes, base=slot.needs, host=host)
             found.setdefault(slot.model, claim)
     return list(found.values())
 
@@ -42,17 +46,27 @@ def unbooked(booked: int, budget: Budget, gauge: MemoryGauge, caches: PrefixCach
 
 
 def overgrown(slots: Mapping[str, Slot], budget: Budget) -> list[Slot]:
-    """Idle models that have to go, the longest unused first, where what processes hold has grown beyond the budget."""
+    """Idle models that have to go, the longest unused first, where what processes hold has grown beyond the budget.
+
+    So does one that has become ``cramped``.
+    """
     staying = [slot for slot in slots.values() if slot.phase in {"loading", "resident"}]
     over = sum(slot.booked for slot in staying) - budget.limit
     over_host = sum(slot.host for slot in staying) - budget.host
     going: list[Slot] = []
     for slot in sorted(staying, key=lambda it: it.last_used):
-        of_use = over > 0 or (over_host > 0 and slot.host)
+        of_use = over > 0 or (over_host > 0 and slot.host) or cramped(slots, slot, budget)
         if of_use and slot.phase == "resident" and not slot.leases and not slot.pinned:
             over, over_host = over - slot.booked, over_host - slot.host
             going.append(slot)
     return going
+
+
+def cramped(slots: Mapping[str, Slot], slot: Slot, budget: Budget) -> bool:
+    """Whether an idle model has grown until a first request has no room beside it; made anew it is smaller."""
+    if not slot.grown or slot.pinned or slot.leases or slot.footprint is None:
+        return False
+    return attainable(slots, slot, budget) < slot.footprint.allowance
 
 
 def attainable(slots: Mapping[str, Slot], slot: Slot, budget: Budget) -> int:

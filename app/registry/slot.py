@@ -33,7 +33,7 @@ class Slot:
         self.engine: Engine | None = None
         self.base: ModelLease | None = None
         self.weights = 0
-        self._beside = self._measured_beside = 0
+        self._beside = self._arrived_beside = self._measured_beside = 0
         self._host = 0
         self.leases: set[ModelLease] = set()
         self.since = 0.0
@@ -74,6 +74,18 @@ class Slot:
         return self._set_aside + (self.footprint.beside if self.measured is None else self._measured_beside)
 
     @property
+    def least(self) -> int:
+        """The same for a process that has not grown yet: what goes to others first where the budget allows no more."""
+        if self.footprint is None:
+            return 0
+        return self._set_aside + (self.footprint.beside if self.measured is None else self._arrived_beside)
+
+    @property
+    def grown(self) -> bool:
+        """Whether its process has come to hold more than when it was loaded."""
+        return self.phase == "resident" and self.beside > self._arrived_beside
+
+    @property
     def _set_aside(self) -> int:
         if self.footprint is None:
             return 0
@@ -107,6 +119,7 @@ class Slot:
         """The load is done: what was estimated is now measured."""
         self.phase, self.engine, self.broken = "resident", engine, False
         self.weights, self._beside = engine.nbytes, engine.books().beside
+        self._arrived_beside = self._beside
         self.measured = self.weights
         self.load_seconds, self.since, self.last_used = now - self.since, now, now
 

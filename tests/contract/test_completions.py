@@ -145,7 +145,7 @@ def test_what_cannot_be_done_is_a_400_that_names_the_field(
 
 @pytest.mark.parametrize("limit", [-1, 10**9])
 def test_a_limit_beyond_the_context_is_an_upper_bound(client: openai.OpenAI, server: Server, limit: int) -> None:
-    stream = client.completions.create(model=server.model, prompt="a", max_tokens=limit, stream=True, stop=["q"])
+    stream = client.completions.create(model=server.model, prompt="a", max_tokens=limit, stream=True, temperature=0)
     for chunk in stream:
         assert chunk.choices[0].finish_reason is None
         break

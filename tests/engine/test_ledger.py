@@ -1,5 +1,6 @@
 """The books: what is booked for a row is what it holds or more, whatever its model; at rest that is all there is."""
 
+import ctypes
 from functools import cache
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.engine.mlx.cache.layers import parts
 from app.engine.mlx.load.scratch import BEFORE, BEYOND, FEW, MORE, MOST, law_of_peaks
 from app.engine.mlx.load.weights import measured
 from app.engine.mlx.loaded import Loaded, ScratchLaw
+from app.engine.mlx.memory import free_blocks
 from app.engine.mlx.prefill.prefill import Prefill
 from tests.engine.families import bench
 from tests.engine.families.bench import prompt
@@ -202,6 +204,29 @@ def test_what_is_held_and_booked_by_nobody_is_told(caplog: pytest.LogCaptureFixt
     assert looked.books()[1] == Books(), "an adapter has only what is its own"
     assert len(caplog.messages) == 1
     assert "booked" in caplog.messages[0]
+
+
+@pytest.mark.skipif(not free_blocks(), reason="needs glibc 2.33 or later, which says what it keeps")
+@pytest.mark.parametrize("freed", [True, False])
+@pytest.mark.parametrize("scratch", [128 << 20, 16 << 20, 0])
+def test_what_computing_gave_back_to_the_allocator_is_booked_as_scratch_alone(scratch: int, freed: bool) -> None:
+    libc, count, block = ctypes.CDLL(None), 16 << 10, 4 << 10
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    looked = Audit(lambda: {0: Books(scratch=scratch)}, lambda: 0, list)
+    looked.at_rest()
+    before, free = looked.books()[0].host, free_blocks()
+    *blocks, last = (libc.malloc(block) for _ in range(count))  # where the heap ends in use, all of it stays
+    for each in blocks:
+        ctypes.memset(each, 1, block)
+    new = count * block - max(0, free - free_blocks())
+    if freed:
+        for each in blocks:
+            libc.free(each)
+    looked.at_rest()
+    grown = looked.books()[0].host - before
+    for each in [last, *([] if freed else blocks)]:
+        libc.free(each)
+    assert abs(grown - max(0, new - (min(scratch, count * block) if freed else 0))) < 8 << 20
 
 
 def test_where_models_have_a_memory_of_their_own_the_process_is_booked_apart(monkeypatch: pytest.MonkeyPatch) -> None:

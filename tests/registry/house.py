@@ -37,12 +37,14 @@ class House:
         rows: int = 1 << 30,
         host: float = inf,
         apart: Mapping[str, int] | None = None,
+        allowance: int = 0,
     ) -> None:
         self.memory = ScriptedMemory(budget)
         self.apart = {} if apart is None else dict(apart)
         self.loader = ScriptedLoader(self.memory, sizes=sizes, seconds=load_seconds, apart=self.apart)
         self.sizes = dict(sizes)
         self.estimates = dict(sizes if estimates is None else estimates)
+        self.allowance = allowance
         self.pinned = pinned
         self.fetch_seconds: dict[str, float] = dict.fromkeys(sizes, fetch_seconds)
         self.fetch_failures: dict[str, list[Exception]] = {}
@@ -142,4 +144,5 @@ class House:
         if self.fetch_failures.get(source.id):
             raise self.fetch_failures[source.id].pop(0)
         self.fetched.append(source.id)
-        return Footprint(Path(source.id), self.estimates[source.id], host=self.apart.get(source.id, 0))
+        host = self.apart.get(source.id, 0)
+        return Footprint(Path(source.id), self.estimates[source.id], self.allowance, host=host)

@@ -253,6 +253,39 @@ async def test_a_model_that_turns_out_larger_than_the_budget_is_refused() -> Non
     assert house.memory.active() == 0
 
 
+@pytest.mark.parametrize("grown", range(0, 90, 5))
+@pytest.mark.parametrize("waiting", [False, True])
+def test_a_process_that_has_grown_is_made_anew_before_anybody_is_refused(grown: int, waiting: bool) -> None:
+    async def served() -> None:
+        house = House(100, sizes={"a": 60, "b": 60}, allowance=20)
+        for _ in range(3):
+            others = []
+            async with house.lease("a") as lease:
+                await lease.admit(20)
+                if waiting:
+                    for model in "ba":
+                        await asyncio.sleep(10.0)  # longer than a model keeps its place
+                        others.append(asyncio.create_task(house.use(model, tokens=20)))
+                    await asyncio.sleep(1.0)
+                house.loader.engines["a"].beside = grown
+            if not waiting:
+                house.loader.engines["a"].beside = grown
+                await house.use("a", tokens=20)
+            await asyncio.gather(*others)
+            await house.use("b", tokens=20)
+        assert house.loads("a") == (3 if grown <= 20 and not waiting else 6)
+
+    run(served())
+
+
+@scenario
+async def test_what_does_not_grow_is_kept_however_little_room_it_leaves() -> None:
+    house = House(100, sizes={"a": 95}, allowance=5)
+    for _ in range(3):
+        await house.use("a")
+    assert house.loads("a") == 1
+
+
 @scenario
 async def test_a_full_queue_says_so_and_forgets_whom_it_refused() -> None:
     house = House(100, sizes={"a": 100}, limit=3)

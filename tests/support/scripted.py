@@ -311,6 +311,8 @@ class ScriptedEngine:
     ) -> None:
         self.kind: Kind = kind
         self.apart = apart
+        self.beside = 0
+        """Bytes that its process holds beside the model; a test may have it grow."""
         self.together = Together(True, True, True, True, True) if kind == "text" else None
         self.script: Script = says("Hello, world.") if script is None else script
         self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
@@ -371,7 +373,7 @@ class ScriptedEngine:
         return Work(sum(len(stream.rows) for stream in self.streams), 0, on_disk=self.on_disk)
 
     def books(self) -> Books:
-        return Books(weights=self.nbytes, apart=self.apart)
+        return Books(weights=self.nbytes, host=self.beside, apart=self.apart)
 
     def status(self) -> ProcessStatus:
         return ProcessStatus(4321, self.nbytes, self.nbytes, 0)

@@ -11,6 +11,7 @@ import psutil
 from msgspec.structs import replace
 
 from app.engine.facts import Books
+from app.engine.mlx.memory import free_blocks
 
 TOLERANCE, LEAST = 0.02, 1 << 20
 """How far both may be apart: a part of what is booked, or so many bytes if that is more."""
@@ -41,8 +42,8 @@ class Audit:
         self._prefixes = prefixes
         self._helpers = helpers
         self._process = psutil.Process()
-        self._bare = int(self._process.memory_info().rss)
-        self._host = self._apart = 0
+        self._own = int(self._process.memory_info().rss)
+        self._host = self._apart = self._scratch = 0
         self._error = 0
         self._warned = False
         self._books: dict[int, Books] = {}
@@ -52,6 +53,7 @@ class Audit:
         """Look at everything; MLX thread, with nothing to step."""
         mx.synchronize()
         books, prefixes, active = self._each(), self._prefixes(), int(mx.get_active_memory())
+        self._scratch = sum(it.scratch for it in books.values())
         self._look(active)
         booked = prefixes + sum(it.weights + it.kv for it in books.values())
         self._error, self._until = active - booked if books else 0, 0.0
@@ -78,13 +80,17 @@ class Audit:
         return self._books
 
     def _look(self, active: int) -> None:
-        """See what the process and its helpers hold beside arrays. On CUDA these lie elsewhere, and so do the books."""
+        """See what the process and its helpers hold beside arrays. On CUDA these lie elsewhere, and so do the books.
+
+        What computing has freed and the allocator keeps is taken again by the next slice: scratch, booked already.
+        """
         helpers = sum(_resident(pid) for pid in self._helpers())
         if mx.cuda.is_available():
             self._apart = _private(self._process) + helpers
         else:
-            resident = int(self._process.memory_info().rss)
-            self._host = max(self._bare, resident - active - int(mx.get_cache_memory())) + helpers
+            held = int(self._process.memory_info().rss) - active - int(mx.get_cache_memory())
+            self._own = max(self._own, held - min(free_blocks(), self._scratch))
+            self._host = self._own + helpers
 
 
 def _private(process: psutil.Process) -> int:

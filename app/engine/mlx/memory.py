@@ -113,6 +113,30 @@ def give_back() -> None:
             trim(0)
 
 
+class _Mallinfo(ctypes.Structure):
+    """glibc's ``struct mallinfo2``: see mallinfo(3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def free_blocks() -> int:
+    """Bytes that the process holds between blocks in use and takes again before it asks the system; 0 if unknown.
+
+    glibc 2.33 and later say it, in about 0.1 ms. Any thread.
+    """
+    ask = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
+    if ask is None:
+        return 0
+    ask.restype = _Mallinfo
+    return int(ask().fordblks)
+
+
 def _cgroup_limits() -> list[int]:
     found = []
     for path in CGROUP_LIMITS:
