@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.base import Sequence
+from app.engine.mlx.batch.keeping import Keeper
+from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.loaded import Loaded
+from app.engine.mlx.rows import Row
 from tests.engine.families.bench import Bench, build, loaded
 from tests.engine.families.parts import VOCABULARY
 from tests.engine.families.test_families import NAMED
@@ -212,3 +215,23 @@ def test_a_long_prompt_of_which_little_is_known_says_where_it_differs(caplog: py
     assert "differs at token 700" in caplog.text
     work = batch.batch.work()
     assert (work.hits, work.spared) == (2, 2399 + 700)
+
+
+@pytest.mark.parametrize("family", FEW)
+@pytest.mark.parametrize("lengths", [(40,), (40, 40, 90), (30, 200)])
+def test_what_is_kept_of_an_answer_waits_until_its_last_tokens_are_told(
+    monkeypatch: pytest.MonkeyPatch, family: str, lengths: tuple[int, ...]
+) -> None:
+    """Where others still decode, these go first."""
+    batch, told = HandBatch(model_of(family), slice_tokens=1024), list[int]()
+    keep = Keeper.answered
+
+    def seen(self: Keeper, row: Row, kv: KV, place: int) -> None:
+        told.append(sum(len(its) for stream in streams for its in stream.tokens.values()))
+        keep(self, row, kv, place)
+
+    monkeypatch.setattr(Keeper, "answered", seen)
+    streams = [batch.submit(Sequence(said(seed, length), GREEDY, max_tokens=6)) for seed, length in enumerate(lengths)]
+    batch.finish()
+    assert told[-1] == 6 * len(lengths)
+    assert len(told) == len(lengths)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.engine.mlx.prefill.slice_size import FIRST_SLICE, LONE_SLICE, SHORTEST_SLICE, Slice, SliceSize
+from app.engine.mlx.prefill.slice_size import FIRST_SLICE, LONE_SLICE, SHORTEST_SLICE, SLICE_SECONDS, Slice, SliceSize
 
 
 def measured(size: SliceSize, tokens: int, seconds: float) -> None:
@@ -63,6 +63,20 @@ def test_where_times_are_steady_the_latest_slice_says_how_long_the_next_takes() 
     assert size.tokens(decoding=True) == 64
     measured(size, 64, 0.02)
     assert size.tokens(decoding=True) == 128
+
+
+@pytest.mark.parametrize("fixed", [0.001, 0.004, 0.01, 0.02])
+@pytest.mark.parametrize("token", [1e-5, 5e-5, 2e-4, 1e-3])
+def test_what_any_pass_takes_does_not_make_slices_of_few_tokens_small(fixed: float, token: float) -> None:
+    size = SliceSize(512, steady=True)
+    for _ in range(5):
+        size.decoded(fixed + token)
+    for tokens in (40, *[size.tokens(decoding=True)] * 5):
+        measured(size, tokens, fixed + token * tokens)
+        took = fixed + token * size.tokens(decoding=True)
+        assert took <= max(SLICE_SECONDS, fixed + token * SHORTEST_SLICE), "a slice is never longer than it may be"
+    best = max((it for it in (16, 32, 64, 128, 256, 512) if fixed + token * it <= SLICE_SECONDS), default=16)
+    assert size.tokens(decoding=True) >= best / 2
 
 
 def test_a_slice_that_was_spent_on_planning_says_nothing() -> None:

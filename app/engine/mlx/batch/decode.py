@@ -235,6 +235,8 @@ class DecodeBatch:
         keep = [i for i, row in enumerate(self._rows) if not row.over and i not in aside]
         if len(keep) == len(self._rows):
             return
+        if not keep and not aside:
+            self._read(keep=0)  # first: nobody who waits for the last tokens waits for what is kept of them
         for i, row in enumerate(self._rows):
             if row.over and self._kv is not None:
                 self._leaves(row, self._kv, i)
