@@ -20,7 +20,7 @@ _FLOATS = {"F16": 2, "BF16": 2, "F32": 4}
 TOKENIZER = 12
 """Bytes in memory for each byte of a tokenizer.json: 6 to 14 were measured of real ones."""
 SCORES = 6 << 20
-"""Bytes for the scores of one head that a CPU computes at once, where they are not fused with what follows."""
+"""Bytes for each head, about, of what a slice and a step compute on a CPU."""
 GROUP = 64
 """Weights that share a scale and a bias when a model is quantised on load."""
 _MANY_LAYERS = 1000

@@ -177,13 +177,25 @@ def test_the_longest_context_that_fits_fits_and_one_token_more_does_not(law: Law
     assert most == tokens or law.nbytes(most + 1) > room
 
 
-def test_slices_shrink_as_the_context_grows_and_never_vanish() -> None:
-    ledger = HandBatch(loaded("llama")).batch.ledger
-    sizes = [ledger.slice(2048, before) for before in (0, 4_000, 40_000, 4_000_000)]
+LENGTHS = (0, 4_000, 40_000, 4_000_000)
+
+
+def test_slices_shrink_where_attention_holds_all_scores_and_never_vanish() -> None:
+    made = replace(loaded("llama"), scratch=ScratchLaw(fixed=1e4, token=2e3, pair=20.0))
+    ledger = HandBatch(made).batch.ledger
+    sizes = [ledger.slice(2048, before) for before in LENGTHS]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[2] >= sizes[3] == 1
-    for before in (0, 4_000, 40_000):
+    for before in LENGTHS[:3]:
         assert ledger._scratch.nbytes(ledger.slice(2048, before), before) <= ledger.room
+
+
+@pytest.mark.not_on_cuda("attention is another there")
+@pytest.mark.parametrize("family", ["llama", "gpt_oss", "qwen3_next", "granitemoehybrid"])
+def test_on_a_cpu_slices_are_as_long_behind_any_context(family: str) -> None:
+    ledger = HandBatch(loaded(family), slice_tokens=512).batch.ledger
+    assert len({ledger.slice(512, before) for before in LENGTHS}) == 1
+    assert ledger.slice(512, 0) >= 128
 
 
 def test_what_is_held_and_booked_by_nobody_is_told(caplog: pytest.LogCaptureFixture) -> None:

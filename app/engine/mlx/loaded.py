@@ -74,8 +74,9 @@ class ScratchLaw(Struct, frozen=True):
         steep = linear + (linear * linear + 4 * square * left) ** 0.5
         if steep <= 0:
             return ANY
-        most = int(2 * left / steep)
-        return most + 1 if self.nbytes(most + 1, before) <= room else most  # what rounding takes must not cost a slice
+        near = max(1, int(2 * left / steep))
+        fit = (most for most in (near + 1, near, near - 1) if self.nbytes(most, before) <= room)
+        return next(fit, 0)  # what rounding takes must not cost a slice
 
 
 class Loaded(Struct, frozen=True):

@@ -19,7 +19,7 @@ import mlx.core as mx
 from mlx_lm.models import base
 from mlx_lm.models.cache import _BaseCache
 
-from app.engine.mlx.cache import cpu_attention
+from app.engine.mlx.cache import cpu_attention, cpu_slices
 from app.engine.mlx.cache.attention import attend
 from app.engine.mlx.cache.padded import PaddedKVCache
 
@@ -155,6 +155,8 @@ def scaled_dot_product_attention(  # noqa: PLR0917  as mlx-lm's
 def _attention(  # noqa: PLR0917  as mlx-lm's
     queries: mx.array, keys: mx.array, values: mx.array, cache: Any, scale: float, mask: Any, sinks: mx.array | None
 ) -> mx.array:
+    if not hasattr(cache, "bits") and cpu_slices.suits(queries, keys, mask):
+        return cpu_slices.attend(queries, keys, values, scale, mask, sinks)
     heard = attend(queries, keys, values, cache, scale, mask, sinks)
     if heard is None:
         heard = base.scaled_dot_product_attention(queries, keys, values, cache, scale, mask, sinks)

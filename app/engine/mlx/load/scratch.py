@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from app.engine.mlx.cache.arrangement import STEP
 from app.engine.mlx.cache.attention import as_planned, scores_bytes
+from app.engine.mlx.cache.cpu_slices import HELD, left_to_mlx
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.law import RAISED
 from app.engine.mlx.cache.layers import parts
@@ -19,7 +21,7 @@ from app.engine.mlx.loaded import ScratchLaw
 
 FEW, MORE, MOST, BEYOND = 8, 32, 96, 192
 """Tokens of the slices that are computed for it, the last of them only where the others leave a doubt."""
-REVISION = 2
+REVISION = 3
 """Changes when what is measured does: what was found before is found anew."""
 SPARE = 1.25
 """How many times what was seen is booked: peaks vary a little with the order in which things are computed."""
@@ -33,16 +35,22 @@ def scratch_of(model: Any, kv: KV, *, doubt: bool = False) -> Generator[None, No
     Peaks of four short passes say it: memory is taken alike whatever the numbers in it. Nothing else may be computed
     in this process meanwhile. Where they rise as if with the square of a slice's tokens, a fifth one says whether they
     go on so, or whether a library has taken its room once and for all, as CUDA's do for products above some size. With
-    ``doubt`` that is looked at in any case: ranks compute all passes together.
+    ``doubt`` that is looked at in any case: ranks compute all passes together. Where all
+    attention is :mod:`app.engine.mlx.cache.cpu_slices`' own, it holds no more behind longer contexts.
     """
     peaks: dict[tuple[int, int], float] = {}
+    seen = Counter[bool]()
     for shape in ((FEW, 0), (MORE, 0), (MOST, 0), (MORE, BEFORE)):
-        peaks[shape] = yield from _measured(model, kv, *shape)
+        peaks[shape], seen = yield from _measured(model, kv, *shape)
     law = law_of_peaks(peaks)
     if doubt or law.own > law.pair:
-        peaks[BEYOND, 0] = yield from _measured(model, kv, BEYOND, 0)
+        peaks[BEYOND, 0], _ = yield from _measured(model, kv, BEYOND, 0)
         law = law_of_peaks(peaks)
-    return replace(law, fixed=law.fixed + scores_bytes())
+    law = replace(law, fixed=law.fixed + scores_bytes())
+    attending = sum(hasattr(part, "keys") for part in parts(kv.layers))
+    if not attending or seen[True] < attending or seen[False]:
+        return law
+    return replace(law, fixed=law.fixed + HELD, pair=0.0)
 
 
 def law_of_peaks(peaks: Mapping[tuple[int, int], float]) -> ScratchLaw:
@@ -61,11 +69,12 @@ def law_of_peaks(peaks: Mapping[tuple[int, int], float]) -> ScratchLaw:
     return replace(law, fixed=max(0.0, *(peak - law.nbytes(*shape) for shape, peak in peaks.items())))
 
 
-def _measured(model: Any, kv: KV, tokens: int, before: int) -> Generator[None, None, float]:
-    with as_planned():
+def _measured(model: Any, kv: KV, tokens: int, before: int) -> Generator[None, None, tuple[float, Counter[bool]]]:
+    """The peak, and the attention that went through a CPU's own or did not."""
+    with as_planned(), left_to_mlx() as seen:
         peak = SPARE * _peak(model, kv, tokens, before)
     yield
-    return peak
+    return peak, seen
 
 
 def _peak(model: Any, kv: KV, tokens: int, before: int) -> int:
