@@ -21,7 +21,6 @@ from app.engine.mlx.batch.placement import Placement
 from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
 from app.engine.mlx.batch.rounds import Rounds
 from app.engine.mlx.batch.thread import MLXThread
-from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.ledger import Ledger
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, Apart, PrefixCache, PrefixPool
@@ -56,8 +55,6 @@ class ModelBatch:
     ) -> None:
         fresh = partial(KV.fresh, loaded.model, loaded.kv_bits, loaded.abilities.mask_axes)
         self._thread, self._loaded, self._max_rows = thread, loaded, max_rows
-        if loaded.abilities.classes:
-            attend_by_class(loaded.model)
         self._slice_size = SliceSize(slice_tokens, steady=not mx.cuda.is_available())
         shortest = SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST
         self._prefixes = Apart(lambda: PrefixCache(pool, fresh, shortest))

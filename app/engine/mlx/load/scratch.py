@@ -21,7 +21,7 @@ from app.engine.mlx.loaded import ScratchLaw
 
 FEW, MORE, MOST, BEYOND = 8, 32, 96, 192
 """Tokens of the slices that are computed for it, the last of them only where the others leave a doubt."""
-REVISION = 3
+REVISION = 4
 """Changes when what is measured does: what was found before is found anew."""
 SPARE = 1.25
 """How many times what was seen is booked: peaks vary a little with the order in which things are computed."""

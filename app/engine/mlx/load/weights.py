@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.utils import load_model
 from msgspec.structs import replace
 
+from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.law import law_of
 from app.engine.mlx.load.findings import Findings
@@ -118,6 +119,7 @@ def measured(
     What computing takes is measured unless it is known. Raises :class:`KVBitsRefused` for one that runs only without
     ``kv_bits``.
     """
+    attend_by_class(model)
     kv = KV.fresh(model, kv_bits)
     try:
         if kv_bits is not None and not kv.quantised_layers:
