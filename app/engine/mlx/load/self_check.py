@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from app.engine.mlx.cache.classes import attend_by_class
 from app.engine.mlx.cache.journal import SharedModel
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.draw.step import HostStep, step_type
@@ -98,6 +99,7 @@ class _Subject(msgspec.Struct, frozen=True):
 
 
 def _find(it: _Subject, longest: int, budget: float) -> Steps[Abilities]:
+    attend_by_class(it.model)
     started = time.perf_counter()
     ahead = step_type() is HostStep
     classes = not (
