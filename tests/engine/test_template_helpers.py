@@ -44,6 +44,22 @@ def test_a_template_is_rendered_above_1024_open_descriptors(helpers: Helpers) ->
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.parametrize("many", [1, 3])
+def test_at_rest_one_of_them_stays(helpers: Helpers, many: int) -> None:
+    for _ in range(many):  # as many as rendered at once
+        helpers._idle.put(helpers._started())
+    first, *rest = helpers.pids()
+    assert len(rest) == many - 1
+    helpers.thin()
+    (kept,) = helpers.pids()
+    assert left([first, *rest]) == [kept]
+    assert helpers.render("{{ x }}", {"x": 5}) == "5"
+    assert helpers.pids() == [kept]
+    helpers._end(next(iter(helpers._all)))
+    helpers.thin()
+    assert helpers.pids() == []
+
+
 def test_one_that_fails_leaves_no_process(helpers: Helpers, monkeypatch: pytest.MonkeyPatch) -> None:
     helpers.render("{{ 1 }}", {})
     (pid,) = helpers.pids()

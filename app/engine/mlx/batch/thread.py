@@ -61,6 +61,8 @@ class MLXThread:
         self._may_step.set()
         self.at_rest: Callable[[], None] = _nothing
         """Called on this thread when there is nothing to step any more."""
+        self.gives_back: Callable[[], None] = _nothing
+        """Likewise, when that has been so for ``IDLE_SECONDS``: what is kept for reuse may go."""
         self.resting = False
         """Whether it waits for something to do; any thread may look."""
         self.busy_elsewhere = False
@@ -156,6 +158,7 @@ class MLXThread:
             return self._calls.get(timeout=IDLE_SECONDS)
         except Empty:
             give_back()
+            self.gives_back()
             return self._calls.get()
         finally:
             self.resting = False

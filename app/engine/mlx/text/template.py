@@ -64,6 +64,19 @@ class Helpers:
         """Have a helper wait for the first template. Raises :class:`jinja2.TemplateError` if it does not start."""
         self._idle.put(self._helper())
 
+    def thin(self) -> None:
+        """End all that wait but one."""
+        kept: _Helper | None = None
+        with contextlib.suppress(Empty):
+            while True:
+                helper = self._idle.get_nowait()
+                if kept is None and helper.alive:
+                    kept = helper
+                else:
+                    self._end(helper)
+        if kept is not None:
+            self._idle.put(kept)
+
     def pids(self) -> list[int]:
         """The processes."""
         with self._lock:
@@ -215,8 +228,7 @@ class RemoteTemplate:
 
 def confine_templates(helpers: Helpers | None = None) -> Helpers:
     """Have ``transformers`` render every chat template by helpers from now on. Calling it again changes nothing."""
-    known = getattr(chat_template_utils._compile_jinja_template, "helpers", None)  # noqa: SLF001  there is no hook
-    if isinstance(known, Helpers):
+    if (known := _helpers()) is not None:
         return known
     environment = template_helper.environment()
     pool = Helpers() if helpers is None else helpers
@@ -232,5 +244,17 @@ def confine_templates(helpers: Helpers | None = None) -> Helpers:
 
 def helper_pids() -> list[int]:
     """The processes that render templates for this one, if there are any."""
-    known = getattr(chat_template_utils._compile_jinja_template, "helpers", None)  # noqa: SLF001  as above
-    return known.pids() if isinstance(known, Helpers) else []
+    known = _helpers()
+    return [] if known is None else known.pids()
+
+
+def thin_helpers() -> None:
+    """Leave one of them; others are started again where templates are rendered at the same time."""
+    known = _helpers()
+    if known is not None:
+        known.thin()
+
+
+def _helpers() -> Helpers | None:
+    known = getattr(chat_template_utils._compile_jinja_template, "helpers", None)  # noqa: SLF001  there is no hook
+    return known if isinstance(known, Helpers) else None
