@@ -55,7 +55,7 @@ class ModelBatch:
     ) -> None:
         fresh = partial(KV.fresh, loaded.model, loaded.kv_bits, loaded.abilities.mask_axes)
         self._thread, self._loaded, self._max_rows = thread, loaded, max_rows
-        self._slice_size = SliceSize(slice_tokens, steady=not mx.cuda.is_available())
+        self._slice_size, self._asked = SliceSize(slice_tokens, steady=not mx.cuda.is_available()), 0
         shortest = SHORTEST_ON_CUDA if mx.cuda.is_available() else SHORTEST
         self._prefixes = Apart(lambda: PrefixCache(pool, fresh, shortest))
         self._drafter, self._keeper = drafter, Keeper(self._prefixes)
@@ -156,7 +156,8 @@ class ModelBatch:
         self._keeper.begun(task)
         started = time.perf_counter()
         wanted = self._slice_size.tokens(decoding=bool(self._placed.batches) or self._thread.busy_elsewhere)
-        piece = task.work.step(self.ledger.slice(wanted, task.work.kv.positions))
+        self._asked = self.ledger.slice(wanted, task.work.kv.positions)
+        piece = task.work.step(self._asked)
         self._slice_size.prefilled(piece, seconds := time.perf_counter() - started)
         self.arrivals.computed(piece.tokens, seconds)
         if task.work.left:
@@ -174,7 +175,7 @@ class ModelBatch:
             return False
         log.warning("a slice of a prompt is computed again: %s", first_line(failure))
         self._rounds.failed()
-        self._slice_size.gave_up()
+        self._slice_size.gave_up(self._asked)
         for waiting in task.group:
             waiting.tried = True
         self._queue.return_(task.group)

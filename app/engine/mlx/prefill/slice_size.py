@@ -69,9 +69,9 @@ class SliceSize:
             self._best = {known: best * FORGET for known, best in self._best.items()}
             self._best[size] = min(time, self._best.get(size, time))
 
-    def gave_up(self) -> None:
+    def gave_up(self, tokens: int) -> None:
         """The device gave up on a slice: the next ones are an eighth as long, and never longer than that again."""
-        self._lone = max(SHORTEST_SLICE, self._lone // 8)
+        self._lone = max(SHORTEST_SLICE, min(self._lone, tokens) // 8)
         self._sizes = [size for size in self._sizes if size <= self._lone] or [SHORTEST_SLICE]
         self._best = {}
 
