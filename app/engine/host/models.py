@@ -26,7 +26,7 @@ from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.load.smollm2 import ensure_smollm2
 from app.engine.mlx.memory import context_bytes, limit, settle
 from app.engine.mlx.ranks.leader import Leader
-from app.engine.mlx.text.template import confine_templates, helper_pids, thin_helpers
+from app.engine.mlx.text.template import confine_templates
 from app.engine.options import Batching, LoadOptions
 from app.engine.ranks import RankState, Seat
 from app.engine.work import Work
@@ -46,8 +46,9 @@ class Models:
         self._loader = MLXLoader(thread, self._prefixes, batching, leader=self._leader)
         self._engines: dict[int, MLXEngine | MLXEncoder] = {}
         self._next = 0
-        self._audit = Audit(self._own_books, lambda: self._prefixes.nbytes, helper_pids)
-        thread.at_rest, thread.gives_back = self._audit.at_rest, thin_helpers
+        templates = confine_templates()
+        self._audit = Audit(self._own_books, lambda: self._prefixes.nbytes, templates.pids)
+        thread.at_rest, thread.gives_back = self._audit.at_rest, templates.thin
 
     @staticmethod
     def get_ready(*, urgent: bool) -> None:

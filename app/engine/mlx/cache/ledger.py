@@ -10,6 +10,8 @@ from app.engine.mlx.loaded import Loaded
 
 MARGIN = 128, 4096
 """The slice, and the tokens before it, that scratch is set aside for, unless a whole slice with none takes more."""
+WHOLE = 512
+"""Tokens of such a slice, at least."""
 LOGITS = 3
 """How often a step holds its logits: as computed, as processed, as drawn from."""
 SCORED = 64, 32 << 20
@@ -33,7 +35,7 @@ class Ledger:
         self._held = held
         each = 4 * first.vocabulary
         logits = max(rows * each, min(SCORED[0] * each, SCORED[1]))
-        slices = [max(it.scratch.nbytes(*MARGIN), it.scratch.nbytes(slice_tokens, 0)) for it in models]
+        slices = [max(it.scratch.nbytes(*MARGIN), it.scratch.nbytes(max(WHOLE, slice_tokens), 0)) for it in models]
         self._slices = slices[0]
         self.room = max(slices) + LOGITS * logits
 

@@ -70,8 +70,8 @@ class SliceSize:
             self._best[size] = min(time, self._best.get(size, time))
 
     def gave_up(self, tokens: int) -> None:
-        """The device gave up on a slice: the next ones are an eighth as long, and never longer than that again."""
-        self._lone = max(SHORTEST_SLICE, min(self._lone, tokens) // 8)
+        """The device gave up on so many: slices are an eighth of the longest, half of this one at most, ever after."""
+        self._lone = max(SHORTEST_SLICE, min(self._lone // 8, tokens // 2))
         self._sizes = [size for size in self._sizes if size <= self._lone] or [SHORTEST_SLICE]
         self._best = {}
 

@@ -226,12 +226,12 @@ class RemoteTemplate:
         return self._helpers.render(self._source, variables)
 
 
-def confine_templates(helpers: Helpers | None = None) -> Helpers:
+def confine_templates() -> Helpers:
     """Have ``transformers`` render every chat template by helpers from now on. Calling it again changes nothing."""
-    if (known := _helpers()) is not None:
+    known = getattr(chat_template_utils._compile_jinja_template, "helpers", None)  # noqa: SLF001  there is no hook
+    if isinstance(known, Helpers):
         return known
-    environment = template_helper.environment()
-    pool = Helpers() if helpers is None else helpers
+    environment, pool = template_helper.environment(), Helpers()
 
     def compile_(source: str) -> RemoteTemplate:
         return RemoteTemplate(source, environment, pool)
@@ -240,21 +240,3 @@ def confine_templates(helpers: Helpers | None = None) -> Helpers:
     compiled.helpers = pool  # type: ignore[attr-defined]
     chat_template_utils._compile_jinja_template = compiled  # noqa: SLF001
     return pool
-
-
-def helper_pids() -> list[int]:
-    """The processes that render templates for this one, if there are any."""
-    known = _helpers()
-    return [] if known is None else known.pids()
-
-
-def thin_helpers() -> None:
-    """Leave one of them; others are started again where templates are rendered at the same time."""
-    known = _helpers()
-    if known is not None:
-        known.thin()
-
-
-def _helpers() -> Helpers | None:
-    known = getattr(chat_template_utils._compile_jinja_template, "helpers", None)  # noqa: SLF001  there is no hook
-    return known if isinstance(known, Helpers) else None
