@@ -85,7 +85,17 @@ def test_a_mask_of_another_kind_is_left_to_mlx(mask: str) -> None:
     assert not cpu_slices.suits(queries, keys, mx.zeros(shape))
 
 
-@pytest.mark.parametrize("shape", [(1, 9, 3, 512, 4096, 64), (1, 32, 8, 256, 4096, 64), (1, 2, 1, 512, 16384, 16)])
+SHAPES = [
+    (1, 9, 3, 512, 4096, 64),
+    (1, 32, 8, 256, 4096, 64),
+    (1, 16, 16, 256, 2048, 64),
+    (8, 8, 8, 64, 2048, 32),
+    (1, 2, 1, 512, 16384, 16),
+]
+"""Rows, heads, heads of keys, tokens, positions, head size."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", ["causal", "window"])
 def test_what_is_held_does_not_grow_with_the_context(shape: tuple[int, ...], kind: str) -> None:
     rows, heads, groups, tokens, positions, size = shape
