@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.mlx.cache import cpu_slices
+from app.engine.mlx.cache.kv import KV
+from tests.engine.test_conversations import model_of, said
 
 pytestmark = pytest.mark.not_on_cuda("it is for CPUs")
 
@@ -83,6 +85,26 @@ def test_a_mask_of_another_kind_is_left_to_mlx(mask: str) -> None:
     shape = (1, 4, 64, 128) if mask == "heads" else (64, 1)
     assert cpu_slices.suits(queries, keys, mx.zeros((64, 128)))
     assert not cpu_slices.suits(queries, keys, mx.zeros(shape))
+
+
+def test_what_nobody_reads_is_left_to_mlx_which_leaves_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a prompt the last layer's keys and values are wanted alone; of a prompt that is scored all of it."""
+    made, attended = model_of("llama"), list[int]()
+    real = cpu_slices.attend
+
+    def attend(queries: mx.array, *rest: Any) -> mx.array:
+        attended.append(queries.shape[2])
+        return real(queries, *rest)
+
+    monkeypatch.setattr(cpu_slices, "FEWEST", 0)
+    monkeypatch.setattr(cpu_slices, "attend", attend)
+    tokens = mx.array([said(1, 60)], dtype=mx.uint32)
+    kv = KV.fresh(made.model)
+    kv.fill(made.model, tokens)
+    layers = len(kv.layers)
+    assert attended == [60] * (layers - 1)
+    made.model(tokens, cache=KV.fresh(made.model).layers)
+    assert attended == [60] * (2 * layers - 1)
 
 
 SHAPES = [

@@ -155,7 +155,7 @@ def scaled_dot_product_attention(  # noqa: PLR0917  as mlx-lm's
 def _attention(  # noqa: PLR0917  as mlx-lm's
     queries: mx.array, keys: mx.array, values: mx.array, cache: Any, scale: float, mask: Any, sinks: mx.array | None
 ) -> mx.array:
-    if not hasattr(cache, "bits") and cpu_slices.suits(queries, keys, mask):
+    if not hasattr(cache, "bits") and cpu_slices.suits(queries, keys, mask, cache):
         return cpu_slices.attend(queries, keys, values, scale, mask, sinks)
     heard = attend(queries, keys, values, cache, scale, mask, sinks)
     if heard is None:

@@ -26,6 +26,17 @@ HELD = 24 << 20
 """Most bytes that one layer holds of scores: MLX hands over the next few parts while one is computed."""
 
 _seen: ContextVar[Counter[bool] | None] = ContextVar("seen", default=None)
+_unread: ContextVar[object] = ContextVar("unread", default=None)
+
+
+@contextmanager
+def unread(cache: object) -> Iterator[None]:
+    """Nothing reads what this layer hears: MLX's attention is one operation, which is then left out, ours many."""
+    token = _unread.set(cache)
+    try:
+        yield
+    finally:
+        _unread.reset(token)
 
 
 @contextmanager
@@ -70,8 +81,13 @@ class _Mask(NamedTuple):
         return mx.where(seen, 0.0, LOWEST)[None, None, None]
 
 
-def suits(queries: mx.array, keys: object, mask: Any) -> bool:
-    """Whether :func:`attend` takes this and gains: float32, several tokens a row, a mask that is one for all heads."""
+def suits(queries: mx.array, keys: object, mask: Any, cache: object = None) -> bool:
+    """Whether :func:`attend` takes this and gains: float32, several tokens a row, a mask that is one for all heads.
+
+    ``cache`` is the layer's.
+    """
+    if cache is not None and cache is _unread.get():
+        return False
     takes = isinstance(keys, mx.array) and _takes(queries, keys, mask)
     if (seen := _seen.get()) is not None:
         seen[takes] += 1

@@ -17,6 +17,7 @@ from mlx_lm.models.cache import (
     trim_prompt_cache,
 )
 
+from app.engine.mlx.cache import cpu_slices
 from app.engine.mlx.cache.arrangement import Groups
 from app.engine.mlx.cache.journal import Journal, SharedModel, recorded
 from app.engine.mlx.cache.layers import arranged_layer, bytes_per_token, merged_layer, own_states, parts, trim_rows
@@ -202,7 +203,8 @@ class KV(Cuttable):
         if isinstance(model, SharedModel):
             model.journal.forward(model, self.layers, tokens, logits=False)
         else:
-            model(tokens, cache=self.layers)
+            with cpu_slices.unread(self.layers[-1]):  # all that follows its keys and values is never computed
+                model(tokens, cache=self.layers)
         self.computed()
 
     def computed(self) -> None:
