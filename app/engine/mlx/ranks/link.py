@@ -216,6 +216,7 @@ class Link:
                 self._take(body)
 
     def _beat_on(self) -> None:
+        self.send(self._beat())
         while not self._closed.wait(BEAT):
             self.send(self._beat())
 
