@@ -241,6 +241,18 @@ def test_what_computing_gave_back_to_the_allocator_is_booked_as_scratch_alone(sc
     assert abs(grown - max(0, new - (min(scratch, count * block) if freed else 0))) < 8 << 20
 
 
+@pytest.mark.parametrize("scratch", [128 << 20, 0])
+def test_what_a_load_held_for_a_moment_is_not_booked_for_good(scratch: int) -> None:
+    looked = Audit(lambda: {0: Books(scratch=scratch)}, lambda: 0, list)
+    looked.at_rest()
+    before, held = looked.books()[0].host, bytearray(b"x" * (256 << 20))
+    looked.at_rest()
+    assert looked.books()[0].host - before > len(held) // 4
+    del held
+    looked.at_rest()
+    assert looked.books()[0].host - before < 8 << 20
+
+
 def test_where_models_have_a_memory_of_their_own_the_process_is_booked_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
     looked = Audit(lambda: {0: Books(), 1: Books()}, lambda: 0, list)

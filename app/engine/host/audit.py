@@ -42,7 +42,7 @@ class Audit:
         self._prefixes = prefixes
         self._helpers = helpers
         self._process = psutil.Process()
-        self._own = int(self._process.memory_info().rss)
+        self._bare = self._own = int(self._process.memory_info().rss)
         self._host = self._apart = self._scratch = 0
         self._error = 0
         self._warned = False
@@ -89,7 +89,8 @@ class Audit:
             self._apart = _private(self._process) + helpers
         else:
             held = int(self._process.memory_info().rss) - active - int(mx.get_cache_memory())
-            self._own = max(self._own, held - min(free_blocks(), self._scratch))
+            known = max(self._own, held - min(free_blocks(), self._scratch))
+            self._own = max(self._bare, min(held, known))  # what a load held for a moment is gone with it
             self._host = self._own + helpers
 
 

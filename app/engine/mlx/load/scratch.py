@@ -35,8 +35,8 @@ def scratch_of(model: Any, kv: KV, *, doubt: bool = False) -> Generator[None, No
     Peaks of four short passes say it: memory is taken alike whatever the numbers in it. Nothing else may be computed
     in this process meanwhile. Where they rise as if with the square of a slice's tokens, a fifth one says whether they
     go on so, or whether a library has taken its room once and for all, as CUDA's do for products above some size. With
-    ``doubt`` that is looked at in any case: ranks compute all passes together. Where all
-    attention is :mod:`app.engine.mlx.cache.cpu_slices`' own, it holds no more behind longer contexts.
+    ``doubt`` that is looked at in any case: ranks compute all passes together. Where all attention is that of
+    :mod:`app.engine.mlx.cache.cpu_slices`, it holds no more behind longer contexts.
     """
     peaks: dict[tuple[int, int], float] = {}
     seen = Counter[bool]()
