@@ -89,6 +89,18 @@ def test_ranks_of_one_machine_have_ports_of_their_own_and_gpus_where_there_are_s
         assert on_cpu.seats[0].secret != on_cuda.seats[0].secret
 
 
+def test_sums_over_nccl_are_not_captured_unless_somebody_wants_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for wish in ("0", "1"):
+        if wish == "1":
+            monkeypatch.setenv("MLX_USE_CUDA_GRAPHS", wish)
+        for device in (CPU, CUDA):
+            made = plan(Ranks(2), device)
+            with made.door:
+                told.append([seat.variables.get("MLX_USE_CUDA_GRAPHS") for seat in made.seats])
+    assert told == [[None] * 2, ["0"] * 2, [None] * 2, ["1"] * 2]
+
+
 def test_a_host_file_of_mlx_launch_is_understood_in_both_its_forms(tmp_path: Path) -> None:
     for ranks in (hosts(tmp_path / "a", HERE, THERE), hosts(tmp_path / "b", HERE, THERE, backend="ring", envs=["A=1"])):
         made = plan(ranks, CPU)

@@ -1,6 +1,7 @@
 """A model's ranks: how many there are and where, what each is started with, and how they end together."""
 
 import json
+import os
 import secrets
 import shlex
 import shutil
@@ -25,6 +26,10 @@ from app.errors import ModelUnusable, Unavailable
 
 RING_PORT, NCCL_PORT = 32323, 12345
 """The first port of a ring over hosts, one more for each address, and NCCL's: mlx.launch's own defaults."""
+UNCAPTURED = "MLX_USE_CUDA_GRAPHS"
+"""Where this variable is 0, MLX launches its kernels one by one. A sum of NCCL's that is captured into a CUDA graph costs
+more than its launch; 64 streams decode twice as fast without (docs/distributed.md).
+"""
 SSH_FAILED = 255
 """ssh's exit code for an error of its own."""
 
@@ -113,6 +118,7 @@ def _backend(
     if backend == "nccl":
         port = free_ports(1)[0] if local else NCCL_PORT
         variables = {"NCCL_HOST_IP": hosts[0].ips[0], "NCCL_PORT": str(port), "MLX_WORLD_SIZE": str(len(hosts))}
+        variables[UNCAPTURED] = os.environ.get(UNCAPTURED, "0")
         return variables, {}, None
     if backend == "ring":
         if not all(host.ips for host in hosts):
