@@ -27,8 +27,8 @@ from app.errors import ModelUnusable, Unavailable
 RING_PORT, NCCL_PORT = 32323, 12345
 """The first port of a ring over hosts, one more for each address, and NCCL's: mlx.launch's own defaults."""
 UNCAPTURED = "MLX_USE_CUDA_GRAPHS"
-"""Where this variable is 0, MLX launches its kernels one by one. A sum of NCCL's that is captured into a CUDA graph costs
-more than its launch; 64 streams decode twice as fast without (docs/distributed.md).
+"""Where this variable is 0, MLX launches its kernels one by one. A sum of NCCL's that is captured into a CUDA graph
+costs more than its launch; 64 streams decode twice as fast without (docs/distributed.md).
 """
 SSH_FAILED = 255
 """ssh's exit code for an error of its own."""
