@@ -61,6 +61,20 @@ def swept(model: Any) -> bool:
     return run_steps(Sweep(model, VOCABULARY, None).right(ABLE.mask_axes, ahead=False, classes=True))
 
 
+@pytest.mark.parametrize(("end", "passes"), [(0.0, 2), (float("inf"), 3)])
+def test_the_last_step_in_classes_is_left_out_where_there_is_no_time_for_it(end: float, passes: int) -> None:
+    seen = []
+
+    def counted(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
+        seen.append(decoding(tokens))
+        return logits
+
+    model = Faulty(counted)
+    attend_by_class(model)
+    assert run_steps(Sweep(model, VOCABULARY, None).right(ABLE.mask_axes, ahead=False, classes=True, end=end))
+    assert sum(seen) == passes
+
+
 def sound(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
     return logits
 

@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ def _find(it: _Subject, longest: int, budget: float) -> Steps[Abilities]:
         isinstance(it.model, SharedModel) and it.model.whole_layers
     )  # these look into their caches themselves
     sweep = it.sweep()
-    whole = it.batchable and (yield from _tried(sweep.right(ABLE.mask_axes, ahead=ahead, classes=classes)))
+    end = inf if compiles_kernels() else started + budget
+    whole = it.batchable and (yield from _tried(sweep.right(ABLE.mask_axes, ahead=ahead, classes=classes, end=end)))
     if whole:
         able = msgspec.structs.replace(ABLE, classes=classes)
     else:

@@ -6,7 +6,9 @@ Where every answer is right nothing else need be tried, and nearly every model g
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import mlx.core as mx
@@ -20,7 +22,8 @@ SOURCES = (0, 1, 1, 0)
 """The sequence that each prompt is the beginning of: what a model that looks only backwards says of a sequence in one
 pass is what it says of all its beginnings. Neighbours are of different ones, for rows that hear each other."""
 DECODED = 3
-"""Steps: one in a rectangle, its graph built ahead, then two in classes, each where it is to be tried."""
+"""Steps: one in a rectangle, its graph built ahead, then two in classes, each where it is to be tried. The last one,
+which sees what caches of ours have written in classes, is left out where there is no time for it."""
 
 
 class Sweep(Trial):
@@ -44,20 +47,28 @@ class Sweep(Trial):
         """What counts as rounding."""
         return self._limit
 
-    def right(self, axes: int, *, ahead: bool, classes: bool) -> Steps[bool]:
-        """Whether everything is; ``ahead`` and ``classes`` where they are to be tried. Raises what the model does."""
+    def right(self, axes: int, *, ahead: bool, classes: bool, end: float = inf) -> Steps[bool]:
+        """Whether everything is; ``ahead`` and ``classes`` where they are to be tried. Raises what the model does.
+
+        ``end`` is when there is no time left, by :func:`time.perf_counter`.
+        """
+        took = 0.0
         yield from self.alone()
         rows = list(range(len(self.lengths)))
         kv = yield from self._computed(rows[:2], axes)
         for row in rows[2:]:
             kv = kv.join(self._lone(row, axes))
         for step in range(DECODED):
+            started = time.perf_counter()
+            if step == DECODED - 1 and started + took > end:
+                break
             if classes and step == 1:
                 kv = kv.arranged([rows[:1], rows[1:]])
             way = self._ahead if ahead and not step else self._pass
             logits = yield from way(kv, self._tokens(rows, step))
             if not self._same(logits, rows, step):
                 return False
+            took = time.perf_counter() - started
         return True
 
     def alone(self) -> Steps[None]:
@@ -66,12 +77,12 @@ class Sweep(Trial):
         On a CPU, where numbers are exact, what is to join is a beginning of a sequence where that can be cut off.
         """
         exact = mx.default_device() == mx.Device(mx.cpu) and self._kv_bits is None
-        first, second = (yield from self._sequence(0)), (yield from self._sequence(1))
+        first, second = yield from self._sequences_alone()
         if not exact and not self._known:
             sliced = self._fresh(ABLE.mask_axes)
             sliced.fill(self._model, mx.array([self._sequences[0][:SLICE]], dtype=mx.uint32))
             yield
-            again = yield from self._read(sliced, self._sequences[0][SLICE:])
+            (again,) = yield from self._read([(sliced, self._sequences[0][SLICE:])])
             self._limit = limit_of(float(np.median(list(map(distance, again, first[2][SLICE:])))))
         for row, length in enumerate(self.lengths):
             whole, start, logits = (first, second)[SOURCES[row]]
@@ -85,22 +96,30 @@ class Sweep(Trial):
                 yield
             self._caches.append(kv)
 
-    def _sequence(self, source: int) -> Steps[tuple[KV, int, list[Logits]]]:
-        """What is held at its end, and what is said from some position on: before the first where a prompt ends."""
-        tokens = self._sequences[source]
-        first = min(length for row, length in enumerate(self.lengths) if SOURCES[row] == source) - 1
-        kv, start = self._fresh(ABLE.mask_axes), first if first > SLICE else 0
-        if start:  # logits of many positions would take much memory
-            kv.fill(self._model, mx.array([tokens[:start]], dtype=mx.uint32))
-            yield
-        return kv, start, (yield from self._read(kv, tokens[start:]))
+    def _sequences_alone(self) -> Steps[list[tuple[KV, int, list[Logits]]]]:
+        """What is held at the end of each, and what is said from some position on, before any prompt ends.
 
-    def _read(self, kv: KV, tokens: list[int]) -> Steps[list[Logits]]:
-        """The logits of every position."""
-        logits = self._model(mx.array([tokens], dtype=mx.uint32), cache=kv.layers)
-        if logits.shape[1] != len(tokens):
-            raise ValueError("it says something of its last token only")
-        logits = logits[0].astype(mx.float32)
-        mx.eval(logits, kv.arrays)
+        Both are computed at once: a CPU reads hardly more of the weights for two graphs than for one.
+        """
+        begun = []
+        for source, tokens in enumerate(self._sequences):
+            first = min(length for row, length in enumerate(self.lengths) if SOURCES[row] == source) - 1
+            kv, start = self._fresh(ABLE.mask_axes), first if first > SLICE else 0
+            if start:  # logits of many positions would take much memory
+                kv.fill(self._model, mx.array([tokens[:start]], dtype=mx.uint32))
+                yield
+            begun.append((kv, start, tokens[start:]))
+        said = yield from self._read([(kv, tokens) for kv, _, tokens in begun])
+        return [(kv, start, logits) for (kv, start, _), logits in zip(begun, said, strict=True)]
+
+    def _read(self, its: Sequence[tuple[KV, list[int]]]) -> Steps[list[list[Logits]]]:
+        """The logits of every position of each."""
+        said = []
+        for kv, tokens in its:
+            logits = self._model(mx.array([tokens], dtype=mx.uint32), cache=kv.layers)
+            if logits.shape[1] != len(tokens):
+                raise ValueError("it says something of its last token only")
+            said.append(logits[0].astype(mx.float32))
+        mx.eval(said, [kv.arrays for kv, _ in its])
         yield
-        return list(np.array(logits))
+        return [list(np.array(logits)) for logits in said]
