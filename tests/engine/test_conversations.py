@@ -3,6 +3,7 @@
 On small models of each kind of cache, with the batch stepped by hand.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -226,9 +227,9 @@ def test_what_is_kept_of_an_answer_waits_until_its_last_tokens_are_told(
     batch, told = HandBatch(model_of(family), slice_tokens=1024), list[int]()
     keep = Keeper.answered
 
-    def seen(self: Keeper, row: Row, kv: KV, place: int) -> None:
-        told.append(sum(len(its) for stream in streams for its in stream.tokens.values()))
-        keep(self, row, kv, place)
+    def seen(self: Keeper, kv: KV, rows: Mapping[int, Row]) -> None:
+        told.extend([sum(len(its) for stream in streams for its in stream.tokens.values())] * len(rows))
+        keep(self, kv, rows)
 
     monkeypatch.setattr(Keeper, "answered", seen)
     streams = [batch.submit(Sequence(said(seed, length), GREEDY, max_tokens=6)) for seed, length in enumerate(lengths)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from app.engine.mlx.batch.decode import DecodeBatch
 from app.engine.mlx.batch.delivery import RowStream
@@ -21,7 +21,7 @@ class Aside:
     """
 
     def __init__(
-        self, queue: PromptQueue, join: Callable[[Row, KV], None], leaves: Callable[[Row, KV, int], None]
+        self, queue: PromptQueue, join: Callable[[Row, KV], None], leaves: Callable[[KV, Mapping[int, Row]], None]
     ) -> None:
         self._queue = queue
         self._join = join
@@ -58,7 +58,7 @@ class Aside:
             if row.over:
                 del self.kept[row]
                 if kv is not None:
-                    self._leaves(row, kv, 0)
+                    self._leaves(kv, {0: row})
             elif not row.held and len(row.said) == row.queued:
                 del self.kept[row]
                 if kv is None:
@@ -78,7 +78,7 @@ class Aside:
         for row, kv in tuple(self.kept.items()):
             if row.stream is stream and kv is not None:
                 self.kept[row] = None
-                self._leaves(row, kv, 0)
+                self._leaves(kv, {0: row})
         _hold([row for row in self.kept if row.stream is stream])
 
     def clear(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -22,7 +22,7 @@ from app.errors import SwitchyardError
 
 Report = Callable[[Row, Token], None]
 Fail = Callable[[Row, SwitchyardError], None]
-Leaves = Callable[[Row, KV, int], None]
+Leaves = Callable[[KV, Mapping[int, Row]], None]
 Aside = Callable[[Row, KV], None]
 
 
@@ -39,9 +39,9 @@ class DecodeBatch:
     Few rows may be drafted for (:mod:`app.engine.mlx.speculate`): then a step is a round of draft and verification,
     makes one token or more of each row, and nothing is queued ahead of it.
 
-    ``report`` and ``fail`` are called for rows, ``step_done`` after all of a step, ``leaves`` with a row, the cache and
-    its place in it before that lets go of it. A row that has reached what it was granted is given ``aside`` with its
-    cache.
+    ``report`` and ``fail`` are called for rows, ``step_done`` after all of a step, ``leaves`` with the cache and rows
+    by their places in it before it lets go of them. A row that has reached what it was granted is given ``aside`` with
+    its cache.
     """
 
     def __init__(
@@ -237,9 +237,8 @@ class DecodeBatch:
             return
         if not keep and not aside:
             self._read(keep=0)  # first: nobody who waits for the last tokens waits for what is kept of them
-        for i, row in enumerate(self._rows):
-            if row.over and self._kv is not None:
-                self._leaves(row, self._kv, i)
+        if self._kv is not None:
+            self._leaves(self._kv, {i: row for i, row in enumerate(self._rows) if row.over})
         self._rows = [self._rows[i] for i in keep]
         if not keep or self._kv is None or self._inputs is None:
             self._kv = self._inputs = self._processor = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from app.engine.mlx.batch.prompt_queue import PrefillTask
 from app.engine.mlx.cache.kv import KV
@@ -32,6 +33,7 @@ class Keeper:
     def __init__(self, prefixes: Apart) -> None:
         self._apart = prefixes
         self._prefixes = prefixes.shared
+        self._taken: list[KV] = []
         self.hits = 0
         """Prompts of which a beginning was known, since the load; any thread reads it."""
         self.spared = 0
@@ -74,6 +76,7 @@ class Keeper:
         if self._prefixes.cuts and not work.kv.merged and work.done - task.kept >= PART:
             task.kept = work.done
             self._keep(task, 0, task.cached[0] + work.done)
+        self._settle(work.kv)
 
     def finished(self, task: PrefillTask) -> None:
         """Prompts are computed, or a beginning that several share."""
@@ -84,6 +87,7 @@ class Keeper:
             serves = self._prefixes.cuts or end in stops
             if serves and end - cached >= self._prefixes.worth_keeping:
                 self._keep(task, row, end)
+        self._settle(task.work.kv)
 
     def dropped(self, tasks: Iterable[PrefillTask]) -> None:
         """Some of these are cancelled and will have no further slice; whoever asks again goes on from there."""
@@ -99,22 +103,37 @@ class Keeper:
             done = min(cached + work.done, len(waiting.request.prompt) - 1)
             if done - cached >= self._prefixes.worth_keeping and (self._prefixes.cuts or work.done == done - cached):
                 self._keep(task, row, done)
+        self._settle(work.kv)
 
-    def answered(self, row: Row, kv: KV, place: int) -> None:
-        """A row leaves the batch, however it has ended but for a failure of its own; ``kv`` holds it at ``place``."""
-        if row.queued < self._prefixes.shortest or row.failure is not None:
-            return
-        tokens = row.tokens()
-        if len(tokens) >= row.filled:
-            self._put(row.request.owner, pack(tokens[: row.filled]), kv, place)
+    def answered(self, kv: KV, rows: Mapping[int, Row]) -> None:
+        """Rows leave the batch, however they have ended but for a failure of their own; by their places in ``kv``."""
+        for place, row in rows.items():
+            if row.queued < self._prefixes.shortest or row.failure is not None:
+                continue
+            tokens = row.tokens()
+            if len(tokens) >= row.filled:
+                self._put(row.request.owner, pack(tokens[: row.filled]), kv, place)
+        self._settle(kv)
 
     def _keep(self, task: PrefillTask, row: int, tokens: int) -> None:
         waiting = task.group[row]
         self._put(waiting.request.owner, waiting.packed[: tokens * WIDTH], task.work.kv, row)
 
     def _put(self, owner: bytes, packed: bytes, kv: KV, row: int) -> None:
+        with self._guarded():
+            self._taken += self._apart.of(owner).keep(packed, kv, row)
+
+    def _settle(self, kv: KV) -> None:
+        """Have all that was taken of ``kv`` computed at once, before it is written to."""
+        taken, self._taken = self._taken, []
+        if taken:
+            with self._guarded():
+                kv.settle(taken)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
         try:
-            self._apart.of(owner).keep(packed, kv, row)
+            yield
         except Exception:
             log.exception("a prefix could not be kept")
             self._apart.clear()

@@ -32,6 +32,8 @@ START_SECONDS = 30.0
 """What a helper may take to start; far more than it does."""
 HELPERS = 4
 """Templates that are rendered at the same time."""
+START_WORTH = 0.05
+"""Seconds after which one more helper is started, if all render: to start one takes about as long, of a whole core."""
 WATCH_SECONDS = 0.05
 """How often the memory of a helper that renders is looked at."""
 BANNED_SECONDS = 60.0
@@ -103,7 +105,7 @@ class Helpers:
     def _helper(self) -> _Helper:
         with contextlib.suppress(Empty):
             while True:
-                helper = self._idle.get_nowait()
+                helper = self._idle.get(timeout=START_WORTH if self._all else 0)
                 if helper.alive:
                     return helper
                 self._end(helper)
