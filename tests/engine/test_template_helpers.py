@@ -4,13 +4,14 @@ import os
 import resource
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
 import pytest
 from jinja2 import TemplateError
 
-from app.engine.mlx.text import template_helper
+from app.engine.mlx.text import template, template_helper
 from app.engine.mlx.text.template import Helpers
 
 
@@ -58,6 +59,25 @@ def test_at_rest_one_of_them_stays(helpers: Helpers, many: int) -> None:
     helpers._end(next(iter(helpers._all)))
     helpers.thin()
     assert helpers.pids() == []
+
+
+@pytest.mark.parametrize("many", [2, 16])
+def test_a_burst_waits_for_the_helper_that_is_there(
+    helpers: Helpers, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """To start another takes longer than many a rendering; one that keeps it busy is not waited for."""
+    monkeypatch.setattr(template, "START_WORTH", 30.0)
+    helpers.start()
+    (known,) = helpers.pids()
+    with ThreadPoolExecutor(many) as threads:
+        texts = list(threads.map(lambda n: helpers.render("{{ x }}", {"x": n}), range(many)))
+    assert texts == [str(n) for n in range(many)]
+    assert helpers.pids() == [known]
+    monkeypatch.setattr(template, "START_WORTH", 0.01)
+    slow = "{% for i in range(400000) %}{% endfor %}{{ x }}"
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda n: helpers.render(slow, {"x": n}), (1, 2))) == ["1", "2"]
+    assert len(helpers.pids()) == 2
 
 
 def test_one_that_fails_leaves_no_process(helpers: Helpers, monkeypatch: pytest.MonkeyPatch) -> None:
