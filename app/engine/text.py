@@ -54,8 +54,9 @@ class Edges(Struct, frozen=True, array_like=True):
 
     def boundaries(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """How many of a prompt's ``ids`` later ones are likely to share: the head's, and all before the answer."""
-        pairs = zip(ids, self.head, strict=False)
-        head = next((at for at, (its, mine) in enumerate(pairs) if its != mine), min(len(ids), len(self.head)))
+        head = min(len(ids), len(self.head))
+        if ids[:head] != self.head[:head]:
+            head = next(at for at, (its, mine) in enumerate(zip(ids, self.head, strict=False)) if its != mine)
         end = len(ids) - len(self.tail) if self.tail and ids[-len(self.tail) :] == self.tail else 0
         return tuple(sorted({head, end} - {0}))
 

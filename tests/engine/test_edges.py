@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mlx_lm.utils import load_tokenizer
 
-from app.engine.mlx.text.edges import EdgeFinder
+from app.engine.mlx.text.edges import edges_of
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.text import Edges
 from tests.support.tiny import tiny
@@ -30,16 +30,16 @@ def tokenizer_of(template: str) -> MLXTokenizer:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_boundaries_are_shared_by_what_conversations_become(name: str) -> None:
     tokenizer = tokenizer_of(TEMPLATES[name])
-    finder = EdgeFinder(tokenizer)
 
     def ids(*messages: dict[str, str]) -> tuple[int, ...]:
         return tuple(tokenizer.encode(tokenizer.render_chat([SYSTEM, *messages]), special_tokens=False))
 
     question, other = ({"role": "user", "content": text} for text in ("What is it?", "Who barks in the evening?"))
     prompt = ids(question)
-    edges = finder.edges(
+    edges = edges_of(
+        tokenizer,
         b'{"messages": [{"role": "system", "content": "%s"}], "tools": null, "variables": null}'
-        % SYSTEM["content"].encode()
+        % SYSTEM["content"].encode(),
     )
     head, end = edges.boundaries(prompt)
     assert ids(other)[:head] == prompt[:head], "any other conversation begins so"
@@ -51,5 +51,5 @@ def test_boundaries_are_shared_by_what_conversations_become(name: str) -> None:
 
 def test_a_template_that_refuses_has_no_edges() -> None:
     tokenizer = tokenizer_of("{{ raise_exception('never') }}")
-    assert EdgeFinder(tokenizer).edges(b'{"messages": [], "tools": null, "variables": null}') == Edges()
+    assert edges_of(tokenizer, b'{"messages": [], "tools": null, "variables": null}') == Edges()
     assert Edges().boundaries((1, 2, 3)) == ()

@@ -1,7 +1,9 @@
 """A resident model, as the service sees it."""
 
 import asyncio
+import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -23,6 +25,8 @@ from app.errors import EngineLost, SwitchyardError
 IDLE = Work(0, 0)
 SETTLE = 0.5
 """Seconds that a model which is unloaded may take to write what is to be kept on disk; the rest is given up."""
+HEADS = 16
+"""Heads of conversations whose edges are remembered: every turn has the head of the one before."""
 
 
 class ProcessTokenizer:
@@ -32,6 +36,7 @@ class ProcessTokenizer:
         self.facts = facts
         self._process = process
         self._engine = engine
+        self._edges: OrderedDict[bytes, Edges] = OrderedDict()
 
     async def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Text to ids."""
@@ -76,7 +81,14 @@ class ProcessTokenizer:
     ) -> Edges:
         """Where conversations begin alike."""
         head = json.dumps({"messages": messages, "tools": tools, "variables": variables}).encode()
-        return await self._process.ask(lambda call: wire.FindEdges(call, self._engine, head), Edges)
+        name = hashlib.blake2b(head, digest_size=16).digest()
+        edges = self._edges.pop(name, None)
+        if edges is None:
+            edges = await self._process.ask(lambda call: wire.FindEdges(call, self._engine, head), Edges)
+        self._edges[name] = edges
+        while len(self._edges) > HEADS:
+            self._edges.popitem(last=False)
+        return edges
 
 
 class ProcessEngine:

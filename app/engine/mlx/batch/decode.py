@@ -150,8 +150,8 @@ class DecodeBatch:
             return
         if self._kv.grows:
             self._rearrange()
-        if self._on_host and not self._ahead:
-            self._read(keep=0)
+        if self._on_host and not (self._ahead and all(row.said for row in self._rows)):
+            self._read(keep=0)  # a first token does not wait for the next step's graph
         logits = self._model(self._inputs[:, None], cache=self._kv.layers)[:, -1].astype(mx.float32)
         processed = self._processor.process(logits)
         if self._on_host:

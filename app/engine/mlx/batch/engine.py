@@ -20,7 +20,7 @@ from app.engine.mlx.guide.guide import Guide
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.memory import release
 from app.engine.mlx.rows import Waiting
-from app.engine.mlx.text.edges import EdgeFinder
+from app.engine.mlx.text.edges import edges_of
 from app.engine.mlx.text.sections import SectionEncoder
 from app.engine.mlx.text.spelling import SequenceSpelling
 from app.engine.mlx.text.tokenizer import MLXTokenizer
@@ -60,7 +60,7 @@ class MLXEngine:
         self.tokenizer = tokenizer
         self.width = min(loaded.vocabulary, loaded.rows)
         self.facts = replace(tokenizer.facts(self.width), keeps_states=batch.keeps_states)
-        self.edges = EdgeFinder(tokenizer).edges
+        self.edges = partial(edges_of, tokenizer)
         self._sections = SectionEncoder(tokenizer)
         self.context_length = context_length
         self.nbytes = batch.ledger.weights
