@@ -1,12 +1,18 @@
 """Prompts that come together begin to decode together on CUDA, if that is soon."""
 
+import mlx.core as mx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.base import Sequence
 from app.engine.mlx.batch import placement
+from app.engine.mlx.batch.decode import DecodeBatch
+from app.engine.mlx.draw.logits import LogitsProcessor
+from app.engine.mlx.draw.logprobs import Score
+from app.engine.mlx.draw.step import HostStep, step_type
 from app.engine.mlx.prefill import slice_size
+from app.engine.mlx.rows import Row
 from tests.engine.test_classes import LOADED
 from tests.support.batches import GREEDY, HandBatch, Stream
 
@@ -77,3 +83,26 @@ def test_everybody_is_answered_whatever_comes_together(lengths: list[int], secon
         while batch.batch.step():
             pass
         assert told(streams) == [3] * len(lengths)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_first_token_does_not_wait_for_the_next_steps_graph(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Later ones do on a CPU, where the next graph is built while they are computed."""
+    graphs, seen = list[int](), list[int]()
+    process, report = LogitsProcessor.process, DecodeBatch._report_token
+
+    def counted(self: LogitsProcessor, logits: mx.array) -> mx.array:
+        graphs.append(1)
+        return process(self, logits)
+
+    def noted(self: DecodeBatch, row: Row, token: int, score: Score | None) -> None:
+        seen.append(len(graphs))
+        report(self, row, token, score)
+
+    monkeypatch.setattr(LogitsProcessor, "process", counted)
+    monkeypatch.setattr(DecodeBatch, "_report_token", noted)
+    batch = HandBatch(LOADED, slice_tokens=64)
+    batch.run(*[tuple(range(3, 20))] * rows, max_tokens=3)
+    assert seen[0] == 1
+    if step_type() is HostStep:
+        assert seen[rows] == 3

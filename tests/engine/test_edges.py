@@ -1,14 +1,24 @@
 """Where a template's conversations begin alike."""
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlx_lm.utils import load_tokenizer
 
+from app.engine.client.engine import HEADS, ProcessTokenizer
+from app.engine.messages import FindEdges
 from app.engine.mlx.text.edges import edges_of
 from app.engine.mlx.text.tokenizer import MLXTokenizer
-from app.engine.text import Edges
+from app.engine.text import Edges, TextFacts
 from tests.support.tiny import tiny
+
+if TYPE_CHECKING:
+    from app.engine.client.process import EngineProcess
 
 SYSTEM = {"role": "system", "content": "Answer in few words, and read files before you change them."}
 TEMPLATES = {
@@ -53,3 +63,29 @@ def test_a_template_that_refuses_has_no_edges() -> None:
     tokenizer = tokenizer_of("{{ raise_exception('never') }}")
     assert edges_of(tokenizer, b'{"messages": [], "tools": null, "variables": null}') == Edges()
     assert Edges().boundaries((1, 2, 3)) == ()
+
+
+def test_a_heads_edges_are_asked_for_once_as_long_as_it_is_talked_with() -> None:
+    asked = list[bytes]()
+
+    class Process:
+        async def ask(self, question: Callable[[int], FindEdges], _: type[Edges]) -> Edges:
+            asked.append(question(1).head)
+            return Edges((len(asked),))
+
+    tokenizer = ProcessTokenizer(cast("EngineProcess", Process()), 0, TextFacts(vocab_size=9, bos_id=None, eos_ids=frozenset()))
+
+    async def talk() -> list[Edges]:
+        heads = [*range(HEADS), 0, 1, HEADS, 0, 1, 2]
+        return [await tokenizer.edges([{"role": "system", "content": str(head)}], tools=None) for head in heads]
+
+    *first, again, second, _, kept, too, gone = asyncio.run(talk())
+    assert first == [Edges((i + 1,)) for i in range(HEADS)]
+    assert (again, second, kept, too) == (first[0], first[1], first[0], first[1])
+    assert gone == Edges((HEADS + 2,)), "the one that was talked with least lately is asked for anew"
+
+
+@given(st.lists(st.integers(0, 2), max_size=12), st.lists(st.integers(0, 2), max_size=12))
+def test_a_head_is_shared_as_far_as_it_goes(ids: list[int], head: list[int]) -> None:
+    shared = sum(ids[: at + 1] == head[: at + 1] for at in range(min(len(ids), len(head))))
+    assert Edges(tuple(head)).boundaries(tuple(ids)) == ((shared,) if shared else ())
