@@ -85,6 +85,7 @@ def test_everybody_is_answered_whatever_comes_together(lengths: list[int], secon
         assert told(streams) == [3] * len(lengths)
 
 
+@pytest.mark.skipif(step_type() is not HostStep, reason="elsewhere a step is queued before the last one is read")
 @pytest.mark.parametrize("rows", [1, 3])
 def test_a_first_token_does_not_wait_for_the_next_steps_graph(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Later ones do on a CPU, where the next graph is built while they are computed."""
@@ -104,5 +105,4 @@ def test_a_first_token_does_not_wait_for_the_next_steps_graph(monkeypatch: pytes
     batch = HandBatch(LOADED, slice_tokens=64)
     batch.run(*[tuple(range(3, 20))] * rows, max_tokens=3)
     assert seen[0] == 1
-    if step_type() is HostStep:
-        assert seen[rows] == 3
+    assert seen[rows] == 3

@@ -73,7 +73,9 @@ def test_a_heads_edges_are_asked_for_once_as_long_as_it_is_talked_with() -> None
             asked.append(question(1).head)
             return Edges((len(asked),))
 
-    tokenizer = ProcessTokenizer(cast("EngineProcess", Process()), 0, TextFacts(vocab_size=9, bos_id=None, eos_ids=frozenset()))
+    tokenizer = ProcessTokenizer(
+        cast("EngineProcess", Process()), 0, TextFacts(vocab_size=9, bos_id=None, eos_ids=frozenset())
+    )
 
     async def talk() -> list[Edges]:
         heads = [*range(HEADS), 0, 1, HEADS, 0, 1, 2]

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from app.engine.base import Sequence, Token
 from app.engine.client.engine import ProcessEngine
 from app.engine.client.process import Watch
@@ -36,6 +38,7 @@ async def freed(engine: ProcessEngine) -> None:
     raise AssertionError(f"{engine.books()} are held")
 
 
+@pytest.mark.not_on_cuda("kernels are compiled there for longer than its watchdog waits")
 async def test_rows_of_a_process_wait_are_put_back_and_go_on() -> None:
     watch = Watch(Folders(read=(str(tiny()),)), Batching(8), timeout=TIMEOUT)
     loader = ProcessLoader(Processes(watch=watch, prefixes=8 << 20, spare=False), lambda: 4 << 30)

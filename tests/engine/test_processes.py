@@ -262,6 +262,7 @@ async def test_models_that_are_asked_in_turns_are_told_nothing_of_each_other(
     await loader.close()
 
 
+@pytest.mark.not_on_cuda("the process grows by the kernels that are compiled meanwhile")
 async def test_a_service_that_does_not_read_holds_the_steps_and_no_more(root: Path) -> None:
     loader = processes(root, spare=False)
     loader.start()

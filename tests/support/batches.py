@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from typing import Any, cast
+from unittest.mock import patch
 
 import mlx.core as mx
 
 from app.engine.base import Item, Prefilled, Sequence, Token
+from app.engine.mlx.batch import batch
 from app.engine.mlx.batch.batch import ModelBatch
 from app.engine.mlx.batch.delivery import RowStream
 from app.engine.mlx.batch.thread import MLXThread
-from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.cache.prefix import SHORTEST, PrefixPool
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.rows import Row, Waiting
 from app.engine.mlx.text.spelling import RowSpelling, SequenceSpelling
@@ -102,13 +104,14 @@ class HandBatch:
         self, loaded: Loaded, *, slice_tokens: int = 64, max_rows: int = 64, prefix_bytes: int = 64 << 20
     ) -> None:
         self.thread = HandThread()
-        self.batch = ModelBatch(
-            cast("MLXThread", self.thread),
-            loaded,
-            PrefixPool(prefix_bytes),
-            max_rows=max_rows,
-            slice_tokens=slice_tokens,
-        )
+        with patch.object(batch, "SHORTEST_ON_CUDA", SHORTEST):  # so that short prompts show on a GPU what is kept
+            self.batch = ModelBatch(
+                cast("MLXThread", self.thread),
+                loaded,
+                PrefixPool(prefix_bytes),
+                max_rows=max_rows,
+                slice_tokens=slice_tokens,
+            )
 
     def submit(self, *sequences: Sequence) -> Stream:
         stream, spelling = Stream(), cast("SequenceSpelling", Unspelt())
