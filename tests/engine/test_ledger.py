@@ -205,7 +205,7 @@ def test_what_is_held_and_booked_by_nobody_is_told(caplog: pytest.LogCaptureFixt
     books = {0: Books(weights=base), 1: Books(weights=0)}
     looked = Audit(lambda: books, lambda: 0, list)
     looked.at_rest()
-    assert looked.books()[0].error == 0
+    assert abs(looked.books()[0].error) < 1 << 10
     own = looked.books()[0].apart if mx.cuda.is_available() else looked.books()[0].host
     assert own > 10 << 20, "this very process"
     assert not caplog.messages

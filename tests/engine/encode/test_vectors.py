@@ -265,10 +265,9 @@ async def test_newer_files_name_the_mode(load: Callable[..., Awaitable[MLXEncode
 async def test_quantised_on_load_it_says_nearly_the_same_in_less_memory(
     load: Callable[..., Awaitable[MLXEncoder]], tmp_path: Path
 ) -> None:
-    def wide() -> Path:
-        return make_bert(tmp_path / "it", hidden_size=64, intermediate_size=128)
-
-    directory = add_modules(wide(), pooling("mean"), NORMALIZE)
+    # wider than a group, as real ones are: else MLX 0.32 takes a kernel on Hopper that seems not to be for float32
+    made = make_bert(tmp_path / "it", hidden_size=128, intermediate_size=256)
+    directory = add_modules(made, pooling("mean"), NORMALIZE)
     whole, less = await load(directory), await load(directory, quantize=8)
     assert less.nbytes < whole.nbytes / 2
     assert (await embedded(whole) * await embedded(less)).sum(1).min() > 0.99
