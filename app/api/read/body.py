@@ -6,7 +6,6 @@ conversion untouched, so :class:`StrictRequest` decodes it to that struct itself
 
 import re
 from asyncio import to_thread
-from functools import cache
 from itertools import accumulate
 from math import inf
 from typing import Any
@@ -68,14 +67,8 @@ class StrictRequest(Request[Any, Any, Any]):
 
 def unknown(body: bytes, data: msgspec.Struct) -> dict[str, msgspec.Raw]:
     """The fields of a body that its struct does not know."""
-    known = _fields(type(data))
     sent: dict[str, msgspec.Raw] = _decoded(body, dict[str, msgspec.Raw])
-    return {name: value for name, value in sent.items() if name not in known}
-
-
-@cache
-def _fields(kind: type[msgspec.Struct]) -> frozenset[str]:
-    return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
+    return {name: value for name, value in sent.items() if name not in data.__struct_encode_fields__}
 
 
 def look_at(strangers: dict[str, msgspec.Raw], data: msgspec.Struct) -> None:

@@ -77,15 +77,15 @@ class Sweep(Trial):
         On a CPU, where numbers are exact, what is to join is a beginning of a sequence where that can be cut off.
         """
         exact = mx.default_device() == mx.Device(mx.cpu) and self._kv_bits is None
-        first, second = yield from self._sequences_alone()
+        sequences = yield from self._sequences_alone()
         if not exact and not self._known:
             sliced = self._fresh(ABLE.mask_axes)
             sliced.fill(self._model, mx.array([self._sequences[0][:SLICE]], dtype=mx.uint32))
             yield
             (again,) = yield from self._read([(sliced, self._sequences[0][SLICE:])])
-            self._limit = limit_of(float(np.median(list(map(distance, again, first[2][SLICE:])))))
+            self._limit = limit_of(float(np.median(list(map(distance, again, sequences[0][2][SLICE:])))))
         for row, length in enumerate(self.lengths):
-            whole, start, logits = (first, second)[SOURCES[row]]
+            whole, start, logits = sequences[SOURCES[row]]
             self._alone.append(logits[length - 1 - start :][:DECODED])
             kv = self._fresh(ABLE.mask_axes)
             if row > 1 and length > 1 and exact and whole.plain:

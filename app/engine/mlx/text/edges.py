@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.text import Edges
@@ -16,21 +14,13 @@ PROBE = "⁂"
 
 def edges_of(tokenizer: MLXTokenizer, head: bytes) -> Edges:
     """Those of a conversation with this head, JSON: system ``messages``, ``tools`` and ``variables``. Any thread."""
-    return _found(tokenizer, **json.loads(head))
-
-
-def _found(
-    tokenizer: MLXTokenizer,
-    messages: list[dict[str, Any]],
-    tools: list[dict[str, Any]] | None,
-    variables: Mapping[str, Any] | None,
-) -> Edges:
-    said = [*messages, {"role": "user", "content": PROBE}]
+    asked = json.loads(head)
+    said = [*asked.pop("messages"), {"role": "user", "content": PROBE}]
     try:
-        text = tokenizer.render_chat(said, tools=tools, variables=variables)
-        rendered = tokenizer.render_chat(said, tools=tools, variables=variables, asks=False)
+        text = tokenizer.render_chat(said, **asked)
+        rendered = tokenizer.render_chat(said, **asked, asks=False)
     except InvalidRequest:
         return Edges()
-    head = text[: max(0, text.rfind(PROBE))]
-    tail = text[len(rendered) :] if text.startswith(rendered) else ""
-    return Edges(*(tuple(tokenizer.encode(it, special_tokens=False)) for it in (head, tail)))
+    before = text[: max(0, text.rfind(PROBE))]
+    behind = text[len(rendered) :] if text.startswith(rendered) else ""
+    return Edges(*(tuple(tokenizer.encode(it, special_tokens=False)) for it in (before, behind)))
