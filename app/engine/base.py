@@ -172,6 +172,8 @@ class Engine(Protocol):
     """What it is for: a text model generates, and is asked for nothing else, as the others are for nothing else."""
     together: Together | None
     """How its rows are computed together; None where none generate text."""
+    first_grammar: int
+    """Bytes that its process takes with the first grammar, for a tokenizer of its own; 0 once it has them."""
 
     async def prepare(self, grammar: Grammar) -> None:
         """Compile a grammar beside everything else that runs.

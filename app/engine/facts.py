@@ -170,6 +170,7 @@ class ModelFacts(Struct, frozen=True, array_like=True):
     law: Law
     kind: Kind = "text"
     together: Together | None = None
+    first_grammar: int = 0
 
 
 class Limits(Struct, frozen=True, array_like=True):

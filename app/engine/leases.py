@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from app.engine.base import Engine
+from app.engine.grammar import Grammar
 
 
 class Lease(Protocol):
@@ -21,6 +22,12 @@ class Lease(Protocol):
     @property
     def most(self) -> int:
         """Bytes of KV cache that it could have if nobody else had any."""
+
+    async def prepare(self, grammar: Grammar) -> None:
+        """Compile a grammar; what the model's first one takes is reserved meanwhile, and in its books from then on.
+
+        Raises as :meth:`app.engine.base.Engine.prepare` and :meth:`admit` do.
+        """
 
     async def grow(self, nbytes: int, put_back: Callable[[], Awaitable[None]]) -> bool:
         """Reserve that many more bytes for rows that run, however long it takes; whether they have been put back.

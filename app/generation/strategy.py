@@ -39,7 +39,7 @@ class GenerationStrategy:
                 meter.load = held.load_seconds
                 limits.check_kind(held, "text")
                 prompts, plan, echoes = await _prompts(held.engine, job)
-                await plan.prepare(held.engine)
+                await plan.prepare(held.prepare)
                 sequences = _sequences(held.engine, job, prompts, plan, owner)
                 if isinstance(job, ChatJob):
                     shared = await chat.boundaries(held.engine.tokenizer, job, prompts[0])

@@ -1,7 +1,9 @@
 """Memory for requests that hold a model: reserved before they begin, and more as their rows grow."""
 
 from collections.abc import Callable, Mapping
+from math import inf
 
+from app.engine.grammar import Grammar
 from app.registry import refusals
 from app.registry.budget import Budget
 from app.registry.lease import ModelLease, PutBack
@@ -41,25 +43,52 @@ class Admission:
 
     async def admit(self, lease: ModelLease, nbytes: int) -> None:
         """Reserve bytes for a lease."""
-        await self._reserve(lease, nbytes, None)
+        await self._reserve(lease, nbytes)
+
+    async def prepare(self, lease: ModelLease, grammar: Grammar) -> None:
+        """Reserve what a model's first grammar has its process hold, until that is in its books.
+
+        Grammars that come meanwhile wait for the first one: each would reserve the same.
+        """
+        engine = lease.engine
+        if not engine.first_grammar:
+            return await engine.prepare(grammar)
+        async with self._slots[lease.model].first_grammar:
+            apart = self._budget().host < inf
+            nbytes, host = (0, engine.first_grammar) if apart else (engine.first_grammar, 0)
+            await self._reserve(lease, nbytes, host=host, grammar=True)
+            try:
+                await engine.prepare(grammar)
+            finally:
+                lease.kv, lease.host = lease.kv - nbytes, lease.host - host
+                self._turn()
 
     async def grow(self, lease: ModelLease, nbytes: int, put_back: PutBack) -> bool:
         """The same for rows that run, however long it takes; whether they had to be put back meanwhile."""
-        return await self._reserve(lease, nbytes, put_back)
+        return await self._reserve(lease, nbytes, put_back=put_back)
 
     def most(self, lease: ModelLease) -> int:
         """Bytes of KV cache that a lease could have if no other had any."""
         return attainable(self._slots, self._slots[lease.model], self._budget())
 
-    async def _reserve(self, lease: ModelLease, nbytes: int, put_back: PutBack | None) -> bool:
+    async def _reserve(
+        self, lease: ModelLease, nbytes: int, *, host: int = 0, grammar: bool = False, put_back: PutBack | None = None
+    ) -> bool:
         self._check()
-        booked = sum(slot.booked for slot in self._slots.values())
-        if not len(self._queue) and booked + self._unbooked(booked) + nbytes <= self._budget().limit:
-            lease.kv += nbytes
+        if not len(self._queue) and self._free(nbytes, host):
+            lease.kv, lease.host = lease.kv + nbytes, lease.host + host
             self._changed()
             return False
-        waiter = self._queue.join(lease.model, lease=lease, nbytes=nbytes, put_back=put_back)
+        waiter = self._queue.join(
+            lease.model, lease=lease, nbytes=nbytes, host=host, grammar=grammar, put_back=put_back
+        )
         self._turn()
         await self._queue.hold(waiter, lambda: refusals.waits_for_memory(lease.model), self._turn)
         self._changed()
         return waiter.back
+
+    def _free(self, nbytes: int, host: int) -> bool:
+        slots, budget = self._slots.values(), self._budget()
+        booked = sum(slot.booked for slot in slots)
+        beside = not host or host + sum(slot.host for slot in slots) <= budget.host
+        return beside and booked + self._unbooked(booked) + nbytes <= budget.limit

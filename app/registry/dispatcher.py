@@ -162,7 +162,7 @@ class Dispatcher:
             if claim.holds is None:
                 self._lifecycle.load(self.slots[claim.model])
             elif (lease := self.queue[claim.ticket].lease) is not None:
-                lease.kv += claim.nbytes
+                lease.kv, lease.host = lease.kv + claim.nbytes, lease.host + claim.host
                 self.queue.answer(self.queue[claim.ticket], lease)
         self._serve()
         self._let_go_of_bases()

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol
 
 from app.engine.base import Engine
+from app.engine.grammar import Grammar
 from app.engine.leases import Lease
 
 PutBack = Callable[[], Awaitable[None]]
@@ -20,6 +21,9 @@ class Memory(Protocol):
 
     async def admit(self, lease: "ModelLease", nbytes: int) -> None:
         """Reserve bytes."""
+
+    async def prepare(self, lease: "ModelLease", grammar: Grammar) -> None:
+        """Have its engine compile a grammar, with what that takes reserved."""
 
     async def grow(self, lease: "ModelLease", nbytes: int, put_back: PutBack) -> bool:
         """Reserve more for rows that run; whether they have been put back."""
@@ -42,6 +46,8 @@ class Holder(Protocol):
 class ModelLease:
     """A held lease. ``kv`` bytes are reserved for it; ``engine`` is gone when it ends.
 
+    Where models have a memory of their own, ``host`` bytes of the system's are reserved besides.
+
     ``arrived`` is when the model came into memory, on the loop's clock, after a load of ``load_seconds``.
     """
 
@@ -49,7 +55,7 @@ class ModelLease:
         self, holder: Holder, model: str, engine: Engine, *, arrived: float = 0.0, load_seconds: float = 0.0
     ) -> None:
         self.model = model
-        self.kv = 0
+        self.kv = self.host = 0
         self.arrived = arrived
         self.load_seconds = load_seconds
         self.engine = engine
@@ -58,6 +64,10 @@ class ModelLease:
     async def admit(self, nbytes: int) -> None:
         """Reserve that many more bytes of KV cache; see :class:`app.engine.leases.Lease`."""
         await self._memory.admit(self, nbytes)
+
+    async def prepare(self, grammar: Grammar) -> None:
+        """Compile a grammar; see :class:`app.engine.leases.Lease`."""
+        await self._memory.prepare(self, grammar)
 
     async def grow(self, nbytes: int, put_back: PutBack) -> bool:
         """Reserve more for rows that run; see :class:`app.engine.leases.Lease`."""

@@ -25,6 +25,8 @@ def claims(waiters: Iterable[Waiter], slots: Mapping[str, Slot], budget: Budget)
                 holds=waiter.lease.kv,
                 running=waiter.put_back is not None,
                 base=slot.needs,
+                host=waiter.host,
+                grammar=waiter.grammar,
             )
         elif slot.phase == "stored":
             host = 0 if slot.footprint is None else slot.footprint.host

@@ -10,10 +10,24 @@ from app.registry.lease import ModelLease, PutBack
 class Waiter:
     """Somebody who waits for a lease of ``model``, or with a ``lease`` for ``nbytes`` more of its memory.
 
+    Those are for rows, or for a first ``grammar``, which may need ``host`` bytes of the system's instead.
+
     Whose rows run already has a way to ``put_back`` what they hold, and says with ``back`` that this was done.
     """
 
-    __slots__ = ("back", "future", "keep_alive", "lease", "model", "nbytes", "put_back", "ticket", "timer")
+    __slots__ = (
+        "back",
+        "future",
+        "grammar",
+        "host",
+        "keep_alive",
+        "lease",
+        "model",
+        "nbytes",
+        "put_back",
+        "ticket",
+        "timer",
+    )
 
     def __init__(
         self,
@@ -23,13 +37,15 @@ class Waiter:
         keep_alive: float,
         lease: ModelLease | None,
         nbytes: int,
+        host: int,
+        grammar: bool,
         put_back: PutBack | None,
     ) -> None:
         self.ticket = ticket
         self.model = model
         self.keep_alive = keep_alive
         self.lease = lease
-        self.nbytes = nbytes
+        self.nbytes, self.host, self.grammar = nbytes, host, grammar
         self.put_back = put_back
         self.back = False
         self.future: asyncio.Future[ModelLease] = asyncio.get_running_loop().create_future()
@@ -76,10 +92,21 @@ class Queue:
         keep_alive: float = 0.0,
         lease: ModelLease | None = None,
         nbytes: int = 0,
+        host: int = 0,
+        grammar: bool = False,
         put_back: PutBack | None = None,
     ) -> Waiter:
         """A new last place; it must be answered at once or :meth:`hold` the caller."""
-        waiter = Waiter(self._next, model, keep_alive=keep_alive, lease=lease, nbytes=nbytes, put_back=put_back)
+        waiter = Waiter(
+            self._next,
+            model,
+            keep_alive=keep_alive,
+            lease=lease,
+            nbytes=nbytes,
+            host=host,
+            grammar=grammar,
+            put_back=put_back,
+        )
         self._next += 1
         self._waiting[waiter.ticket] = waiter
         return waiter

@@ -14,8 +14,13 @@ def too_large(claim: Claim, refusal: Refuse, budget: Budget) -> ModelUnusable:
             f"GPU's, and can have {size(max(0, refusal.attainable))}. Give the machine more, or run it elsewhere.",
             code="memory_budget_exceeded",
         )
-    what = f"{claim.model} needs" if claim.holds is None else f"The KV cache of this request on {claim.model} needs"
-    advice = "Name a smaller model" if claim.holds is None else "Send a shorter request"
+    if claim.holds is None:
+        what, advice = f"{claim.model} needs", "Name a smaller model"
+    elif claim.grammar:
+        what = f"To hold answers to a grammar {claim.model} needs"
+        advice = "Ask for neither a schema nor tools of it"
+    else:
+        what, advice = f"The KV cache of this request on {claim.model} needs", "Send a shorter request"
     return ModelUnusable(
         f"{what} {size(refusal.needed)} of memory and can have {size(max(0, refusal.attainable))} of the budget of "
         f"{size(budget.total)}. {advice}, or raise memory_budget.",

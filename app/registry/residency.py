@@ -41,8 +41,8 @@ class Resident(Struct, frozen=True, kw_only=True):
 class Claim(Struct, frozen=True, kw_only=True):
     """``nbytes`` more for ``model``: to load it (``holds`` None), or for a request that has ``holds`` bytes of KV.
 
-    Rows that are ``running`` can be put back, which frees what they hold, and never fail for want of memory. A load
-    takes ``host`` bytes of the system's memory, where models have one of their own.
+    Rows that are ``running`` can be put back, which frees what they hold, and never fail for want of memory. A load,
+    or a model's first ``grammar``, takes ``host`` bytes of the system's memory, where models have one of their own.
     """
 
     ticket: int
@@ -52,6 +52,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     running: bool = False
     base: str | None = None
     host: int = 0
+    grammar: bool = False
 
     @property
     def models(self) -> frozenset[str]:

@@ -36,6 +36,8 @@ class Slot:
         self._beside = self._arrived_beside = self._measured_beside = 0
         self._host = 0
         self.leases: set[ModelLease] = set()
+        self.first_grammar = asyncio.Lock()
+        """Held while its process makes what all grammars need."""
         self.since = 0.0
         self.last_used = 0.0
         self.load_seconds = 0.0
@@ -59,7 +61,7 @@ class Slot:
         """Bytes of the system's memory for its process, where models have one of their own; they may grow."""
         if self.engine is not None:
             self._host = max(self._host, self.engine.books().apart)
-        return self._host
+        return self._host + sum(lease.host for lease in self.leases)
 
     @property
     def booked(self) -> int:

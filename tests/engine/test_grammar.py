@@ -349,13 +349,13 @@ async def test_what_was_forgotten_since_it_was_prepared_is_compiled_beside_the_e
     engine: MLXEngine, monkeypatch: pytest.MonkeyPatch, trigger: str
 ) -> None:
     threads = []
-    compiled = engine._grammars.compiled
+    compiled = engine.grammars.compiled
 
     def noted(grammar: Grammar) -> Any:
         threads.append(threading.current_thread().name)
         return compiled(grammar)
 
-    monkeypatch.setattr(engine._grammars, "compiled", noted)
+    monkeypatch.setattr(engine.grammars, "compiled", noted)
     monkeypatch.setattr(compiler, "KEPT", 1)
     wanted = Grammar("regex", "[0-9]{3}", trigger=trigger)
     await engine.prepare(wanted)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from app.engine.base import Sequence, Token
+from app.engine.grammar import Grammar
 from app.engine.text import Rendered
 from app.errors import EngineFailed, InvalidRequest
 from app.generation.events import Cached, Completed, Delta, Finished, Started
@@ -42,6 +43,9 @@ class Leased:
 
     async def admit(self, tokens: int) -> None:
         self.admitted.append(tokens)
+
+    async def prepare(self, grammar: Grammar) -> None:
+        await self.engine.prepare(grammar)
 
     async def grow(self, nbytes: int, put_back: Callable[..., Any]) -> bool:
         self.put_back = put_back

@@ -313,6 +313,8 @@ class ScriptedEngine:
         self.apart = apart
         self.beside = 0
         """Bytes that its process holds beside the model; a test may have it grow."""
+        self.first_grammar = 0
+        """Bytes that it says it needs for grammars; they are ``beside`` it with the first."""
         self.together = Together(True, True, True, True, True) if kind == "text" else None
         self.script: Script = says("Hello, world.") if script is None else script
         self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
@@ -338,6 +340,8 @@ class ScriptedEngine:
     async def prepare(self, grammar: Grammar) -> None:
         """Nothing is compiled; the script does not follow it. ``{"refused": ...}`` is refused."""
         self.prepared.append(grammar)
+        await asyncio.sleep(self.step_seconds)
+        self.beside, self.first_grammar = self.beside + self.first_grammar, 0
         if "refused" in grammar.source:
             raise InvalidRequest(f"{grammar.param} cannot be enforced.", param=grammar.param)
 

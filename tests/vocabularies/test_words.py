@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from app.api.read import translate
-from app.engine import base
 from app.engine.base import Sequence, Token
+from app.engine.grammar import Grammar
 from app.engine.mlx.guide.compiler import GrammarCompiler
 from app.engine.mlx.load.reasons import reason
 from app.engine.mlx.text.spelling import SequenceSpelling
@@ -171,11 +171,10 @@ def test_a_scripted_call_is_read_whole_and_streamed(
     plan = Plan(here.facts, asked)
     compiler = compilers(family)
 
-    class Engine:
-        tokenizer = here
-        prepare = staticmethod(compiler.prepare)
+    async def compile_(grammar: Grammar) -> None:
+        await compiler.prepare(grammar)
 
-    asyncio.run(plan.prepare(cast("base.Engine", Engine())))
+    asyncio.run(plan.prepare(compile_))
     ids = here.tokenizer.encode(CALLS[family], special_tokens=False)
     assert plan.unenforced == ()
     assert plan.grammar is not None

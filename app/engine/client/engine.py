@@ -104,11 +104,15 @@ class ProcessEngine:
         self.fingerprint = facts.fingerprint
         self.kind = facts.kind
         self.together = facts.together
+        self.first_grammar = facts.first_grammar
         self._close = close
 
     async def prepare(self, grammar: Grammar) -> None:
         """Compile a grammar."""
-        await self.process.ask(lambda call: wire.Prepare(call, self.number, grammar), type(None))
+        try:
+            await self.process.ask(lambda call: wire.Prepare(call, self.number, grammar), type(None))
+        finally:
+            self.first_grammar = 0  # made, and in the books, whatever became of this one
 
     def generate(self, sequences: tuple[Sequence, ...]) -> ProcessStream:
         """Queue sequences for the running batch."""

@@ -139,8 +139,10 @@ class Models:
 
     async def prepare(self, number: int, grammar: Grammar) -> None:
         """Compile a grammar; the first one makes a tokenizer for grammars, which is booked from then on."""
-        await self.engine(number).prepare(grammar)
-        self._audit.look_beside()
+        try:
+            await self.engine(number).prepare(grammar)
+        finally:
+            self._audit.look_beside()
 
     async def unload(self, number: int) -> None:
         """Have written what a model keeps on disk, and let it go if it is an adapter."""
@@ -196,6 +198,7 @@ class Models:
             engine.law.times(self._beside),
             kind,
             engine.loaded.abilities.described if isinstance(engine, MLXEngine) else None,
+            engine.grammars.unmade if isinstance(engine, MLXEngine) else 0,
         )
 
 

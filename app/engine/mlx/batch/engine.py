@@ -49,7 +49,7 @@ class MLXEngine:
     ) -> None:
         self._thread = thread
         self._batch: ModelBatch | None = batch
-        self._grammars = grammars
+        self.grammars = grammars
         self._compiling: set[asyncio.Task[None]] = set()
         self._further: asyncio.Task[None] | None = None
         self.asked = 0
@@ -87,7 +87,7 @@ class MLXEngine:
 
     async def prepare(self, grammar: Grammar) -> None:
         """Compile it on a thread of its own."""
-        await self._grammars.prepare(grammar)
+        await self.grammars.prepare(grammar)
 
     def generate(self, sequences: tuple[Sequence, ...], stream: RowStream) -> None:
         """Queue sequences for the running batch; ``stream`` is told what comes of them."""
@@ -108,7 +108,7 @@ class MLXEngine:
         except SwitchyardError as failure:
             stream.fail(failure)
             return
-        grammars = {it.grammar: self._grammars.known(it.grammar) for it in sequences if it.grammar is not None}
+        grammars = {it.grammar: self.grammars.known(it.grammar) for it in sequences if it.grammar is not None}
         if None in grammars.values():
             task = asyncio.get_running_loop().create_task(self._compile_and_submit(batch, stream, waiting))
             self._compiling.add(task)
@@ -126,7 +126,7 @@ class MLXEngine:
         """What was prepared may have been forgotten since: nothing is compiled where others' steps would wait."""
         wanted = dict.fromkeys(it.request.grammar for it in waiting if it.request.grammar is not None)
         try:
-            compiled = {grammar: await self._grammars.prepare(grammar) for grammar in wanted}
+            compiled = {grammar: await self.grammars.prepare(grammar) for grammar in wanted}
         except SwitchyardError as failure:
             stream.fail(failure)
         else:
@@ -141,7 +141,7 @@ class MLXEngine:
                 if it.request.grammar is not None or it.request.thoughts is not None:
                     grammar = None if it.request.grammar is None else compiled[it.request.grammar]
                     for row in it.rows:
-                        row.guide = Guide(it.request, self._grammars, self.tokenizer.token_bytes, grammar)
+                        row.guide = Guide(it.request, self.grammars, self.tokenizer.token_bytes, grammar)
         except SwitchyardError as failure:
             self._thread.notify(partial(stream.fail, failure))
             return
@@ -185,7 +185,7 @@ class MLXEngine:
         if self._further is not None:
             self._further.cancel()
         if batch is not None:
-            self._grammars.close()
+            self.grammars.close()
             await self._thread.call(lambda: _end(self._thread, batch))
             del batch, self.loaded
             await self._thread.call(release)
