@@ -1,6 +1,7 @@
 """One engine on a random-weight model, shared by the tests of this folder; each leaves its books true."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import mlx.core as mx
@@ -34,6 +35,7 @@ async def shared_engine(loader: MLXLoader) -> AsyncIterator[MLXEngine]:
 
 @pytest.fixture
 async def engine(shared_engine: MLXEngine) -> AsyncIterator[MLXEngine]:
+    gc.collect()  # arrays that other tests' garbage holds would be freed meanwhile
     before = await unbooked(shared_engine)
     yield shared_engine
     for _ in range(100):

@@ -1,6 +1,7 @@
 """The engine on a real MLX model: the same texts alone and together, prompt reuse, cancellation, failures."""
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,7 @@ async def test_a_failure_in_the_engine_ends_its_requests_and_not_the_service(
 
 
 async def test_closing_fails_what_runs_and_gives_the_memory_back(loader: MLXLoader, tmp_path: Path) -> None:
+    gc.collect()
     before = mx.get_active_memory()
     engine = await loader.load(make_tiny(tmp_path / "closing", seed=9, width=256), name="closing")
     assert mx.get_active_memory() - before > 0.8 * engine.nbytes > 1 << 20

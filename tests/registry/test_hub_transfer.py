@@ -118,7 +118,7 @@ async def test_cancelling_ends_everyones_wait_at_once_and_keeps_what_has_come(
     server: LocalHub, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     server.faults[WEIGHTS] = Faults(stall_after=200_000, times=1)
-    patient = msgspec.structs.replace(IMPATIENT, stall_timeout=30.0)  # or a busy machine's next attempt goes on with it
+    patient = msgspec.structs.replace(IMPATIENT, stall_timeout=5.0)  # or a busy machine's next attempt goes on with it
     hub = Hub(cache_dir=tmp_path / "cache", endpoint=server.url, policy=patient)
     job = hub.download(REPO)
     waiters = [asyncio.create_task(job.wait()) for _ in range(3)]
