@@ -53,13 +53,16 @@ class Admission:
         engine = lease.engine
         if not engine.first_grammar:
             return await engine.prepare(grammar)
-        async with self._slots[lease.model].first_grammar:
+        slot = self._slots[lease.model]
+        async with slot.first_grammar:
             apart = self._budget().host < inf
             nbytes, host = (0, engine.first_grammar) if apart else (engine.first_grammar, 0)
             await self._reserve(lease, nbytes, host=host, grammar=True)
+            slot.growing = True
             try:
                 await engine.prepare(grammar)
             finally:
+                slot.growing = False
                 lease.kv, lease.host = lease.kv - nbytes, lease.host - host
                 self._turn()
 

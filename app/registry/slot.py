@@ -37,7 +37,9 @@ class Slot:
         self._host = 0
         self.leases: set[ModelLease] = set()
         self.first_grammar = asyncio.Lock()
-        """Held while its process makes what all grammars need."""
+        """Held by who has its process make what all grammars need."""
+        self.growing = False
+        """Whether its process is making that now: reserved, and not booked until it is done."""
         self.since = 0.0
         self.last_used = 0.0
         self.load_seconds = 0.0
@@ -52,14 +54,14 @@ class Slot:
     @property
     def beside(self) -> int:
         """Bytes for what its process holds beside weights and KV, and for what computing takes."""
-        if self.engine is not None:
+        if self.engine is not None and not self.growing:
             self._beside = max(self._beside, self.engine.books().beside)
         return self._beside
 
     @property
     def host(self) -> int:
         """Bytes of the system's memory for its process, where models have one of their own; they may grow."""
-        if self.engine is not None:
+        if self.engine is not None and not self.growing:
             self._host = max(self._host, self.engine.books().apart)
         return self._host + sum(lease.host for lease in self.leases)
 

@@ -18,6 +18,7 @@ from app.engine.host.setup import Folders
 from app.engine.messages import SetLimits
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
+from app.engine.mlx.guide.compiler import TOKEN_BYTES
 from app.engine.mlx.load.loader import MLXLoader
 from app.engine.mlx.loaded import ABLE
 from app.engine.options import Batching
@@ -206,9 +207,11 @@ async def test_questions_are_answered_and_refused_as_in_one_process(root: Path) 
     assert list(short.ids) == await tokenizer.encode(short.text, special_tokens=False)
     long = await tokenizer.render_chat([{"role": "user", "content": "word " * AT_ONCE}])
     assert long.ids is None
+    assert engine.first_grammar >= TOKEN_BYTES * engine.tokenizer.facts.vocab_size
     with pytest.raises(InvalidRequest) as refusal:
         await engine.prepare(Grammar("regex", "(", param="regex"))
     assert refusal.value.param == "regex"
+    assert engine.first_grammar == 0, "it is made, and booked, though this grammar is wrong"
     await engine.prepare(Grammar("regex", "[0-9]+"))
     await loader.close()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 from tokenizers import AddedToken, Tokenizer
 
-from app.engine.mlx.guide.compiler import disguised
+from app.engine.mlx.guide.disguise import disguised
 from app.generation.events import ToolCallArguments, ToolCallStarted
 from app.generation.tools.machine import Content, ToolMachine
 from app.generation.tools.rules import Rules

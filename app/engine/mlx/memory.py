@@ -102,11 +102,16 @@ def release() -> None:
 
 
 def give_back() -> None:
-    """Give back what is kept for reuse: MLX's buffers, and the free pages that glibc holds between blocks in use.
-
-    glibc alone never lets go of the latter. Other systems' allocators need no such call. MLX thread only.
-    """
+    """Give back what is kept for reuse: MLX's buffers and the heap's free pages. MLX thread only."""
     mx.clear_cache()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give back the free pages that glibc holds between blocks in use, and alone never lets go of.
+
+    Other systems' allocators need no such call. Any thread.
+    """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -32,7 +32,7 @@ from app.engine.mlx.load.share_adapter import adapting
 from app.engine.mlx.load.warm_up import warm_up, warm_up_further
 from app.engine.mlx.load.weights import KVBitsRefused, load_in_steps, warm_pages
 from app.engine.mlx.loaded import Loaded
-from app.engine.mlx.memory import compiles_kernels, settle
+from app.engine.mlx.memory import compiles_kernels, release, settle, trim_heap
 from app.engine.mlx.ranks.leader import Leader
 from app.engine.mlx.speculate.draft import Draft, DraftRefused, common_vocabulary, usable
 from app.engine.mlx.speculate.speculation import drafter_for
@@ -75,6 +75,8 @@ class MLXLoader:
         self._prefixes = prefixes
         self._batching = batching
         self._tokenizers = TokenizerCache()
+        self._in_vain = False
+        """Whether a tokenizer was read ahead that this model has not."""
         self._cache = cache_home() / "quantised" if cache is None else cache
 
     async def load(self, path: Path, *, name: str, options: LoadOptions = AS_IT_IS) -> MLXEngine:
@@ -103,7 +105,7 @@ class MLXLoader:
         beside = asyncio.to_thread(warm_pages, path), asyncio.to_thread(prepare)
         await asyncio.gather(weights, reading, *beside, return_exceptions=True)
         loaded, tokenizer = weights.result(), reading.result()
-        self._tokenizers.clear()
+        self._in_vain = self._tokenizers.clear(path)
         length, fingerprint = _context_length(config), fingerprint_of(path, config, options)
         mark = cache_mark(path, config, options)
         own = partial(self._engine, name, loaded, tokenizer, length, fingerprint, mark, draft, lookup=options.lookup)
@@ -112,6 +114,7 @@ class MLXLoader:
     async def _encoder(self, path: Path, kind: Kind, name: str, options: LoadOptions) -> MLXEncoder:
         config = await asyncio.to_thread(read_config, path)
         mark = fingerprint_of(path, config, options)
+        self._in_vain = self._tokenizers.clear()
         return await load_encoder(self._thread, path, config, options, name=name, kind=kind, fingerprint=mark)
 
     async def _adapt(self, base: MLXEngine, path: Path, name: str, options: LoadOptions) -> MLXEngine:
@@ -171,7 +174,8 @@ class MLXLoader:
             await warm_up(engine)
         if self._leader is not None:
             await self._thread.call(self._leader.loaded)
-        await self._thread.call(settle)
+        await self._thread.call(release if self._in_vain else settle)
+        self._in_vain = False
         if isinstance(engine, MLXEngine) and compiles_kernels():
             engine.go_further(warm_up_further(engine))
         return engine
@@ -180,6 +184,7 @@ class MLXLoader:
         """Read the tokenizer of a model that may be loaded next, so that its load need not."""
         config = await asyncio.to_thread(read_config, path)
         await self._tokenizers.load(path, config.get("eos_token_id"))
+        await asyncio.to_thread(trim_heap)
 
     async def close(self) -> None:
         """End the MLX thread."""

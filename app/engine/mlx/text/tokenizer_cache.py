@@ -46,9 +46,14 @@ class TokenizerCache:
             while len(self._read) > self._kept:
                 self._read.popitem(last=False)
 
-    def clear(self) -> None:
-        """Let go of all of them: a process that has its model loads no other, and each may hold a hundred megabytes."""
+    def clear(self, *used: Path) -> bool:
+        """Let go of all of them: a process that has its model loads no other, and each may hold a hundred megabytes.
+
+        Whether one was of none of the directories that were ``used``.
+        """
+        others = any(path not in used for path, *_ in self._read)
         self._read.clear()
+        return others
 
     async def _start(self, path: Path, eos_token_ids: list[int] | int | None) -> MLXTokenizer:
         return await asyncio.get_running_loop().run_in_executor(self._reader, _read, path, eos_token_ids)
