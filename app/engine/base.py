@@ -159,13 +159,12 @@ class ProcessStatus(Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """One resident model."""
+    """One resident model. A row of it holds what its ``law`` says."""
 
     tokenizer: Tokenizer
     context_length: int
     nbytes: int
     law: Law
-    """What a row of it holds."""
     fingerprint: str
     """Changes whenever the same request could be answered differently: OpenAI's ``system_fingerprint``."""
     kind: Kind
