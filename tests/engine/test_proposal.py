@@ -41,7 +41,7 @@ def proposed(
     refused: float | float32 = -np.inf,
 ) -> NDArray[Any]:
     """A proposal for each of ``uniforms``, all for the same row."""
-    many = proposals_for([sampling] * len(uniforms), [0] * len(uniforms), logits.max())
+    many = proposals_for([sampling] * len(uniforms), [0] * len(uniforms))
     many["uniform"] = uniforms
     many["refused"] = refused
     propose(logits[None], many)
@@ -102,6 +102,23 @@ def test_what_is_allowed_is_what_float64_says(
     many = proposed(propose, logits, (edges[certain] + edges[certain + 1]) / 2, sampling)
     assert many["token"].tolist() == certain.tolist()
     assert many["allowed"].tolist() == expected[certain].tolist()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 3])
+def test_the_top_is_found_and_no_number_among_many_is_too(
+    propose: Callable[..., Any] | _Compiled, at: int, wrong: float
+) -> None:
+    logits = np.random.default_rng(at).normal(size=2 * BLOCK + 4).astype(np.float32)
+    (it,) = proposed(propose, logits, [0.5], Sampling())
+    assert it["top"] == logits.max()
+    logits[at] = wrong
+    (it,) = proposed(propose, logits, [0.5], Sampling(top_p=0.9))
+    assert np.isfinite(it["top"]) == (wrong == -np.inf)
+    assert not it["allowed"] or it["top"] == logits.max()
+    (it,) = proposed(propose, np.full(BLOCK + 9, -np.inf, np.float32), [0.5], Sampling())
+    assert not np.isfinite(it["top"])
+    assert not it["allowed"]
 
 
 def test_refusals_do_not_change_what_the_whole_is(propose: Callable[..., Any] | _Compiled) -> None:

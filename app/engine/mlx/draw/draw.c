@@ -37,6 +37,22 @@ static inline void weigh(const float *restrict logits, int64_t n, float top, flo
         weights[i] = exponential(weights[i]);
 }
 
+static inline float largest(const float *restrict logits, int64_t n)
+{
+    float top = -INFINITY;
+    for (int64_t i = 0; i < n; i++)
+        top = logits[i] > top ? logits[i] : top;
+    return top;
+}
+
+static inline int32_t count_wrong(const float *restrict logits, int64_t n)
+{
+    int32_t count = 0;
+    for (int64_t i = 0; i < n; i++)
+        count += !(logits[i] < INFINITY);
+    return count;
+}
+
 static inline float sum(const float *restrict weights, int64_t n)
 {
     float all = 0;
@@ -69,6 +85,19 @@ static int64_t count_above(const float *restrict logits, int64_t n, float logit)
 }
 
 static inline int64_t block_end(int64_t start, int64_t n) { return start + BLOCK < n ? start + BLOCK : n; }
+
+/* The highest logit; no number if one of them is none, or has no end. */
+static float top_of(const float *logits, int64_t n)
+{
+    float top = -INFINITY;
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        float within = largest(logits + i, block_end(i, n) - i);
+        if (count_wrong(logits + i, block_end(i, n) - i))
+            return NAN;
+        top = within > top ? within : top;
+    }
+    return top;
+}
 
 /* The token at which the cumulative sum passes `target`; rounding may have put that behind the last one. */
 static int64_t invert(const float *weights, const double *edges, int64_t n, double target)
@@ -108,6 +137,10 @@ void propose(const float *logits, int64_t n, struct proposal *proposals, int64_t
     for (struct proposal *it = proposals; it < proposals + count; it++) {
         const float *row = logits + it->row * n;
         double whole = 0, left = 0;
+        if (isnan(it->top))
+            it->top = top_of(row, n);
+        if (!isfinite(it->top))
+            continue;
         for (int64_t i = 0; i < n; i += BLOCK) {
             weigh(row + i, block_end(i, n) - i, it->top, it->coldness, weights + i);
             edges[i / BLOCK] = whole += sum(weights + i, block_end(i, n) - i);

@@ -33,7 +33,7 @@ PROPOSAL = np.dtype(
         ("coldness", np.float64),  # 1 / temperature
         ("top_p", np.float64),
         ("min_p", np.float64),
-        ("top", np.float32),  # the row's highest logit
+        ("top", np.float32),  # the row's highest logit, found by who proposes where it is NaN
         ("refused", np.float32),  # only tokens with a logit above this are proposed
         ("row", np.int64),  # its place among the logits
         ("top_k", np.int64),  # 0: all
@@ -51,23 +51,30 @@ BLOCK = 256
 """Tokens summed together, so that a draw looks through ``vocabulary / BLOCK + BLOCK`` numbers."""
 
 
-def proposals_for(samplings: Sequence[Sampling], places: Sequence[int], tops: Floats) -> Proposals:
-    """One for each row, by its place, of which nothing is refused yet; ``tops`` are their highest logits."""
+def proposals_for(samplings: Sequence[Sampling], places: Sequence[int]) -> Proposals:
+    """One for each row, by its place, of which nothing is refused yet."""
     asked = np.zeros(len(samplings), dtype=PROPOSAL)
     asked["coldness"] = [1 / max(it.temperature, COLDEST) for it in samplings]
     asked["top_p"] = [it.top_p for it in samplings]
     asked["min_p"] = [it.min_p for it in samplings]
     asked["top_k"] = [it.top_k for it in samplings]
-    asked["top"] = tops
+    asked["top"] = np.nan
     asked["refused"] = -np.inf
     asked["row"] = places
     return asked
 
 
 def propose(logits: Floats, proposals: Proposals) -> None:
-    """Fill ``token`` and ``allowed`` of each, for ``logits``, ``[rows, vocabulary]``."""
+    """Fill ``token`` and ``allowed`` of each, for ``logits``, ``[rows, vocabulary]``.
+
+    Nothing is proposed for rows whose logits are no numbers or all minus infinity: their ``top`` is not finite.
+    """
     for it in proposals:
         row = logits[it["row"]]
+        if np.isnan(it["top"]):
+            it["top"] = row.max()
+        if not np.isfinite(it["top"]):
+            continue
         weights = _weigh(row, it)
         whole = float(weights.sum())
         if it["refused"] > -np.inf:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from app.engine.mlx.draw import device as draw_device
 from app.engine.mlx.draw.logprobs import RowScores, Score
-from app.engine.mlx.draw.proposal import Floats, proposals_for, proposer
+from app.engine.mlx.draw.proposal import Floats, Proposals, proposals_for, proposer
 from app.engine.mlx.guide import guidance
 from app.engine.mlx.guide.compiler import Mask
 from app.engine.mlx.rows import ROW_FAILED, Row
@@ -33,30 +33,29 @@ NO_MASKS: Mapping[Row, Mask] = MappingProxyType({})
 
 def draw(logits: mx.array, rows: Sequence[Row], masks: Mapping[Row, Mask] = NO_MASKS) -> Tokens:
     """One token per row, ``[rows]`` uint32, from ``[rows, vocabulary]`` logits. Waits for the logits."""
-    values = np.asarray(logits)
-    if not masks and not any(row.request.sampling.temperature for row in rows):
+    sampled = [i for i, row in enumerate(rows) if row.request.sampling.temperature and row not in masks]
+    proposals = _proposals(rows, sampled)
+    values = np.asarray(logits)  # from here on the device has nothing to do
+    if not masks and not sampled:
         return _likeliest_of_each(values, rows)
     tokens = np.zeros(len(rows), dtype=np.uint32)
-    sampled = []
     for place, row in enumerate(rows):
         if row in masks:
             tokens[place] = _draw_masked(values[place], row, masks[row])
-        elif row.request.sampling.temperature:
-            sampled.append(place)
-        else:
+        elif not row.request.sampling.temperature:
             tokens[place] = _likeliest(values[place], row)
-    for place, token in _sample(values, rows, sampled):
+    for place, token in _sample(values, rows, proposals):
         tokens[place] = token
     return tokens
 
 
 def _likeliest_of_each(logits: Floats, rows: Sequence[Row]) -> Tokens:
-    """In one call: nothing is computed until the tokens are there."""
-    tokens = logits.argmax(axis=1)
+    """In one call for all of them."""
+    tokens: Tokens = logits.argmax(axis=1).astype(np.uint32)
     for place, token in enumerate(tokens.tolist()):
         if not _is_number(logits[place, token]):
             _fail(rows[place])
-    return tokens.astype(np.uint32)
+    return tokens
 
 
 def _likeliest(logits: Floats, row: Row) -> int:
@@ -92,25 +91,30 @@ def _draw_masked(logits: Floats, row: Row, mask: Mask) -> int:
 def _draw_one(logits: Floats, row: Row) -> int:
     if not row.request.sampling.temperature:
         return _likeliest(logits, row)
-    ((_, token),) = _sample(logits[None], [row], [0])
+    ((_, token),) = _sample(logits[None], [row], _proposals([row], [0]))
     return token
 
 
-def _sample(logits: Floats, rows: Sequence[Row], places: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Each of ``places`` and the token drawn for its row; a row whose logits are no numbers ends alone."""
-    tops = np.array([logits[place].max() for place in places], dtype=np.float32)
-    usable = np.isfinite(tops)
-    for place in np.asarray(places)[~usable]:
-        yield place, _likeliest(logits[place], rows[place])
-    left = proposals_for([rows[place].request.sampling for place in places], places, tops)[usable]
+def _proposals(rows: Sequence[Row], places: Sequence[int]) -> Proposals:
+    """The first one for each of ``places``."""
+    proposals = proposals_for([rows[place].request.sampling for place in places], places)
+    proposals["uniform"] = [rows[place].random.random() for place in places]
+    return proposals
+
+
+def _sample(logits: Floats, rows: Sequence[Row], left: Proposals) -> Iterator[tuple[int, int]]:
+    """Each place that has a proposal and the token drawn for it; a row whose logits are no numbers ends alone."""
     propose = proposer()
     while left.size:
-        left["uniform"] = [rows[place].random.random() for place in left["row"]]
         propose(logits, left)
+        usable = np.isfinite(left["top"])
+        for place in left["row"][~usable].tolist():
+            yield place, _likeliest(logits[place], rows[place])
         allowed = left["allowed"] == 1
         yield from zip(left["row"][allowed].tolist(), left["token"][allowed].tolist(), strict=True)
-        left = left[~allowed]
+        left = left[usable & ~allowed]
         left["refused"] = logits[left["row"], left["token"]]
+        left["uniform"] = [rows[place].random.random() for place in left["row"].tolist()]
 
 
 class Step(Protocol):
