@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define BLOCK 256
+#define LANES 16
 #define LEAST (-88.0f) /* The exponential of this is the first that exponential() makes 0. */
 
 /* proposal.PROPOSAL, field by field. */
@@ -37,12 +38,14 @@ static inline void weigh(const float *restrict logits, int64_t n, float top, flo
         weights[i] = exponential(weights[i]);
 }
 
-static inline float largest(const float *restrict logits, int64_t n)
+/* In lanes of its own: a single maximum is not made of vectors where some numbers may be none. */
+static inline void raise_to(const float *restrict logits, int64_t n, float *restrict tops)
 {
-    float top = -INFINITY;
-    for (int64_t i = 0; i < n; i++)
-        top = logits[i] > top ? logits[i] : top;
-    return top;
+    for (int64_t i = 0; i + LANES <= n; i += LANES)
+        for (int64_t lane = 0; lane < LANES; lane++)
+            tops[lane] = logits[i + lane] > tops[lane] ? logits[i + lane] : tops[lane];
+    for (int64_t i = n - n % LANES; i < n; i++)
+        tops[0] = logits[i] > tops[0] ? logits[i] : tops[0];
 }
 
 static inline int32_t count_wrong(const float *restrict logits, int64_t n)
@@ -89,13 +92,16 @@ static inline int64_t block_end(int64_t start, int64_t n) { return start + BLOCK
 /* The highest logit; no number if one of them is none, or has no end. */
 static float top_of(const float *logits, int64_t n)
 {
-    float top = -INFINITY;
+    float tops[LANES], top = -INFINITY;
+    for (int64_t lane = 0; lane < LANES; lane++)
+        tops[lane] = -INFINITY;
     for (int64_t i = 0; i < n; i += BLOCK) {
-        float within = largest(logits + i, block_end(i, n) - i);
+        raise_to(logits + i, block_end(i, n) - i, tops);
         if (count_wrong(logits + i, block_end(i, n) - i))
             return NAN;
-        top = within > top ? within : top;
     }
+    for (int64_t lane = 0; lane < LANES; lane++)
+        top = tops[lane] > top ? tops[lane] : top;
     return top;
 }
 
