@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from app.engine.host.models import Models
 
 BEAT_SECONDS = 1.0
+STATE_SECONDS = 0.25
+"""How old what the service knows of this process may become while it computes."""
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Host(Watcher):
         self._streams: dict[int, HostStream] = {}
         self._parts: dict[int, Part] = {}
         self._sending = False
+        self._told = 0.0
         self._beat: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._withdrawable: dict[int, asyncio.Task[None]] = {}
@@ -84,8 +87,10 @@ class Host(Watcher):
     # --- what is told ------------------------------------------------------------------------------------------------
 
     def progress(self) -> None:
-        """Say that work goes on, unless a step is about to say so."""
-        if not self._sending:
+        """Say that work goes on, unless a step is about to say so; and once in a while what is held by now."""
+        if self._loop.time() - self._told > STATE_SECONDS:
+            self._send_soon()
+        elif not self._sending:
             self.channel.send(wire.Progress())
 
     def idle(self) -> None:
@@ -128,7 +133,7 @@ class Host(Watcher):
 
     def _send(self) -> None:
         """One message for all that has come of this round."""
-        self._sending = False
+        self._sending, self._told = False, self._loop.time()
         parts, self._parts = self._parts, {}
         models = self._models
         ranks = [] if models is None else models.ranks
