@@ -61,8 +61,8 @@ def swept(model: Any) -> bool:
     return run_steps(Sweep(model, VOCABULARY, None).right(ABLE.mask_axes, ahead=False, classes=True))
 
 
-@pytest.mark.parametrize(("end", "passes"), [(0.0, 2), (float("inf"), 3)])
-def test_the_last_step_in_classes_is_left_out_where_there_is_no_time_for_it(end: float, passes: int) -> None:
+@pytest.mark.parametrize(("end", "passes"), [(0.0, 1), (float("inf"), 2)])
+def test_the_step_in_a_rectangle_is_left_out_where_there_is_no_time_for_it(end: float, passes: int) -> None:
     seen = []
 
     def counted(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
@@ -157,9 +157,9 @@ def test_a_fault_of_some_size_in_one_padded_row_is_seen(size: float, seed: int) 
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2), st.integers(0, 3), st.floats(0.5, 2))
+@given(st.integers(0, 1), st.integers(0, 3), st.floats(0.5, 2))
 def test_a_fault_of_any_row_at_any_step_is_seen(step: int, row: int, size: float) -> None:
-    """The steps of the first try: in a rectangle, in classes, and behind what was written in classes."""
+    """The steps of the first try: in classes, and in a rectangle behind what was written in them."""
     steps = 0
 
     def once(tokens: mx.array, cache: list[Any], logits: mx.array) -> mx.array:
@@ -167,7 +167,7 @@ def test_a_fault_of_any_row_at_any_step_is_seen(step: int, row: int, size: float
         if not decoding(tokens):
             return logits
         steps += 1
-        if (steps - 1) % 3 != step:
+        if (steps - 1) % 2 != step:
             return logits
         wrong = logits[row] + mx.std(logits[row]) * size * mx.random.normal(logits[row].shape)
         return mx.stack([wrong if i == row else logits[i] for i in range(len(logits))])
@@ -205,7 +205,7 @@ def test_rows_that_are_wrong_in_classes_are_decoded_in_rectangles() -> None:
 
 
 @pytest.mark.not_on_cuda("longer prompts are tried there, for what takes time is compiling")
-def test_a_sound_model_is_found_sound_in_seven_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sound_model_is_found_sound_in_six_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_check, "TIMES", ())
     passes = 0
 
@@ -214,7 +214,7 @@ def test_a_sound_model_is_found_sound_in_seven_passes(monkeypatch: pytest.Monkey
         passes += 1
 
     run_steps(self_check.checked(Faulty(sound, counted), VOCABULARY, None))
-    assert passes == 7
+    assert passes == 6
 
 
 def test_what_was_found_is_kept_for_the_next_load(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from app.engine.mlx.loaded import ABLE
 SOURCES = (0, 1, 1, 0)
 """The sequence that each prompt is the beginning of: what a model that looks only backwards says of a sequence in one
 pass is what it says of all its beginnings. Neighbours are of different ones, for rows that hear each other."""
-DECODED = 3
-"""Steps: one in a rectangle, its graph built ahead, then two in classes, each where it is to be tried. The last one,
-which sees what caches of ours have written in classes, is left out where there is no time for it."""
+DECODED = 2
+"""Steps: one in two classes, its graph built ahead, each where it is to be tried, then one of all rows in a rectangle,
+which sees what caches of ours have written. The larger class is a rectangle too, so the second step is left out where
+there is no time for it."""
 
 
 class Sweep(Trial):
@@ -62,8 +63,8 @@ class Sweep(Trial):
             started = time.perf_counter()
             if step == DECODED - 1 and started + took > end:
                 break
-            if classes and step == 1:
-                kv = kv.arranged([rows[:1], rows[1:]])
+            if classes:
+                kv = kv.arranged([rows] if step else [rows[:1], rows[1:]])
             way = self._ahead if ahead and not step else self._pass
             logits = yield from way(kv, self._tokens(rows, step))
             if not self._same(logits, rows, step):
