@@ -13,7 +13,7 @@ HEAD = """# Model families
 
 What the check at load finds of each architecture that mlx-lm {version} knows, on small models of random weights, in
 float32 on a CPU. It is found anew of every model that is loaded and kept by its configuration: no list decides. The
-first load pays six passes of a few tokens for it (nine on a GPU), about twenty more where something is wrong, and the
+first load pays five passes of a few tokens for it (eight on a GPU), about twenty more where something is wrong, and the
 last of them and longer ones as far as half a second or a twentieth of its time goes; the next load pays nothing.
 
 - **prompts together**: prompts that come at the same time are computed as one padded group.
