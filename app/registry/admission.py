@@ -50,21 +50,24 @@ class Admission:
 
         Grammars that come meanwhile wait for the first one: each would reserve the same.
         """
-        engine = lease.engine
-        if not engine.first_grammar:
-            return await engine.prepare(grammar)
-        slot = self._slots[lease.model]
-        async with slot.first_grammar:
-            apart = self._budget().host < inf
-            nbytes, host = (0, engine.first_grammar) if apart else (engine.first_grammar, 0)
-            await self._reserve(lease, nbytes, host=host, grammar=True)
-            slot.growing = True
-            try:
-                await engine.prepare(grammar)
-            finally:
-                slot.growing = False
-                lease.kv, lease.host = lease.kv - nbytes, lease.host - host
-                self._turn()
+        engine, slot = lease.engine, self._slots[lease.model]
+        if engine.first_grammar:
+            async with slot.first_grammar:
+                if engine.first_grammar:
+                    return await self._grow_by_grammar(lease, slot, grammar)
+        return await engine.prepare(grammar)
+
+    async def _grow_by_grammar(self, lease: ModelLease, slot: Slot, grammar: Grammar) -> None:
+        apart = self._budget().host < inf
+        nbytes, host = (0, lease.engine.first_grammar) if apart else (lease.engine.first_grammar, 0)
+        await self._reserve(lease, nbytes, host=host, grammar=True)
+        slot.growing = True
+        try:
+            await lease.engine.prepare(grammar)
+        finally:
+            slot.growing = False
+            lease.kv, lease.host = lease.kv - nbytes, lease.host - host
+            self._turn()
 
     async def grow(self, lease: ModelLease, nbytes: int, put_back: PutBack) -> bool:
         """The same for rows that run, however long it takes; whether they had to be put back meanwhile."""
