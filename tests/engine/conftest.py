@@ -1,7 +1,6 @@
 """One engine on a random-weight model, shared by the tests of this folder; each leaves its books true."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 
 import mlx.core as mx
@@ -12,6 +11,7 @@ from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
+from app.engine.mlx.memory import release
 from app.engine.options import Batching
 from tests.support.tiny import tiny
 
@@ -35,7 +35,6 @@ async def shared_engine(loader: MLXLoader) -> AsyncIterator[MLXEngine]:
 
 @pytest.fixture
 async def engine(shared_engine: MLXEngine) -> AsyncIterator[MLXEngine]:
-    gc.collect()  # arrays that other tests' garbage holds would be freed meanwhile
     before = await unbooked(shared_engine)
     yield shared_engine
     for _ in range(100):
@@ -47,10 +46,13 @@ async def engine(shared_engine: MLXEngine) -> AsyncIterator[MLXEngine]:
 
 
 async def unbooked(engine: MLXEngine) -> int:
-    """Bytes of arrays in this process for which the engine's books have no place."""
+    """Bytes of arrays in this process for which the engine's books have no place.
+
+    Garbage that a load has taken for long-lived would go once the process rests, whichever test runs then.
+    """
 
     def look() -> int:
-        mx.synchronize()
+        release()
         return mx.get_active_memory() - engine.books().weights - engine.books().kv - PREFIXES.nbytes
 
     return await engine._thread.call(look)

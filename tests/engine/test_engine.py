@@ -1,7 +1,6 @@
 """The engine on a real MLX model: the same texts alone and together, prompt reuse, cancellation, failures."""
 
 import asyncio
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from app.engine.mlx.batch import delivery
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.cache.prefix import PrefixPool
 from app.engine.mlx.load.loader import MLXLoader
+from app.engine.mlx.memory import release
 from app.errors import EngineFailed, ModelUnusable, Unavailable
 from app.schemas.sampling import Sampling
 from tests.support.tiny import make_tiny, tiny
@@ -260,7 +260,7 @@ async def test_a_failure_in_the_engine_ends_its_requests_and_not_the_service(
 
 
 async def test_closing_fails_what_runs_and_gives_the_memory_back(loader: MLXLoader, tmp_path: Path) -> None:
-    gc.collect()
+    await loader._thread.call(release)
     before = mx.get_active_memory()
     engine = await loader.load(make_tiny(tmp_path / "closing", seed=9, width=256), name="closing")
     assert mx.get_active_memory() - before > 0.8 * engine.nbytes > 1 << 20

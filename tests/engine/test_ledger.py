@@ -202,6 +202,7 @@ def test_on_a_cpu_slices_are_as_long_behind_any_context(family: str) -> None:
 def test_what_is_held_and_booked_by_nobody_is_told(caplog: pytest.LogCaptureFixture) -> None:
     held = [mx.zeros((1 << 20,))]
     mx.eval(held)
+    gc.unfreeze()
     gc.collect()
     base = mx.get_active_memory()
     books = {0: Books(weights=base), 1: Books(weights=0)}
