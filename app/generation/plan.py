@@ -1,10 +1,8 @@
 """How a job's rows are generated and read: thoughts, tool calls and the grammar that holds them."""
 
-from collections.abc import Awaitable, Callable
-
 from msgspec import structs
 
-from app.engine.grammar import Grammar, Thoughts
+from app.engine.grammar import Thoughts
 from app.engine.text import Marks, TextFacts
 from app.generation import forms
 from app.generation.choice import Choice
@@ -75,7 +73,7 @@ class Plan:
         pieces = {piece for mark in marks for piece in (mark, *MARKER.findall(mark))}
         return frozenset(token for piece in pieces if (token := self._text.added_id(piece)) is not None)
 
-    async def prepare(self, compile_: Callable[[Grammar], Awaitable[None]]) -> None:
+    async def prepare(self, prepare: forms.Prepare) -> None:
         """Have the grammar compiled; raises :class:`app.errors.InvalidRequest` for one that cannot be enforced.
 
         Functions that are not strict and cannot be held to their schemas are ``unenforced``.
@@ -84,12 +82,12 @@ class Plan:
             use = ToolUse(tools=()) if self._use is None else self._use
             opened = harmony.opened(self._prompt) is not None
             channels = HarmonyForm(harmony.Harmony(), use, self.grammar, self._text.added_id, opened=opened)
-            self.grammar, self.unenforced = await channels.compiled(compile_)
+            self.grammar, self.unenforced = await channels.compiled(prepare)
         elif self._use is not None and self._format is not None:
             form = forms.CallForm(self._format, self._use, self.grammar, self._text.added_id)
-            self.grammar, self.unenforced = await form.compiled(compile_)
+            self.grammar, self.unenforced = await form.compiled(prepare)
         elif self.grammar is not None:
-            await compile_(self.grammar)
+            await prepare(self.grammar)
 
     def choice(self, index: int) -> Choice:
         """What reads choice ``index``."""

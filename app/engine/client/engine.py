@@ -112,7 +112,7 @@ class ProcessEngine:
         try:
             await self.process.ask(lambda call: wire.Prepare(call, self.number, grammar), type(None))
         finally:
-            self.first_grammar = 0  # made, and in the books, whatever became of this one
+            self.first_grammar = 0  # made and booked, or being made, whatever became of this one
 
     def generate(self, sequences: tuple[Sequence, ...]) -> ProcessStream:
         """Queue sequences for the running batch."""

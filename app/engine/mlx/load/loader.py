@@ -105,7 +105,7 @@ class MLXLoader:
         beside = asyncio.to_thread(warm_pages, path), asyncio.to_thread(prepare)
         await asyncio.gather(weights, reading, *beside, return_exceptions=True)
         loaded, tokenizer = weights.result(), reading.result()
-        self._in_vain = self._tokenizers.clear(path)
+        self._in_vain = self._tokenizers.clear(path, *(() if options.draft is None else (options.draft.path,)))
         length, fingerprint = _context_length(config), fingerprint_of(path, config, options)
         mark = cache_mark(path, config, options)
         own = partial(self._engine, name, loaded, tokenizer, length, fingerprint, mark, draft, lookup=options.lookup)
