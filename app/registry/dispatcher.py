@@ -23,7 +23,7 @@ from app.registry.memory_claims import claims, cramped, idle_adapters, overgrown
 from app.registry.queue import Queue
 from app.registry.residency import Resident, Turns
 from app.registry.schedule import Schedule, schedule
-from app.registry.slot import Slot
+from app.registry.slot import Sizes, Slot
 from app.registry.sources import Source
 from app.registry.trimmer import RECLAIM_SECONDS, Trimmer
 from app.registry.yielding import Yielding
@@ -58,7 +58,7 @@ class Dispatcher:
         self.counts = self._lifecycle.counts
         self.queue, self._rows = queue, rows
         self.losses = Losses()
-        self.slots: dict[str, Slot] = {}
+        self.slots, self._sizes = dict[str, Slot](), Sizes()
         turn, check, tell = self._turn, self._check_open, self._changes.tell
         self.memory = Admission(
             self.slots, queue, budget, self._unbooked, turn=turn, check=check, changed=tell, rows=rows
@@ -70,7 +70,7 @@ class Dispatcher:
         slot = self.slots.get(source.id)
         if slot is None or slot.engine is None:
             self.losses.check(source.id, _now())
-            slot = self.slots.setdefault(source.id, Slot(source, keep_alive))
+            slot = self.slots.setdefault(source.id, Slot(source, keep_alive, self._sizes))
         if self._grants(slot):
             self.queue.check(1 + len(slot.leases) - self._rows)
             return self._grant(slot, keep_alive)
@@ -212,8 +212,8 @@ class Dispatcher:
     def _changed(self, slot: Slot) -> None:
         if slot.engine is not None:
             slot.engine.when_lost(partial(self._lost, slot, slot.engine))
-        over = sum(resident.nbytes for resident in self.residents()) > self.budget().limit
-        if slot.phase == "resident" and (over or self._closed):  # larger than estimated: it comes back as a true claim
+        self._lifecycle.evict_all(overgrown(self.slots, self.budget(), slot))
+        if slot.phase == "resident" and self._closed:
             self._lifecycle.evict(slot)
         self._serve()  # before the policy can take it for idle
         self._turn()

@@ -47,10 +47,11 @@ def unbooked(booked: int, budget: Budget, gauge: MemoryGauge, caches: PrefixCach
     return kept + budget.unaccounted(gauge.active(), booked + kept)
 
 
-def overgrown(slots: Mapping[str, Slot], budget: Budget) -> list[Slot]:
+def overgrown(slots: Mapping[str, Slot], budget: Budget, arrived: Slot | None = None) -> list[Slot]:
     """Idle models that have to go, the longest unused first, where what processes hold has grown beyond the budget.
 
-    So does one that has become ``cramped``.
+    So does one that has become ``cramped``. One that has just ``arrived`` and is larger than estimated goes last,
+    though it is pinned, and comes back as a true claim.
     """
     staying = [slot for slot in slots.values() if slot.phase in {"loading", "resident"}]
     over = sum(slot.booked for slot in staying) - budget.limit
@@ -58,7 +59,7 @@ def overgrown(slots: Mapping[str, Slot], budget: Budget) -> list[Slot]:
     going: list[Slot] = []
     for slot in sorted(staying, key=lambda it: it.last_used):
         of_use = over > 0 or (over_host > 0 and slot.host) or cramped(slots, slot, budget)
-        if of_use and slot.phase == "resident" and not slot.leases and not slot.pinned:
+        if of_use and slot.phase == "resident" and not slot.leases and (not slot.pinned or slot is arrived):
             over, over_host = over - slot.booked, over_host - slot.host
             going.append(slot)
     return going

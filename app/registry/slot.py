@@ -3,6 +3,9 @@
 import asyncio
 from typing import Literal
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from app.engine.base import Engine
 from app.registry.footprint import Footprint
 from app.registry.lease import ModelLease
@@ -14,6 +17,19 @@ Phase = Literal["absent", "fetching", "stored", "loading", "resident", "leaving"
 _STAGES: dict[Phase, Stage] = {"loading": "loading", "resident": "resident", "leaving": "leaving"}
 
 
+class Size(Struct, frozen=True):
+    """Bytes that a model of a ``footprint`` took the last time: ``beside`` its weights at first, and when it went."""
+
+    footprint: Footprint
+    weights: int
+    beside: int
+    grown: int
+
+
+Sizes = dict[str, Size]
+"""By model, of all that were ever in memory: a model's next load is booked by them while its files are the same."""
+
+
 class Slot:
     """``footprint`` is known from ``stored`` on, ``engine`` while ``resident``. Times are the loop's.
 
@@ -22,19 +38,18 @@ class Slot:
     which may grow: a tokenizer for grammars is made when it is first wanted.
     """
 
-    def __init__(self, source: Source, keep_alive: float) -> None:
+    def __init__(self, source: Source, keep_alive: float, sizes: Sizes) -> None:
         self.source = source
         self.model = source.id
         self.pinned = source.entry.pin
         self.keep_alive = keep_alive
         self.phase: Phase = "absent"
         self.footprint: Footprint | None = None
-        self.measured: int | None = None
         self.engine: Engine | None = None
         self.base: ModelLease | None = None
         self.weights = 0
-        self._beside = self._arrived_beside = self._measured_beside = 0
-        self._host = 0
+        self._beside = self._host = 0
+        self._sizes = sizes
         self.leases: set[ModelLease] = set()
         self.first_grammar = asyncio.Lock()
         """Held by who has its process make what all grammars need."""
@@ -75,25 +90,35 @@ class Slot:
         """Bytes that must be free before it is loaded; 0 until the footprint is known."""
         if self.footprint is None:
             return 0
-        return self._set_aside + (self.footprint.beside if self.measured is None else self._measured_beside)
+        size = self._size
+        return self._set_aside + (self.footprint.beside if size is None else size.grown)
 
     @property
     def least(self) -> int:
         """The same for a process that has not grown yet: what goes to others first where the budget allows no more."""
         if self.footprint is None:
             return 0
-        return self._set_aside + (self.footprint.beside if self.measured is None else self._arrived_beside)
+        size = self._size
+        return self._set_aside + (self.footprint.beside if size is None else size.beside)
 
     @property
     def grown(self) -> bool:
         """Whether its process has come to hold more than when it was loaded."""
-        return self.phase == "resident" and self.beside > self._arrived_beside
+        size = self._size
+        return self.phase == "resident" and size is not None and self.beside > size.beside
+
+    @property
+    def _size(self) -> Size | None:
+        """What it took the last time, if that was of the same files."""
+        size = self._sizes.get(self.model)
+        return None if size is None or size.footprint != self.footprint else size
 
     @property
     def _set_aside(self) -> int:
         if self.footprint is None:
             return 0
-        return (self.footprint.weights if self.measured is None else self.measured) + self.footprint.allowance
+        size = self._size
+        return (self.footprint.weights if size is None else size.weights) + self.footprint.allowance
 
     def resident(self) -> Resident | None:
         """What the policy sees of it; None if it has no memory."""
@@ -123,14 +148,15 @@ class Slot:
         """The load is done: what was estimated is now measured."""
         self.phase, self.engine, self.broken = "resident", engine, False
         self.weights, self._beside = engine.nbytes, engine.books().beside
-        self._arrived_beside = self._beside
-        self.measured = self.weights
+        if self.footprint is not None:
+            self._sizes[self.model] = Size(self.footprint, self.weights, self._beside, self._beside)
         self.load_seconds, self.since, self.last_used = now - self.since, now, now
 
     def leave(self) -> Engine:
         """Begin to go: the engine is handed over to be closed, its bytes stay booked until it is."""
         self.rest()
-        self._measured_beside = self.beside
+        if (size := self._size) is not None:
+            self._sizes[self.model] = replace(size, grown=self.beside)
         engine, self.engine = self.engine, None
         if engine is None or self.leases:
             raise RuntimeError(f"{self.model} cannot leave while {self.phase} with {len(self.leases)} leases.")

@@ -118,14 +118,13 @@ class House:
         return self.loader.diary.count(("loaded", model))
 
     def check(self) -> None:
-        """What is true at any moment. A model larger than estimated may stand over the budget while it leaves."""
+        """What is true at any moment. A model larger than estimated may stand over the budget while something leaves."""
         residents = self.dispatcher.residents()
-        excess = sum(
-            self.sizes[resident.model] - self.estimates[resident.model]
-            for resident in residents
-            if resident.stage == "leaving"
-        )
-        assert sum(resident.nbytes for resident in residents) <= self.dispatcher.budget().limit + excess
+        staying = [resident for resident in residents if resident.stage != "leaving"]
+        excess = sum(self.sizes[resident.model] - self.estimates[resident.model] for resident in residents)
+        allowed = 0 if len(staying) == len(residents) else excess
+        assert sum(resident.nbytes for resident in staying) <= self.dispatcher.budget().limit
+        assert sum(resident.nbytes for resident in residents) <= self.dispatcher.budget().limit + allowed
         assert self.memory.active() <= sum(resident.weights for resident in residents)
         held = sum(self.apart.get(slot.model, 0) for slot in self.dispatcher.slots.values() if slot.resident())
         assert held <= sum(resident.host for resident in residents) <= self.dispatcher.budget().host

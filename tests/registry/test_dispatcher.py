@@ -246,6 +246,47 @@ async def test_a_model_that_turns_out_larger_waits_for_its_true_size() -> None:
 
 
 @scenario
+async def test_idle_models_go_before_one_that_turns_out_larger_is_loaded_twice() -> None:
+    house = House(300, sizes={"a": 100, "b": 150, "c": 100}, estimates={"a": 100, "b": 80, "c": 100})
+    for model in "acb":
+        await house.use(model)
+    assert house.loader.diary[4:] == [("load", "b"), ("loaded", "b"), ("closed", "a")]
+    assert house.resident == {"b", "c"}
+    house.check_quiet()
+
+
+@scenario
+async def test_a_pinned_model_that_turns_out_larger_goes_where_no_other_can() -> None:
+    house = House(200, sizes={"a": 100, "b": 150}, estimates={"a": 100, "b": 80}, pinned=("b",))
+    running = asyncio.create_task(house.use("a", 10.0))
+    await asyncio.sleep(3.0)
+    await asyncio.gather(house.use("b"), running)
+    assert house.loads("b") == 2
+    house.check_quiet()
+
+
+@scenario
+async def test_models_in_turns_are_loaded_once_each_time_once_their_size_is_known() -> None:
+    house = House(200, sizes={"a": 110, "b": 120}, estimates={"a": 80, "b": 80})
+    for _ in range(3):
+        await house.use("a")
+        await house.use("b")
+    assert house.loads("a") == house.loads("b") == 3
+    assert house.loader.diary[4:8] == [("closed", "a"), ("closed", "b"), ("load", "a"), ("loaded", "a")]
+    house.check_quiet()
+
+
+@scenario
+async def test_a_size_is_forgotten_with_the_files_that_it_was_of() -> None:
+    house = House(200, sizes={"a": 110, "b": 120}, estimates={"a": 110, "b": 80})
+    for model in "aba":
+        await house.use(model)
+    house.loader.sizes["b"] = house.sizes["b"] = house.estimates["b"] = 90  # its files are others now
+    await house.use("b")
+    assert house.resident == {"a", "b"}
+
+
+@scenario
 async def test_a_model_that_turns_out_larger_than_the_budget_is_refused() -> None:
     house = House(100, sizes={"a": 150}, estimates={"a": 80})
     with pytest.raises(ModelUnusable, match="a needs 150 bytes"):
