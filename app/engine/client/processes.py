@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from app.engine import messages as wire
 from app.engine.base import Engine
+from app.engine.client.bytecode import keep_bytecode
 from app.engine.client.engine import SETTLE, ProcessEngine, settle
 from app.engine.client.environment import places
 from app.engine.client.group import plan
@@ -55,10 +56,12 @@ class ProcessLoader:
         self._device: DeviceFacts | None = None
         self._paths: dict[EngineProcess, Path] = {}
         self._closed, self._settling = False, SETTLE
+        self._compiling: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Start the first process, of which the device is asked; the first request will want it."""
         self._spare.now()
+        self._compiling = asyncio.get_running_loop().create_task(keep_bytecode())
 
     async def device(self) -> DeviceFacts:
         """What models compute on; raises :class:`app.errors.EngineLost` if no process can be started."""
@@ -119,6 +122,8 @@ class ProcessLoader:
     async def close(self) -> None:
         """End every process."""
         self._closed = True
+        if self._compiling is not None:
+            self._compiling.cancel()
         self._shares.close()
         await asyncio.gather(self._spare.close(), *(process.end() for process in self._residents))
 

@@ -10,9 +10,9 @@ import sys
 import msgspec
 
 from app.engine.host.confine import confine, end_with
+from app.engine.host.logs import configure_late
 from app.engine.host.setup import Setup
 from app.engine.ranks import Seat, prepare
-from app.observability import configure_logging
 
 
 async def _serve(setup: Setup, seat: Seat | None) -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     setup = msgspec.json.decode(sys.argv[1], type=Setup)
     os.set_inheritable(setup.socket, False)
     end_with(setup.parent)
-    configure_logging(setup.log_level, setup.log_format)
+    configure_late(setup.log_level, setup.log_format)
     if setup.confined:
         confine(setup.folders, setup.ports, network=setup.network)
     seat = msgspec.json.decode(sys.stdin.buffer.readline(), type=Seat) if setup.ranked else None

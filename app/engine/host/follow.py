@@ -15,9 +15,9 @@ import threading
 import msgspec
 
 from app.engine.host.confine import confine, end_with
+from app.engine.host.logs import configure_late
 from app.engine.host.setup import Setup
 from app.engine.ranks import FAILED, FROZEN, GONE, Seat, prepare
-from app.observability import configure_logging
 
 DOOR_SECONDS = 30.0
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def main() -> None:
     """Repeat what rank 0 does until it ends."""
     setup = msgspec.json.decode(sys.argv[1], type=Setup)
     end_with(setup.parent)
-    configure_logging(setup.log_level, setup.log_format)
+    configure_late(setup.log_level, setup.log_format)
     seat = msgspec.json.decode(sys.stdin.buffer.readline(), type=Seat)
     if setup.confined:
         confine(setup.folders, setup.ports, network=setup.network)
