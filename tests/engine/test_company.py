@@ -13,6 +13,7 @@ from app.engine.mlx.draw.logprobs import Score
 from app.engine.mlx.draw.step import HostStep, step_type
 from app.engine.mlx.prefill import slice_size
 from app.engine.mlx.rows import Row
+from app.schemas.sampling import Sampling
 from tests.engine.test_classes import LOADED
 from tests.support.batches import GREEDY, HandBatch, Stream
 
@@ -106,3 +107,19 @@ def test_a_first_token_does_not_wait_for_the_next_steps_graph(monkeypatch: pytes
     batch.run(*[tuple(range(3, 20))] * rows, max_tokens=3)
     assert seen[0] == 1
     assert seen[rows] == 3
+
+
+@settings(deadline=None, max_examples=25)
+@given(joins=st.integers(0, 6), stays=st.integers(1, 6), logprobs=st.sampled_from([None, 0]))
+def test_a_row_says_the_same_whoever_comes_and_goes_that_is_drawn_for_otherwise(
+    joins: int, stays: int, logprobs: int | None
+) -> None:
+    alone = HandBatch(LOADED).run(tuple(range(3, 20)), max_tokens=12)
+    batch = HandBatch(LOADED)
+    stream = batch.submit(Sequence(tuple(range(3, 20)), GREEDY, max_tokens=12))
+    batch.step(joins)
+    heat = Sampling(temperature=0.0 if logprobs is not None else 1.0, seed=1)
+    other = batch.submit(Sequence(tuple(range(40, 60)), heat, max_tokens=stays, logprobs=logprobs))
+    batch.finish()
+    assert stream.tokens == alone.tokens
+    assert told([other]) == [stays]

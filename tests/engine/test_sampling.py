@@ -22,7 +22,7 @@ from app.engine.mlx.draw import step as draw_host
 from app.engine.mlx.draw.kernel import Wish, asked, by_definition, samples
 from app.engine.mlx.draw.kernel import kernel as checked_kernel
 from app.engine.mlx.draw.logits import LogitsProcessor
-from app.engine.mlx.draw.step import DeviceStep, HostStep
+from app.engine.mlx.draw.step import PER_LAYER, DeviceStep, GreedyStep, HostStep, host_step_type
 from app.engine.mlx.guide.guide import Guide
 from app.engine.mlx.rows import Row
 from app.schemas.sampling import Sampling
@@ -245,6 +245,40 @@ def test_a_row_without_numbers_fails_alone_however_it_is_drawn_for(
     tokens, _ = step_type(rows, values, values).read()
     assert [it.failure is not None for it in rows] == [True, False] * len(WAYS)
     assert all(0 <= token < VOCABULARY for token in tokens)
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_so_does_one_whose_likeliest_token_is_found_in_the_graph(spoil: Callable[..., Any]) -> None:
+    logits = np.random.default_rng(5).normal(0, 2, (4, VOCABULARY)).astype(np.float32)
+    rows, likeliest = [row(temperature=0) for _ in logits], logits.argmax(axis=1).tolist()
+    spoil(logits[1])
+    logits[2] = -np.inf
+    tokens, scores = GreedyStep(rows, mx.array(logits), mx.array(logits)).read()
+    assert [it.failure is not None for it in rows] == [False, True, False, False]
+    assert [tokens[0], *tokens[2:]] == [likeliest[0], 0, likeliest[3]]
+    assert 0 <= tokens[1] < VOCABULARY
+    assert not scores
+
+
+@settings(deadline=None)
+@given(
+    wishes=st.lists(st.sampled_from(("greedy", "sampled", "guided", "scored")), min_size=1, max_size=6),
+    layers=st.integers(1, 4),
+    vocabulary=st.sampled_from((1000, PER_LAYER, 2 * PER_LAYER)),
+)
+def test_only_few_rows_that_want_the_likeliest_token_have_it_found_in_the_graph(
+    wishes: list[str], layers: int, vocabulary: int
+) -> None:
+    rows = []
+    for wish in wishes:
+        sampling = Sampling(temperature=float(wish == "sampled"))
+        request = Sequence((1,), sampling, max_tokens=9, logprobs=0 if wish == "scored" else None)
+        rows.append(Row(MLXTokenStream(), 0, 0, request, UNSPELT))
+        if wish == "guided":
+            rows[-1].guide = cast("Guide", SimpleNamespace())
+    few = len(rows) * vocabulary <= PER_LAYER * layers
+    expected = GreedyStep if few and set(wishes) == {"greedy"} else HostStep
+    assert host_step_type(rows, mx.zeros((len(rows), vocabulary)), layers) is expected
 
 
 def test_where_every_token_is_banned_one_of_them_is_drawn_and_nothing_fails(

@@ -13,7 +13,7 @@ from app.engine.mlx.cache.arrangement import arranged, fits, placed
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.draw.logits import LogitsProcessor
 from app.engine.mlx.draw.logprobs import Score
-from app.engine.mlx.draw.step import DeviceStep, HostStep, Step, step_type
+from app.engine.mlx.draw.step import DeviceStep, HostStep, Step, host_step_type, step_type
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.rows import Row
 from app.engine.mlx.speculate.drafter import Drafter
@@ -31,10 +31,10 @@ class DecodeBatch:
 
     The device is kept one step ahead. On Metal and CUDA step N+1 is queued before step N's tokens are read, so that
     reading, reporting and the event loop's work all happen while it computes; where a row is guided, the forward pass
-    is queued, the tokens before are read and what may come next is worked out, and then the draw is queued. On a CPU
-    step N+1's graph is built while step N computes, and queued when N's tokens are drawn, unless the model looks at its
-    tokens while its graph is built. A row that ends with a stop token has therefore been computed once too often, which
-    is dropped; one that ends by length has not.
+    is queued, the tokens before are read and what may come next is worked out, and then the draw is queued. On a CPU so
+    are few rows that want the likeliest token; else step N+1's graph is built while step N computes, and queued when
+    N's tokens are drawn, unless the model looks at its tokens while its graph is built. A row that ends with a stop
+    token has therefore been computed once too often, which is dropped; one that ends by length has not.
 
     Few rows may be drafted for (:mod:`app.engine.mlx.speculate`): then a step is a round of draft and verification,
     makes one token or more of each row, and nothing is queued ahead of it.
@@ -154,14 +154,13 @@ class DecodeBatch:
             self._read(keep=0)  # a first token does not wait for the next step's graph
         logits = self._model(self._inputs[:, None], cache=self._kv.layers)[:, -1].astype(mx.float32)
         processed = self._processor.process(logits)
-        if self._on_host:
+        kind = host_step_type(self._rows, logits, len(self._kv.layers)) if self._on_host else DeviceStep
+        guided = any(row.guide is not None for row in self._rows)
+        if guided and not self._on_host:
+            mx.async_eval(processed)
+        if guided or not all(step.in_graph for step in self._unread):
             self._read(keep=0)
-            self._unread.append(HostStep(self._rows, logits, processed))
-        else:
-            if any(row.guide is not None for row in self._rows):
-                mx.async_eval(processed)
-                self._read(keep=0)
-            self._unread.append(DeviceStep(self._rows, logits, processed))
+        self._unread.append(kind(self._rows, logits, processed))
         self._inputs = self._unread[-1].tokens
         self._processor.count(self._inputs)
         for row in self._rows:

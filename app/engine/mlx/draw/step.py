@@ -27,6 +27,11 @@ from app.errors import EngineFailed
 FEW = 4
 """Where less than one in ``FEW`` tokens is allowed, they are gathered first."""
 
+PER_LAYER = 32768
+"""Logits of a step, for each layer of the model, up to which MLX finds the likeliest tokens on a CPU in less time than
+queueing the step takes: 16 rows of SmolLM2, whose 30 layers are some 800 operations, two of a model of four layers.
+"""
+
 Tokens = NDArray[np.uint32]
 NO_MASKS: Mapping[Row, Mask] = MappingProxyType({})
 
@@ -118,10 +123,14 @@ def _sample(logits: Floats, rows: Sequence[Row], left: Proposals) -> Iterator[tu
 
 
 class Step(Protocol):
-    """``tokens``, ``[rows]`` uint32, is what the next step's graph is built on; their values may come later."""
+    """``tokens``, ``[rows]`` uint32, is what the next step's graph is built on; their values may come later.
+
+    Where they are drawn ``in_graph`` the next step may be queued before this one is read.
+    """
 
     rows: Sequence[Row]
     tokens: mx.array
+    in_graph: bool
 
     def read(self) -> tuple[list[int], dict[int, Score]]:
         """Wait for the tokens, and for the scores of the rows that asked for them, by the row's place."""
@@ -130,9 +139,11 @@ class Step(Protocol):
 class DeviceStep:
     """Draws on the device, as a part of the queued graph: for Metal and CUDA.
 
-    The next step is queued before this one is read. ``logits``, ``[rows, vocabulary]``, are the model's own and
-    ``processed`` what is drawn from; the tokens before must have been read if a row is guided.
+    ``logits``, ``[rows, vocabulary]``, are the model's own and ``processed`` what is drawn from; the tokens before must
+    have been read if a row is guided.
     """
+
+    in_graph = True
 
     def __init__(self, rows: Sequence[Row], logits: mx.array, processed: mx.array) -> None:
         self.rows = rows
@@ -155,6 +166,8 @@ class HostStep:
     computed, and queued when it is full.
     """
 
+    in_graph = False
+
     def __init__(self, rows: Sequence[Row], logits: mx.array, processed: mx.array) -> None:
         self.rows = rows
         self.tokens = mx.array([0] * len(rows), dtype=mx.uint32)
@@ -167,6 +180,34 @@ class HostStep:
         tokens = draw(self._processed, self.rows, masks)
         np.asarray(self.tokens)[:] = tokens
         return tokens.tolist(), RowScores(self.rows, self._logits, self.tokens).read()
+
+
+class GreedyStep:
+    """Finds the likeliest tokens in the queued graph, on a CPU: where few rows want nothing else of it."""
+
+    in_graph = True
+
+    def __init__(self, rows: Sequence[Row], _logits: mx.array, processed: mx.array) -> None:
+        self.rows = rows
+        self.tokens = mx.argmax(processed, axis=-1)
+        self._processed = processed
+        mx.async_eval(self.tokens, processed)
+
+    def read(self) -> tuple[list[int], dict[int, Score]]:
+        """Wait for the tokens; the host sees whether the logits are numbers."""
+        tokens: list[int] = self.tokens.tolist()
+        for place, top in enumerate(np.asarray(self._processed).max(axis=1)):
+            if not _is_number(top):
+                _fail(self.rows[place])
+        return tokens, {}
+
+
+def host_step_type(rows: Sequence[Row], logits: mx.array, layers: int) -> type[HostStep | GreedyStep]:
+    """How tokens are drawn on a CPU, of ``logits`` that so many ``layers`` compute."""
+    plain = all(
+        not row.request.sampling.temperature and row.guide is None and row.request.logprobs is None for row in rows
+    )
+    return GreedyStep if plain and logits.size <= PER_LAYER * layers else HostStep
 
 
 def step_type() -> type[HostStep | DeviceStep]:
