@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from app.engine.facts import Books, Law, Together
 from app.engine.grammar import Grammar, Thoughts
+from app.engine.ids import Ids
 from app.engine.kind import Kind
 from app.engine.options import AS_IT_IS, LoadOptions
 from app.engine.ranks import RankState
@@ -48,7 +49,7 @@ class Sequence(Struct, frozen=True, array_like=True):
     :meth:`TokenStream.grant`, and with less than none its prompt does. What is computed is kept for its ``owner``.
     """
 
-    prompt: tuple[int, ...]
+    prompt: Ids
     sampling: Sampling
     max_tokens: int
     stop_ids: frozenset[int] = frozenset()

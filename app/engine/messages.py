@@ -158,11 +158,15 @@ class Grant(Struct, frozen=True, array_like=True, tag="grant"):
 
 
 class Generate(Struct, frozen=True, array_like=True, tag="generate"):
-    """Queue sequences; what comes of them is told under the number ``stream``."""
+    """Queue sequences; what comes of them is told under the number ``stream``.
+
+    Their ``prompts`` are packed (:mod:`app.engine.ids`); their own are empty.
+    """
 
     stream: int
     engine: int
     sequences: tuple[Sequence, ...]
+    prompts: tuple[bytes, ...]
 
 
 class CancelRow(Struct, frozen=True, array_like=True, tag="cancel"):

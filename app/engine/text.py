@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
+from app.engine.ids import Ids
 from app.schemas.sampling import SamplingDefaults
 
 PROBES = ("probe_calls_one", "probe_calls_two")
@@ -52,12 +53,12 @@ class Edges(Struct, frozen=True, array_like=True):
     head: tuple[int, ...] = ()
     tail: tuple[int, ...] = ()
 
-    def boundaries(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+    def boundaries(self, ids: Ids) -> tuple[int, ...]:
         """How many of a prompt's ``ids`` later ones are likely to share: the head's, and all before the answer."""
         head = min(len(ids), len(self.head))
-        if ids[:head] != self.head[:head]:
+        if tuple(ids[:head]) != self.head[:head]:
             head = next(at for at, (its, mine) in enumerate(zip(ids, self.head, strict=False)) if its != mine)
-        end = len(ids) - len(self.tail) if self.tail and ids[-len(self.tail) :] == self.tail else 0
+        end = len(ids) - len(self.tail) if self.tail and tuple(ids[-len(self.tail) :]) == self.tail else 0
         return tuple(sorted({head, end} - {0}))
 
 
@@ -71,10 +72,13 @@ def enough(context_length: int) -> int:
 
 
 class Rendered(Struct, frozen=True, array_like=True):
-    """A conversation as the template writes it, and its ids; None where there are far more than the context holds."""
+    """A conversation as the template writes it, and its ids as :func:`app.engine.ids.pack` packs them.
+
+    None where there are far more than the context holds.
+    """
 
     text: str
-    ids: tuple[int, ...] | None = None
+    packed: bytes | None = None
 
 
 class TextFacts(Struct, frozen=True, kw_only=True):

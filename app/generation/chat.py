@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from app.engine.ids import Ids, unpacked
 from app.engine.text import Rendered, Tokenizer
 from app.errors import InvalidRequest
 from app.generation.job import ChatJob
@@ -29,7 +30,6 @@ from app.schemas.messages import (
     UserMessage,
 )
 
-Prompt = tuple[int, ...]
 OLDER_ID = "call00000"
 """The id of a call in the older form, which has none; one that every template takes."""
 TemplateMessage = dict[str, Any]
@@ -78,14 +78,14 @@ def _with_tools(
     return messages, [tool.definition() for tool in job.tools.tools]
 
 
-async def encoded(tokenizer: Tokenizer, conversation: Rendered) -> Prompt:
+async def encoded(tokenizer: Tokenizer, conversation: Rendered) -> Ids:
     """A conversation as token ids. The template wrote its own special tokens, so encoding adds none."""
-    if conversation.ids is not None:
-        return conversation.ids
+    if conversation.packed is not None:
+        return unpacked(conversation.packed)
     return tuple(await tokenizer.encode(conversation.text, special_tokens=False))
 
 
-async def boundaries(tokenizer: Tokenizer, job: ChatJob, prompt: Prompt) -> Prompt:
+async def boundaries(tokenizer: Tokenizer, job: ChatJob, prompt: Ids) -> tuple[int, ...]:
     """Lengths of beginnings of a prompt that later ones are likely to share, where it matters to the model."""
     if not tokenizer.facts.keeps_states:
         return ()

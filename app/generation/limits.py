@@ -1,6 +1,7 @@
 """What a job may ask of a model: its context and its vocabulary, checked before anything is computed."""
 
 from app.engine.base import Engine
+from app.engine.ids import Ids
 from app.engine.kind import Kind, unfit
 from app.engine.leases import Lease
 from app.engine.text import COUNTED, enough
@@ -14,7 +15,7 @@ def check_kind(lease: Lease, kind: Kind) -> None:
         raise unfit(lease.model, lease.engine.kind, kind)
 
 
-def max_tokens(engine: Engine, decoding: Decoding, prompt: tuple[int, ...], *, field: str) -> int:
+def max_tokens(engine: Engine, decoding: Decoding, prompt: Ids, *, field: str) -> int:
     """How many tokens may be generated after ``prompt``, which came in ``field``.
 
     What was asked for is an upper bound: no more than the context holds is generated. Raises :class:`InvalidRequest`

@@ -7,6 +7,7 @@ from typing import TypeGuard, assert_never
 from msgspec import structs
 
 from app.engine.base import Engine, Found, Prefilled, Sequence, Token, TokenStream
+from app.engine.ids import Ids
 from app.engine.leases import PendingLease
 from app.generation import chat, completion, limits
 from app.generation.events import Cached, Completed, Delta, Event, Events, Finished, Started, Timings
@@ -76,7 +77,7 @@ class GenerationStrategy:
             return len(await chat.encoded(tokenizer, conversation))
 
 
-async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...], Plan, tuple[str, ...]]:
+async def _prompts(engine: Engine, job: Job) -> tuple[tuple[Ids, ...], Plan, tuple[str, ...]]:
     """The prompts as token ids, how they are continued, and as texts where they are given back."""
     tokenizer = engine.tokenizer
     match job:
@@ -88,16 +89,14 @@ async def _prompts(engine: Engine, job: Job) -> tuple[tuple[tuple[int, ...], ...
             job = await fitting(engine, job)
             conversation = await chat.rendered(tokenizer, job)
             plan = Plan(tokenizer.facts, job, conversation.text)
-            if conversation.ids is None:
+            if conversation.packed is None:
                 await check_length(engine, (conversation.text,), job.field)
             return (await chat.encoded(tokenizer, conversation),), plan, ()
         case _:
             assert_never(job)
 
 
-def _sequences(
-    engine: Engine, job: Job, prompts: tuple[tuple[int, ...], ...], plan: Plan, owner: bytes
-) -> tuple[Sequence, ...]:
+def _sequences(engine: Engine, job: Job, prompts: tuple[Ids, ...], plan: Plan, owner: bytes) -> tuple[Sequence, ...]:
     decoding = job.decoding
     limits.check_vocabulary(engine, decoding)
     if isinstance(job, CompletionJob):

@@ -55,7 +55,7 @@ async def _first(engine: Engine, job: ChatJob, head: int, begins: list[int]) -> 
 
 async def _fits(engine: Engine, job: ChatJob) -> bool:
     conversation = await chat.rendered(engine.tokenizer, job)
-    if conversation.ids is None:
+    if conversation.packed is None:
         try:
             await check_length(engine, (conversation.text,), job.field)
         except InvalidRequest:

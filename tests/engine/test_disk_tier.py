@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.disk.store import DiskStore
+from app.engine.ids import pack
 from app.engine.mlx.cache.disk import DiskTier
 from app.engine.mlx.cache.prefix import PrefixCache, PrefixPool
 from app.engine.mlx.cache.tree import PIECE
-from app.engine.mlx.rows import pack
 from tests.engine.test_prefix_cache import compute, fresh, held, same_as_computed
 
 KINDS = ("plain", "sliding", "recurrent", "hybrid")

@@ -10,6 +10,7 @@ import pytest
 from mlx_lm.utils import load_model
 
 from app.engine.base import Prefilled, Sequence, Token
+from app.engine.ids import Ids
 from app.engine.mlx.batch import delivery
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.cache.prefix import PrefixPool
@@ -45,7 +46,7 @@ def ids(tokens: list[Token]) -> list[int]:
     return [token.id for token in tokens]
 
 
-def greedy_reference(tokens: tuple[int, ...], count: int) -> list[int]:
+def greedy_reference(tokens: Ids, count: int) -> list[int]:
     """mlx-lm's model without cache or batch, on this thread: the plainest way to the same text."""
     model, _ = load_model(tiny())
     model.set_dtype(mx.float32)

@@ -18,6 +18,7 @@ from mlx_lm.models.cache import QuantizedKVCache, RotatingKVCache
 from mlx_lm.utils import load_model
 
 from app.engine.base import Sequence, Token
+from app.engine.ids import Ids
 from app.engine.mlx.batch.engine import MLXEngine
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import PrefixPool
@@ -66,7 +67,7 @@ async def few(own: MLXLoader, directory: Path, bits: int) -> AsyncIterator[MLXEn
     await engine.close()
 
 
-def reference(directory: Path, bits: int, tokens: tuple[int, ...], count: int) -> list[int]:
+def reference(directory: Path, bits: int, tokens: Ids, count: int) -> list[int]:
     """mlx-lm's model with mlx-lm's cache for one row, on this thread: greedy text."""
     model, _ = load_model(directory)
     cache = [QuantizedKVCache(group_size=HEAD, bits=bits) for _ in range(LAYERS)]

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, RotatingKVCache
 
+from app.engine.ids import pack
 from app.engine.mlx.cache.kv import KV, merge
 from app.engine.mlx.cache.layers import parts
 from app.engine.mlx.cache.prefix import SHORTEST, SHORTEST_ON_CUDA, PrefixCache, PrefixPool
 from app.engine.mlx.cache.tree import PIECE, Node, names
-from app.engine.mlx.rows import pack
 
 WINDOW = 32
 PER_TOKEN = 3 * 2 * 2 * 4 * 4

@@ -15,6 +15,7 @@ from app.engine.facts import Limits
 from app.engine.grammar import Grammar
 from app.engine.host.answers import AT_ONCE
 from app.engine.host.setup import Folders
+from app.engine.ids import unpacked
 from app.engine.messages import SetLimits
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.prefix import PrefixPool
@@ -203,10 +204,10 @@ async def test_questions_are_answered_and_refused_as_in_one_process(root: Path) 
     assert await tokenizer.count("word " * 100_000, 50) > 50
     short = await tokenizer.render_chat([{"role": "user", "content": "Hi"}], variables={"huge": 1 << 80})
     assert short.text.endswith("<|im_start|>assistant\n")
-    assert short.ids is not None
-    assert list(short.ids) == await tokenizer.encode(short.text, special_tokens=False)
+    assert short.packed is not None
+    assert list(unpacked(short.packed)) == await tokenizer.encode(short.text, special_tokens=False)
     long = await tokenizer.render_chat([{"role": "user", "content": "word " * AT_ONCE}])
-    assert long.ids is None
+    assert long.packed is None
     assert engine.first_grammar >= TOKEN_BYTES * engine.tokenizer.facts.vocab_size
     with pytest.raises(InvalidRequest) as refusal:
         await engine.prepare(Grammar("regex", "(", param="regex"))

@@ -34,7 +34,7 @@ def test_a_text_has_the_same_ids_turn_by_turn(tokenizer: MLXTokenizer, data: st.
     for _ in range(3):
         text = "".join(data.draw(st.lists(piece, max_size=24)))
         for _ in range(2):
-            assert sections.ids(text, 1 << 20) == tokenizer.encode(text, special_tokens=False)
+            assert list(sections.ids(text, 1 << 20) or ()) == tokenizer.encode(text, special_tokens=False)
 
 
 def test_what_was_told_before_is_not_encoded_again(tokenizer: MLXTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

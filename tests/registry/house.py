@@ -118,7 +118,7 @@ class House:
         return self.loader.diary.count(("loaded", model))
 
     def check(self) -> None:
-        """What is true at any moment. A model larger than estimated may stand over the budget while something leaves."""
+        """What is true at any moment. One larger than estimated may stand over the budget while something leaves."""
         residents = self.dispatcher.residents()
         staying = [resident for resident in residents if resident.stage != "leaving"]
         excess = sum(self.sizes[resident.model] - self.estimates[resident.model] for resident in residents)

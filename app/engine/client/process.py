@@ -12,14 +12,17 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from app.engine import messages as wire
+from app.engine.base import Sequence
 from app.engine.client.environment import command, environment
 from app.engine.client.stream import ProcessStream
 from app.engine.client.watchdog import Watchdog, cause, oom_kills
 from app.engine.facts import DeviceFacts, State
 from app.engine.framing import Frames, framed, from_engine
 from app.engine.host.setup import Folders, Setup
+from app.engine.ids import pack
 from app.engine.messages import FromEngine, Questions, ToEngine
 from app.engine.options import Batching
 from app.errors import EngineLost
@@ -117,7 +120,7 @@ class EngineProcess(asyncio.Protocol):
             self._set_about()
         return msgspec.msgpack.decode(raw, type=answer)
 
-    def generate(self, engine: int, sequences: tuple[Any, ...]) -> ProcessStream:
+    def generate(self, engine: int, sequences: tuple[Sequence, ...]) -> ProcessStream:
         """Queue sequences of one of its models."""
         number = self._number()
         stream = ProcessStream(number, engine, sequences, send=self.send, ask=self.ask, ended=self._stream_ended)
@@ -126,7 +129,8 @@ class EngineProcess(asyncio.Protocol):
             return stream
         self._streams[number] = stream
         self._set_about()
-        self.send(wire.Generate(number, engine, sequences))
+        prompts = tuple(pack(it.prompt) for it in sequences)
+        self.send(wire.Generate(number, engine, tuple(replace(it, prompt=()) for it in sequences), prompts))
         return stream
 
     def send(self, message: ToEngine) -> None:

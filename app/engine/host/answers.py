@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from app.engine import messages as wire
+from app.engine.ids import pack
 from app.engine.messages import Question
 from app.engine.text import Rendered
 
@@ -69,7 +70,7 @@ def _text(models: Models, question: Question) -> object:  # noqa: PLR0911  one c
             engine = models.text_engine(number)
             rendered: str = engine.tokenizer.render_chat(**json.loads(conversation))
             known = engine.conversation(rendered)
-            return Rendered(rendered, None if known is None else tuple(known))
+            return Rendered(rendered, None if known is None else pack(known))
         case wire.FindEdges(_, number, head):
             return models.engine(number).edges(head)
     raise TypeError(question)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
+from msgspec.structs import replace
 
 from app.engine import messages as wire
 from app.engine.base import Item
@@ -17,6 +18,7 @@ from app.engine.framing import packed
 from app.engine.host.answers import TextQuestion, value_of
 from app.engine.host.channel import Channel, HostStream
 from app.engine.host.imports import import_models
+from app.engine.ids import unpacked
 from app.engine.messages import FromEngine, Part, Question, Step, ToEngine
 from app.engine.mlx.batch.thread import MLXThread, Watcher
 from app.engine.mlx.memory import device, keep_kernels
@@ -180,7 +182,8 @@ class Host(Watcher):
         except SwitchyardError as failure:
             stream.fail(failure)
         else:
-            engine.generate(message.sequences, stream)
+            both = zip(message.sequences, message.prompts, strict=True)
+            engine.generate(tuple(replace(it, prompt=unpacked(prompt)) for it, prompt in both), stream)
 
     def _grant(self, grant: wire.Grant) -> None:
         if grant.stream in self._streams and self._models is not None:

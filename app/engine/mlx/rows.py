@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from array import array
-from collections.abc import Sequence as Tokens
 from random import Random
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from app.engine.base import FinishReason, Sequence
+from app.engine.ids import pack
 from app.errors import EngineFailed, SwitchyardError
 
 if TYPE_CHECKING:
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 
 ROW_FAILED = "row_failed"
 """The code of a failure that is one row's alone: the engine is as good as before."""
-
-
-def pack(tokens: Tokens[int]) -> bytes:
-    """Ids, four bytes each, so that comparing two sequences is comparing bytes."""
-    return array("I", tokens).tobytes()
 
 
 class Row:

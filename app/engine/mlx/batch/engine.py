@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 
+import numpy as np
 from llguidance import LLMatcher
 from msgspec.structs import replace
 
 from app.engine.base import Sequence
 from app.engine.facts import Books
 from app.engine.grammar import Grammar
+from app.engine.ids import Ids
 from app.engine.mlx.batch.batch import ModelBatch
 from app.engine.mlx.batch.delivery import MLXTokenStream, RowStream
 from app.engine.mlx.batch.thread import MLXThread
@@ -75,7 +77,7 @@ class MLXEngine:
         _check(ids, self.width)
         return ids
 
-    def conversation(self, text: str) -> list[int] | None:
+    def conversation(self, text: str) -> Ids | None:
         """The ids of a rendered conversation; None where they cannot fit into the context by any means.
 
         Raises as :meth:`encode`.
@@ -214,8 +216,11 @@ def _check_ids(sequence: Sequence, width: int) -> None:
         _check((*sequence.thoughts.start, *sequence.thoughts.end), width)
 
 
-def _check(ids: tuple[int, ...] | list[int], width: int) -> None:
-    if ids and not (min(ids) >= 0 and max(ids) < width):
+def _check(ids: Ids, width: int) -> None:
+    if not len(ids):
+        return
+    values = np.asarray(ids)
+    if values.min() < 0 or values.max() >= width:
         wrong = next(token for token in ids if not 0 <= token < width)
         raise InvalidRequest(
             f"Token id {wrong} has no row in this model's weights, which have {width}. If it came of a text, the "

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from app.engine.ids import pack
 from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import Apart
 from app.engine.mlx.cache.tree import WIDTH, common
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.prefill import Prefill, ScoringPrefill, rows_of, width_of
-from app.engine.mlx.rows import Waiting, pack
+from app.engine.mlx.rows import Waiting
 
 WORTH_AWAITING = 2
 """A prompt waits for another that spares it a part, one in so many, of what that still takes."""

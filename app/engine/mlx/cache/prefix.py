@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from app.engine.ids import pack
 from app.engine.mlx.cache.adoption import Adopting, any_appends
 from app.engine.mlx.cache.arrangement import STEP
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.spacing import Spacing
 from app.engine.mlx.cache.tree import PIECE, WIDTH, Checkpoint, Node, Tree
-from app.engine.mlx.rows import pack
 
 SHORTEST = 16
 """Tokens; copying a shorter beginning costs more than computing it."""

@@ -14,13 +14,14 @@ from functools import partial
 import mlx.core as mx
 from msgspec.structs import replace
 
+from app.engine.ids import pack
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import Apart, PrefixCache, PrefixPool
 from app.engine.mlx.draw.step import HostStep, step_type
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.prefill import Prefill
 from app.engine.mlx.prefill.slice_size import SliceSize
-from app.engine.mlx.rows import Row, pack
+from app.engine.mlx.rows import Row
 from app.engine.mlx.speculate.draft import Draft, check_pair, check_trimmable
 from app.engine.mlx.speculate.drafter import MOST, Drafter, Outcome, Proposals, Worth
 from app.engine.mlx.speculate.lookup import MOST_ROWS, Lookup

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cached_property
 from threading import Lock
 
+from app.engine.ids import Ids
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.errors import InvalidRequest
 
@@ -38,9 +39,9 @@ class SectionEncoder:
         mark = mark_of(self._tokenizer)
         return mark if mark is None or _cuts(self._encode, mark) else None
 
-    def ids(self, text: str, most: int) -> list[int] | None:
+    def ids(self, text: str, most: int) -> Ids | None:
         """Of all of ``text``; None where there are more than ``most``, as far as can be told without making them."""
-        ids: list[int] = []
+        ids = array("I")
         for section in self._sections(text):
             known = self._find(section)
             if known is None:
@@ -52,7 +53,7 @@ class SectionEncoder:
             ids += known
             if len(ids) > most:
                 return None
-        return ids
+        return memoryview(ids)
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, special_tokens=False)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from app.engine.base import Prefilled, Sequence, Token, TopLogprob
+from app.engine.ids import Ids
 
 if TYPE_CHECKING:
     from app.engine.mlx.text.tokenizer import MLXTokenizer
@@ -22,7 +23,7 @@ INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 class StreamDetokenizer:
     """For tokenizers of the ``tokenizers`` library, which knows how to decode a stream. ``dropped`` are not text."""
 
-    def __init__(self, tokenizer: Tokenizer, prompt: tuple[int, ...], dropped: frozenset[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Ids, dropped: frozenset[int]) -> None:
         self._tokenizer = tokenizer
         self._dropped = dropped
         context = [token for token in prompt[-CONTEXT:] if token not in dropped]
@@ -50,7 +51,7 @@ class StreamDetokenizer:
 class WindowDetokenizer:
     """For any other tokenizer: decodes a short window twice and reports the difference."""
 
-    def __init__(self, decode: Callable[[list[int]], str], prompt: tuple[int, ...]) -> None:
+    def __init__(self, decode: Callable[[list[int]], str], prompt: Ids) -> None:
         self._decode = decode
         self._window = list(prompt[-CONTEXT:])
         self._known = len(self._window)
@@ -87,7 +88,7 @@ class SequenceSpelling:
         """Of one row, from its first token on."""
         return RowSpelling(self._tokenizer, self._request)
 
-    def text(self, ids: tuple[int, ...]) -> str:
+    def text(self, ids: Ids) -> str:
         """What ids say; any thread."""
         return self._tokenizer.decode(ids)
 

@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from tokenizers import AddedToken
 
+from app.engine.ids import Ids
 from app.engine.mlx.text.call_format import answer_marks, call_format, template_source, thoughts
 from app.engine.mlx.text.call_turns import called
 from app.engine.mlx.text.fim import fill_in_middle
@@ -97,7 +98,7 @@ class MLXTokenizer:
                 break
         return count
 
-    def decode(self, ids: tuple[int, ...]) -> str:
+    def decode(self, ids: Ids) -> str:
         """The text of ``ids``, special tokens spelt as they are written."""
         detokenizer = self.detokenizer(keep=self._special)
         return "".join(detokenizer.push(token) for token in ids) + detokenizer.finish()
@@ -169,7 +170,7 @@ class MLXTokenizer:
         return token_id not in self._special
 
     def detokenizer(
-        self, prompt: tuple[int, ...] = (), *, keep: frozenset[int] = frozenset()
+        self, prompt: Ids = (), *, keep: frozenset[int] = frozenset()
     ) -> StreamDetokenizer | WindowDetokenizer:
         """A fresh one, whose text continues ``prompt``; special tokens are not text, but for those in ``keep``."""
         dropped = self._special - keep
