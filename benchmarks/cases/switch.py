@@ -18,7 +18,7 @@ from benchmarks.client import Load
 from benchmarks.report import Figures, Line, Runs
 from benchmarks.servers import Server
 from benchmarks.traffic import chat
-from benchmarks.versions import Row, lines
+from benchmarks.versions import BAR, Row, lines
 
 MODELS = ("w64", "w64-other")
 ONE, ONE_IN_WEIGHTS = "400MiB", "24MiB"
@@ -47,7 +47,8 @@ def against(bench: Bench, part: str = "") -> Iterator[Line]:
         if part != "memory":
             contenders = {f"{side.label}, {kind}": work for side in sides for kind, work in _kinds(side).items()}
             runs = Runs(bench.rounds, contenders | {"import": _import})
-            rows = tuple(Row(kind, "ms", work, "ms", time=True) for kind, work in _WORK.items())
+            bars = {"paused": BAR, "in a row": None}  # where no process waits, an import is allowed for: the next line
+            rows = tuple(Row(kind, "ms", work, "ms", time=True, bar=bars[kind]) for kind, work in _WORK.items())
             yield from lines(bench, runs, rows)
             yield _beside_an_import(bench, runs)
         if part != "time":
