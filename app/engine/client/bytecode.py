@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import struct
 import sys
 from collections.abc import Iterable
-from importlib.util import cache_from_source, find_spec
+from importlib.util import MAGIC_NUMBER, cache_from_source, find_spec
 from pathlib import Path
 
 import app.engine
@@ -12,6 +13,7 @@ from app.engine.client.environment import environment
 
 LIBRARIES = ("mlx", "mlx_lm", "numpy", "tokenizers", "transformers")
 """Whose modules are looked at; they import the others."""
+_HEAD = struct.Struct("<4sIII")
 
 
 async def keep_bytecode() -> None:
@@ -48,8 +50,13 @@ def _sources() -> Iterable[Path]:
 
 
 def _is_stale(source: Path) -> bool:
+    """As the interpreter sees it (PEP 552): by the time and size that bytecode has of its source, or by its hash."""
     kept = Path(cache_from_source(source))
     try:
-        return kept.stat().st_mtime < source.stat().st_mtime and os.access(kept.parent, os.W_OK)
-    except FileNotFoundError:
-        return os.access(source.parent, os.W_OK)
+        with kept.open("rb") as file:
+            magic, flags, time, size = _HEAD.unpack(file.read(_HEAD.size))
+    except (OSError, struct.error):
+        return os.access(kept.parent if kept.parent.is_dir() else source.parent, os.W_OK)
+    stat = source.stat()
+    now = int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF
+    return (magic != MAGIC_NUMBER or not (flags or (time, size) == now)) and os.access(kept.parent, os.W_OK)
