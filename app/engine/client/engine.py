@@ -2,12 +2,12 @@
 
 import asyncio
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import psutil
 
 from app.engine import messages as wire
@@ -69,7 +69,7 @@ class ProcessTokenizer:
     ) -> Rendered:
         """Messages through the chat template."""
         asked = {"messages": messages, "tools": tools, "continue_final": continue_final, "variables": variables}
-        conversation = json.dumps(asked).encode()  # JSON has room for numbers that msgpack has not
+        conversation = msgspec.json.encode(asked)  # JSON has room for numbers that msgpack has not
         return await self._process.ask(lambda call: wire.RenderChat(call, self._engine, conversation), Rendered)
 
     async def edges(
@@ -80,7 +80,7 @@ class ProcessTokenizer:
         variables: Mapping[str, Any] | None = None,
     ) -> Edges:
         """Where conversations begin alike."""
-        head = json.dumps({"messages": messages, "tools": tools, "variables": variables}).encode()
+        head = msgspec.json.encode({"messages": messages, "tools": tools, "variables": variables})
         name = hashlib.blake2b(head, digest_size=16).digest()
         edges = self._edges.pop(name, None)
         if edges is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from app.engine import messages as wire
 from app.engine.ids import pack
@@ -68,7 +69,7 @@ def _text(models: Models, question: Question) -> object:  # noqa: PLR0911  one c
             return [tokenizer.token_bytes(token) for token in ids]
         case wire.RenderChat(_, number, conversation):
             engine = models.text_engine(number)
-            rendered: str = engine.tokenizer.render_chat(**json.loads(conversation))
+            rendered: str = engine.tokenizer.render_chat(**msgspec.json.decode(conversation))
             known = engine.conversation(rendered)
             return Rendered(rendered, None if known is None else pack(known))
         case wire.FindEdges(_, number, head):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import msgspec
 
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.text import Edges
@@ -14,7 +14,7 @@ PROBE = "⁂"
 
 def edges_of(tokenizer: MLXTokenizer, head: bytes) -> Edges:
     """Those of a conversation with this head, JSON: system ``messages``, ``tools`` and ``variables``. Any thread."""
-    asked = json.loads(head)
+    asked = msgspec.json.decode(head)
     said = [*asked.pop("messages"), {"role": "user", "content": PROBE}]
     try:
         text = tokenizer.render_chat(said, **asked)
