@@ -127,9 +127,9 @@ class EngineProcess(asyncio.Protocol):
         if self.loss is not None:
             stream.fail(copy(self.loss))
             return stream
+        prompts = tuple(pack(it.prompt) for it in sequences)
         self._streams[number] = stream
         self._set_about()
-        prompts = tuple(pack(it.prompt) for it in sequences)
         self.send(wire.Generate(number, engine, tuple(replace(it, prompt=()) for it in sequences), prompts))
         return stream
 
