@@ -30,14 +30,18 @@ sys.modules["torch"] = None
 import transformers
 from transformers.utils import import_utils
 from app.engine.host.imports import _models_listed_once
+known = all(hasattr(import_utils, it) for it in ("create_import_structure_from_path", "fetch__all__"))
 file = str(Path(transformers.__file__).parent / "models" / "__init__.py")
-listed = import_utils.define_import_structure.__wrapped__
-opened, original = [], import_utils.fetch__all__
-import_utils.fetch__all__ = lambda text: opened.append(1) or original(text)
-with _models_listed_once(transformers):
-    once = listed(file)
-reads = len(opened)
-print(json.dumps([once == listed(file), reads, len(opened) > 1000]))
+listed, opened = getattr(import_utils.define_import_structure, "__wrapped__", None), []
+if known and listed is not None:
+    original = import_utils.fetch__all__
+    import_utils.fetch__all__ = lambda text: opened.append(1) or original(text)
+    with _models_listed_once(transformers):
+        once = listed(file)
+    reads = len(opened)
+    print(json.dumps([once == listed(file), reads]))
+else:
+    print("null")
 """
 KEEP = """
 import asyncio, compileall, json, os
@@ -92,10 +96,10 @@ def test_debugging_shows_what_libraries_say() -> None:
 
 
 def test_transformers_reads_the_files_of_its_models_once() -> None:
-    (same, reads, otherwise), _ = run(NAMES)
-    assert same
-    assert reads == 0
-    assert otherwise, "transformers remembers what it has read by itself: nothing needs to be done any more"
+    found, _ = run(NAMES)
+    if found is None:
+        pytest.skip("this version of transformers lists its models in another way")
+    assert found == [True, 0]
 
 
 def test_bytecode_that_processes_may_not_write_is_made_for_them(tmp_path: Path) -> None:
