@@ -228,8 +228,9 @@ class PrefixCache(Adopting):
             return []
         made = node.states[position] = Checkpoint(node, position, states)
         self._pool.book(self, made, states.nbytes)
-        held = [it for each in node.path for _, it in sorted(each.states.items())]
-        cuts = sum(each.held.nbytes for each in node.path if each.held is not None)
+        path = node.path
+        held = [it for each in path if each.states for _, it in sorted(each.states.items())]
+        cuts = sum(each.held.nbytes for each in path if each.held is not None)
         self._spacing.kept(position, states.nbytes, cuts)
         for number in self._spacing.surplus([it.position for it in held], position, states.nbytes, cuts):
             self.let_go(held[number])

@@ -93,12 +93,11 @@ class Tree:
         """The longest known beginning."""
         node, at, nodes = self.root, 0, []
         while (child := node.children.get(packed[at : at + WIDTH])) is not None:
-            same = common(child.ids, packed[at : at + len(child.ids)])
             nodes.append(child)
-            at += same * WIDTH
-            if same * WIDTH < len(child.ids):
+            if not packed.startswith(child.ids, at):
+                at += WIDTH * common(child.ids, packed[at : at + len(child.ids)])
                 break
-            node = child
+            node, at = child, at + len(child.ids)
         return Match(nodes, at // WIDTH)
 
     def nearest(self, packed: bytes) -> tuple[int, int]:
