@@ -1,8 +1,7 @@
 """What the service knows of an inference engine: token ids in, token ids out, no request and no HTTP.
 
 One :class:`Engine` is one resident model. It takes :class:`Sequence` values and answers with one :class:`TokenStream`
-for all of them, in the order in which tokens are made. Everything here is called on the event loop; where it is
-computed stays behind the door.
+for all of them, in the order in which tokens are made. Everything here is called on the event loop.
 """
 
 from collections.abc import AsyncIterator, Callable

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
-from app.engine.messages import FromEngine, ToEngine
+from app.engine.base import Sequence
+from app.engine.ids import pack, unpacked
+from app.engine.messages import FromEngine, Generate, ToEngine
 
 MOST = 256 << 20
 """Bytes of one message; whoever says that more will come is not understood."""
@@ -40,6 +43,18 @@ def framed(message: ToEngine | FromEngine) -> bytes:
 def packed(value: object) -> Raw:
     """The value of an :class:`Answer`."""
     return Raw(_ENCODER.encode(value))
+
+
+def generation(stream: int, engine: int, sequences: tuple[Sequence, ...]) -> Generate:
+    """The message that queues sequences, with their prompts packed (:mod:`app.engine.ids`)."""
+    prompts = tuple(pack(it.prompt) for it in sequences)
+    return Generate(stream, engine, tuple(replace(it, prompt=()) for it in sequences), prompts)
+
+
+def sequences_of(message: Generate) -> tuple[Sequence, ...]:
+    """Whole again."""
+    both = zip(message.sequences, message.prompts, strict=True)
+    return tuple(replace(it, prompt=unpacked(prompt)) for it, prompt in both)
 
 
 class Frames:

@@ -1,8 +1,7 @@
 """What the service and a model's process say to each other.
 
-Each message is an array whose first element names its kind, written as :mod:`app.engine.framing` says. The engine
-begins with :class:`Greeting`; a service that finds another ``VERSION`` in it ends the process. Every question has a
-number, which its :class:`Answer` or :class:`Refusal` repeats. What rows make in a decode step is one :class:`Step`.
+Messages are arrays that begin with their kind's name. The first is a :class:`Greeting`, whose ``VERSION`` has to be the
+service's. Questions have numbers, which their answers repeat. What rows make in a decode step is one :class:`Step`.
 """
 
 from pathlib import Path
@@ -158,10 +157,7 @@ class Grant(Struct, frozen=True, array_like=True, tag="grant"):
 
 
 class Generate(Struct, frozen=True, array_like=True, tag="generate"):
-    """Queue sequences; what comes of them is told under the number ``stream``.
-
-    Their ``prompts`` are packed (:mod:`app.engine.ids`); their own are empty.
-    """
+    """Queue sequences, whose ``prompts`` stand apart; what comes of them is told under the number ``stream``."""
 
     stream: int
     engine: int

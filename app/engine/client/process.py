@@ -12,17 +12,14 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import structlog
 from msgspec import Struct
-from msgspec.structs import replace
 
 from app.engine import messages as wire
-from app.engine.base import Sequence
 from app.engine.client.environment import command, environment
 from app.engine.client.stream import ProcessStream
 from app.engine.client.watchdog import Watchdog, cause, oom_kills
 from app.engine.facts import DeviceFacts, State
-from app.engine.framing import Frames, framed, from_engine
+from app.engine.framing import Frames, framed, from_engine, generation
 from app.engine.host.setup import Folders, Setup
-from app.engine.ids import pack
 from app.engine.messages import FromEngine, Questions, ToEngine
 from app.engine.options import Batching
 from app.errors import EngineLost
@@ -120,17 +117,16 @@ class EngineProcess(asyncio.Protocol):
             self._set_about()
         return msgspec.msgpack.decode(raw, type=answer)
 
-    def generate(self, engine: int, sequences: tuple[Sequence, ...]) -> ProcessStream:
+    def generate(self, engine: int, sequences: tuple[Any, ...]) -> ProcessStream:
         """Queue sequences of one of its models."""
         number = self._number()
         stream = ProcessStream(number, engine, sequences, send=self.send, ask=self.ask, ended=self._stream_ended)
         if self.loss is not None:
             stream.fail(copy(self.loss))
             return stream
-        prompts = tuple(pack(it.prompt) for it in sequences)
         self._streams[number] = stream
         self._set_about()
-        self.send(wire.Generate(number, engine, tuple(replace(it, prompt=()) for it in sequences), prompts))
+        self.send(generation(number, engine, sequences))
         return stream
 
     def send(self, message: ToEngine) -> None:

@@ -9,16 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
-from msgspec.structs import replace
 
 from app.engine import messages as wire
 from app.engine.base import Item
 from app.engine.facts import Failure, Limits, State
-from app.engine.framing import packed
+from app.engine.framing import packed, sequences_of
 from app.engine.host.answers import TextQuestion, value_of
 from app.engine.host.channel import Channel, HostStream
 from app.engine.host.imports import import_models
-from app.engine.ids import unpacked
 from app.engine.messages import FromEngine, Part, Question, Step, ToEngine
 from app.engine.mlx.batch.thread import MLXThread, Watcher
 from app.engine.mlx.memory import device, keep_kernels
@@ -182,8 +180,7 @@ class Host(Watcher):
         except SwitchyardError as failure:
             stream.fail(failure)
         else:
-            both = zip(message.sequences, message.prompts, strict=True)
-            engine.generate(tuple(replace(it, prompt=unpacked(prompt)) for it, prompt in both), stream)
+            engine.generate(sequences_of(message), stream)
 
     def _grant(self, grant: wire.Grant) -> None:
         if grant.stream in self._streams and self._models is not None:

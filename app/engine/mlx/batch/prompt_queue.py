@@ -29,8 +29,7 @@ class PrefillTask:
     """One piece of prefill: the sequences it is for (none for a beginning that several share) and the work.
 
     ``cached`` are the tokens of each sequence that were known before, ``prefix`` the beginning that some of one
-    ``owner`` share. ``stops`` are where each one's states are kept, ``kept`` the tokens of a lone prompt that have been
-    kept on the way.
+    ``owner`` share. ``stops`` are where each one's states are kept, ``kept`` how much of a lone prompt is by now.
     """
 
     def __init__(
