@@ -25,7 +25,7 @@ Entry = Node | Checkpoint
 class PrefixPool:
     """What is held for all models, least recently used first, within ``limit`` bytes. Changed on the MLX thread only.
 
-    A node stands before its parent: ends go first, beginnings after all that stands on them. Any thread reads ``nbytes``.
+    A node stands before its parent: ends go first, beginnings after what stands on them. Any thread reads ``nbytes``.
     """
 
     def __init__(self, limit: int) -> None:
