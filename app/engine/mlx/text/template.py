@@ -20,7 +20,6 @@ from queue import Empty, LifoQueue
 from threading import Lock, Semaphore
 from typing import Any
 
-import msgspec
 import psutil
 from jinja2 import Environment, TemplateError
 from transformers.utils import chat_template_utils
@@ -56,7 +55,7 @@ class Helpers:
         """The text. Raises :class:`jinja2.TemplateError` if the template refuses, misbehaves or takes too long."""
         if self._is_banned(template):
             raise TemplateError("it took too long a moment ago")
-        message = msgspec.json.encode({"template": template, "variables": variables})
+        message = json.dumps({"template": template, "variables": variables}).encode()
         with self._free:
             answer = self._ask(template, message)
         if "text" not in answer:
