@@ -46,20 +46,13 @@ async def engine(shared_engine: MLXEngine) -> AsyncIterator[MLXEngine]:
 
 
 async def unbooked(engine: MLXEngine) -> int:
-    """Bytes of arrays in this process for which the engine's books have no place, once they have settled.
+    """Bytes of arrays in this process for which the engine's books have no place.
 
-    Garbage that a load has taken for long-lived would go once the process rests, whichever test runs then, and what the
-    event loop has to end first, such as another test's generators, a turn after it was found.
+    Garbage that a load has taken for long-lived would go once the process rests, whichever test runs then.
     """
 
     def look() -> int:
         release()
         return mx.get_active_memory() - engine.books().weights - engine.books().kv - PREFIXES.nbytes
 
-    seen = await engine._thread.call(look)
-    for _ in range(20):
-        await asyncio.sleep(0.01)
-        before, seen = seen, await engine._thread.call(look)
-        if seen == before:
-            break
-    return seen
+    return await engine._thread.call(look)

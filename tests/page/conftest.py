@@ -29,6 +29,8 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1280,900",
 )
+HANGS = 60
+"""Seconds after which a browser that has not done what it was told never will."""
 
 
 def find_chrome(applications: tuple[Path, ...] = APPLICATIONS) -> str | None:
@@ -71,7 +73,9 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # OpenBLAS is not for browsers
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver, env=plain))
+    service = webdriver.ChromeService(driver, env=plain)
+    browser = webdriver.Chrome(options=options, service=service, keep_alive=False)
+    browser.command_executor.client_config.timeout = HANGS  # by itself it waits for ever
     try:
         yield browser
     finally:

@@ -35,9 +35,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def load(loader: MLXLoader, models: Path) -> Callable[..., Awaitable[MLXEngine]]:
-    """Engines of the target by their draft's name, each with a prefix pool of its own; rounds cost no time."""
-    engines = []
+async def load(loader: MLXLoader, models: Path) -> AsyncIterator[Callable[..., Awaitable[MLXEngine]]]:
+    """Engines of the target by their draft's name, each with a prefix pool of its own; rounds cost no time.
+
+    None outlives the module: what an engine does while nobody asks would go on beside other modules' tests.
+    """
+    engines = list[MLXEngine]()
 
     async def load(
         draft: str | None = None, kv_bits: int | None = None, draft_bits: int | None = None, **more: Any
@@ -51,7 +54,9 @@ def load(loader: MLXLoader, models: Path) -> Callable[..., Awaitable[MLXEngine]]
         engines.append(engine)
         return engine
 
-    return load
+    yield load
+    for engine in engines:
+        await engine.close()
 
 
 @pytest.fixture(scope="module")
