@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from app.engine.ids import Ids
+from app.engine.ids import WIDTH, Ids, common, pack, within
 from app.schemas.sampling import SamplingDefaults
 
 PROBES = ("probe_calls_one", "probe_calls_two")
@@ -48,18 +48,26 @@ class CallWords(Struct, frozen=True):
 
 
 class Edges(Struct, frozen=True, array_like=True):
-    """Ids with which conversations of one head begin, and with which prompts ask for an answer; none: unknown."""
+    """Ids with which conversations of one head begin, and with which prompts ask for an answer; none: unknown.
 
-    head: tuple[int, ...] = ()
-    tail: tuple[int, ...] = ()
+    Packed as :func:`app.engine.ids.pack` packs them.
+    """
+
+    head: bytes = b""
+    tail: bytes = b""
 
     def boundaries(self, ids: Ids) -> tuple[int, ...]:
-        """How many of a prompt's ``ids`` later ones are likely to share: the head's, and all before the answer."""
-        head = min(len(ids), len(self.head))
-        if tuple(ids[:head]) != self.head[:head]:
-            head = next(at for at, (its, mine) in enumerate(zip(ids, self.head, strict=False)) if its != mine)
-        end = len(ids) - len(self.tail) if self.tail and tuple(ids[-len(self.tail) :]) == self.tail else 0
-        return tuple(sorted({head, end} - {0}))
+        """How many of a prompt's ``ids`` later ones are likely to share: the head's, and all before the answer.
+
+        Where earlier answers have the header of the one that is asked for, later prompts share that, too: then the
+        prompt's own end is as good a place.
+        """
+        packed = pack(ids)
+        found = {common(packed, self.head)}
+        end = len(packed) - len(self.tail)
+        if self.tail and packed.endswith(self.tail) and not within(self.tail, packed, end):
+            found.add(end // WIDTH)
+        return tuple(sorted(found - {0}))
 
 
 COUNTED = 1 << 14

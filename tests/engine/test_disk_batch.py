@@ -32,6 +32,9 @@ class Posting(HandThread):
     def post(self, function: Callable[[], None]) -> None:
         self.posted.put(function)
 
+    def post_later(self, _: float, function: Callable[[], None]) -> None:
+        self.posted.put(function)
+
 
 class DiskBatch(HandBatch):
     def __init__(self, family: str, folder: Path, prefix_bytes: int, max_rows: int = 8) -> None:

@@ -31,7 +31,15 @@ class Memory:
         self.posted: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.cache = PrefixCache(PrefixPool(limit), lambda: fresh(kind))
         self.store = DiskStore(folder, model, bound, free=0)
-        self.tier = DiskTier(self.store, self.cache, lambda: fresh(kind), post=self.posted.put, busy=lambda: self.busy)
+        self.later: list[Callable[[], None]] = []
+        self.tier = DiskTier(
+            self.store,
+            self.cache,
+            lambda: fresh(kind),
+            post=self.posted.put,
+            later=lambda _, function: self.later.append(function),
+            busy=lambda: self.busy,
+        )
         self.wait(lambda: self.tier._open)
 
     def wait(self, done: Callable[..., Any]) -> None:
@@ -48,6 +56,13 @@ class Memory:
                 self.cache.keep(pack(tokens[:end]), kv)
                 at = end
         return self
+
+    def rest(self) -> None:
+        """The model comes to rest and stays so for a moment."""
+        self.tier.rest()
+        later, self.later = self.later, []
+        for function in later:
+            function()
 
     def write(self) -> Self:
         settled = []
@@ -159,11 +174,29 @@ def test_nothing_is_written_while_the_model_works_and_the_newest_goes_first(
     assert one.posted.empty()
     assert one.store.counts.writes == 0
     one.busy = False
-    one.tier.rest()
+    one.rest()
     one.wait(lambda: one.store.counts.writes == 1)
     assert [it.facts.ids[:4] for it in one.store.index._entries.values()] == [pack(new[:1])]
     one.write()
     assert one.store.counts.writes == 6
+
+
+def test_who_comes_back_soon_does_not_wait_for_a_disk(memory: Callable[..., Memory]) -> None:
+    one = memory().keep(list(range(600)))
+    one.tier.rest()
+    one.tier.rest()
+    assert len(one.later) == 1, "once it has rested for a moment"
+    assert one.posted.empty()
+    one.busy = True
+    one.tier.rest()
+    one.rest()
+    assert one.posted.empty(), "it has come back"
+    one.busy = False
+    one.rest()
+    one.wait(lambda: one.store.counts.writes == 3)
+    one.keep(list(range(5000, 5600))).tier.rest()
+    one.write()
+    assert one.store.counts.writes == 6, "what has to be settled does not wait"
 
 
 def test_what_memory_is_about_to_let_go_of_is_written_while_the_model_works(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mlx_lm.utils import load_tokenizer
 
 from app.engine.client.engine import HEADS, ProcessTokenizer
+from app.engine.ids import WIDTH, pack, within
 from app.engine.messages import FindEdges
 from app.engine.mlx.text.edges import edges_of
 from app.engine.mlx.text.tokenizer import MLXTokenizer
@@ -58,6 +59,13 @@ def test_boundaries_are_shared_by_what_conversations_become(name: str) -> None:
     assert len(tokenizer.decode(prompt[:head])) > len(SYSTEM["content"])
     assert tokenizer.decode(prompt[end:]).startswith(("<|im_start|>assistant", "assistant:"))
 
+    again = ids(question, {"role": "assistant", "content": "A fox."}, other, {"role": "assistant", "content": "It."})
+    head_again, *before = edges.boundaries(answered)
+    assert head_again == head
+    assert bool(before) is (name == "thinking"), "elsewhere earlier answers have the header of the last"
+    shared = before[0] if before else len(answered) - 1
+    assert again[:shared] == answered[:shared], "the turn after it begins so"
+
 
 def test_a_template_that_refuses_has_no_edges() -> None:
     tokenizer = tokenizer_of("{{ raise_exception('never') }}")
@@ -71,7 +79,7 @@ def test_a_heads_edges_are_asked_for_once_as_long_as_it_is_talked_with() -> None
     class Process:
         async def ask(self, question: Callable[[int], FindEdges], _: type[Edges]) -> Edges:
             asked.append(question(1).head)
-            return Edges((len(asked),))
+            return Edges(pack((len(asked),)))
 
     tokenizer = ProcessTokenizer(
         cast("EngineProcess", Process()), 0, TextFacts(vocab_size=9, bos_id=None, eos_ids=frozenset())
@@ -82,12 +90,20 @@ def test_a_heads_edges_are_asked_for_once_as_long_as_it_is_talked_with() -> None
         return [await tokenizer.edges([{"role": "system", "content": str(head)}], tools=None) for head in heads]
 
     *first, again, second, _, kept, too, gone = asyncio.run(talk())
-    assert first == [Edges((i + 1,)) for i in range(HEADS)]
+    assert first == [Edges(pack((i + 1,))) for i in range(HEADS)]
     assert (again, second, kept, too) == (first[0], first[1], first[0], first[1])
-    assert gone == Edges((HEADS + 2,)), "the one that was talked with least lately is asked for anew"
+    assert gone == Edges(pack((HEADS + 2,))), "the one that was talked with least lately is asked for anew"
 
 
 @given(st.lists(st.integers(0, 2), max_size=12), st.lists(st.integers(0, 2), max_size=12))
 def test_a_head_is_shared_as_far_as_it_goes(ids: list[int], head: list[int]) -> None:
     shared = sum(ids[: at + 1] == head[: at + 1] for at in range(min(len(ids), len(head))))
-    assert Edges(tuple(head)).boundaries(tuple(ids)) == ((shared,) if shared else ())
+    assert Edges(pack(head)).boundaries(tuple(ids)) == ((shared,) if shared else ())
+
+
+@given(st.lists(st.sampled_from([0, 1, 1 << 8, 1 << 16, 1 << 24, 0x01010101]), max_size=12), st.data())
+def test_ids_are_found_only_where_ids_begin(ids: list[int], data: st.DataObject) -> None:
+    part = data.draw(st.lists(st.sampled_from([0, 1, 1 << 8, 0x01010101]), min_size=1, max_size=3))
+    end = data.draw(st.integers(0, len(ids)))
+    found = any(ids[i : i + len(part)] == part for i in range(end - len(part) + 1))
+    assert within(pack(part), pack(ids), WIDTH * end) is found

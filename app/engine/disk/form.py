@@ -17,13 +17,13 @@ from typing import BinaryIO, Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from app.engine.ids import WIDTH
+
 VERSION = 1
 SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2, "U32": 4, "I32": 4, "F32": 4}
 SIZES |= {"U64": 8, "I64": 8, "F64": 8, "C64": 8}
 """Bytes of a value, by safetensors' name of its type."""
 MOST_HEADER = 1 << 20
-WIDTH = 4
-"""Bytes of an id."""
 
 _BEGIN = b'{"__metadata__":{"check":"'
 _NONE = b"00000000"

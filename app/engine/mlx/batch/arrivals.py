@@ -76,6 +76,7 @@ class Arrivals:
                 self._prefixes.of(owner),
                 self._fresh,
                 post=self._thread.post,
+                later=self._thread.post_later,
                 busy=self._worker.busy,
                 threads=self._threads,
             )

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from app.engine.ids import pack
+from app.engine.ids import WIDTH, pack
 from app.engine.mlx.batch.prompt_queue import PrefillTask
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import Apart
-from app.engine.mlx.cache.tree import WIDTH
 from app.engine.mlx.prefill.prefill import Prefill
 from app.engine.mlx.rows import Row, Waiting
 

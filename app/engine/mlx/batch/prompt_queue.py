@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from app.engine.ids import pack
+from app.engine.ids import WIDTH, common, pack
 from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import Apart
-from app.engine.mlx.cache.tree import WIDTH, common
 from app.engine.mlx.loaded import Loaded
 from app.engine.mlx.prefill.prefill import Prefill, ScoringPrefill, rows_of, width_of
 from app.engine.mlx.rows import Waiting

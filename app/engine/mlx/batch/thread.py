@@ -98,6 +98,11 @@ class MLXThread:
         """Run ``function`` between two rounds and forget it; it must not raise. Any thread."""
         self._calls.put(function)
 
+    def post_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """The same in so many seconds, if the event loop still runs by then. Any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self.post, function)
+
     def add(self, worker: Worker) -> None:
         """Step ``worker`` each round until it says False. MLX thread."""
         if worker not in self._workers:

@@ -8,10 +8,11 @@ from typing import Protocol
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
+from app.engine.ids import WIDTH
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.layers import parts
 from app.engine.mlx.cache.segments import Cut, States
-from app.engine.mlx.cache.tree import PIECE, WIDTH, Match, Node, Tree
+from app.engine.mlx.cache.tree import PIECE, Match, Node, Tree
 
 CROWDED = 0.75
 """Of what may be held."""

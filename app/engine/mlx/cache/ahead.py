@@ -1,8 +1,8 @@
 """What is kept in memory is written to disk ahead: when its model comes to rest, and before memory lets go of it.
 
 Bytes are taken on the MLX thread, files are written on a thread of their own. Nobody polls: one file is written after
-the other for as long as the model rests, the latest sequences first; where memory is about to let go of something, the
-oldest are written between steps, too.
+the other once a model has rested for a moment and for as long as it does, the latest sequences first; where memory is
+about to let go of something, the oldest are written between steps, too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from app.engine.mlx.cache.prefix import PrefixCache
 
 NEWEST = 64
 """Sequences that wait to be written; of more the latest are."""
+QUIET = 0.25
+"""Seconds of rest before anything is written: an agent's next turn often comes sooner, and would wait for it."""
 BETWEEN = 20
 """Of the time of a model that works, one part in so many may go into taking what is written meanwhile."""
 
@@ -48,7 +50,8 @@ class Threads:
 class WriteAhead:
     """One model's. MLX thread only, but for what says otherwise.
 
-    ``post`` has something run on the MLX thread; ``busy`` says whether the model has anything to do.
+    ``post`` has something run on the MLX thread, ``later`` in so many seconds; ``busy`` says whether the model has
+    anything to do.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class WriteAhead:
         pieces: Pieces,
         *,
         post: Callable[[Callable[[], None]], None],
+        later: Callable[[float, Callable[[], None]], None],
         busy: Callable[[], bool],
         threads: Threads,
     ) -> None:
@@ -65,9 +69,10 @@ class WriteAhead:
         self._prefixes = prefixes
         self._pieces = pieces
         self._post = post
+        self._later = later
         self._busy = busy
         self._pending: OrderedDict[bytes, None] = OrderedDict()
-        self._open = self._writing = False
+        self._open = self._waiting = self._writing = False
         self._written: set[str] = set()
         """Of the sequence that is being written: none is written twice, whatever makes room for what."""
         self._settled: list[Callable[[], None]] = []
@@ -93,14 +98,26 @@ class WriteAhead:
 
     def rest(self) -> None:
         """The model has nothing to do, or has done a step."""
-        if not self._writing:
-            self._writing = True
-            self._write_next()
+        if self._writing:
+            return
+        if self._busy() or self._settled:
+            self._begin()
+        elif self._open and self._pending and not self._waiting:
+            self._waiting = True
+            self._later(QUIET, self._rested)
 
     def settle(self, done: Callable[[], None]) -> None:
         """Call ``done`` once everything is written, or given up."""
         self._settled.append(done)
         self.rest()
+
+    def _rested(self) -> None:
+        if self._waiting:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._waiting, self._writing = False, True
+        self._write_next()
 
     def _write_next(self) -> None:
         while self._open and self._pending and self._may_take():

@@ -14,13 +14,14 @@ import mlx.core as mx
 
 from app.engine.disk.form import File
 from app.engine.disk.store import DiskStore
+from app.engine.ids import WIDTH
 from app.engine.mlx.cache.ahead import Threads, WriteAhead
 from app.engine.mlx.cache.filed import cut_of, states_of
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.pieces import Pieces, Plan
 from app.engine.mlx.cache.prefix import PrefixCache
 from app.engine.mlx.cache.segments import Cut
-from app.engine.mlx.cache.tree import PIECE, WIDTH
+from app.engine.mlx.cache.tree import PIECE
 
 RATE = 500e6
 """Bytes a second that reading is expected to take before any was measured."""
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 class DiskTier:
     """One model's, or one owner's of a model. MLX thread only, but for what says otherwise.
 
-    ``post`` has something run on the MLX thread; ``busy`` says whether the model has anything to do.
+    ``post`` has something run on the MLX thread, ``later`` in so many seconds; ``busy`` says whether the model has
+    anything to do.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class DiskTier:
         fresh: Callable[[], KV],
         *,
         post: Callable[[Callable[[], None]], None],
+        later: Callable[[float, Callable[[], None]], None],
         busy: Callable[[], bool],
         threads: Threads | None = None,
     ) -> None:
@@ -55,7 +58,9 @@ class DiskTier:
         self._pieces = Pieces(store, prefixes)
         self._threads = Threads() if threads is None else threads
         self._reader = self._threads.reader
-        self._ahead = WriteAhead(store, prefixes, self._pieces, post=post, busy=busy, threads=self._threads)
+        self._ahead = WriteAhead(
+            store, prefixes, self._pieces, post=post, later=later, busy=busy, threads=self._threads
+        )
         self._asked: deque[tuple[bytes, Callable[[], None]]] = deque()
         self._reading = False
         self._open = False

@@ -13,9 +13,10 @@ from typing import NamedTuple
 from app.engine.disk.form import Facts, File, Kind, chained
 from app.engine.disk.index import Entry
 from app.engine.disk.store import DiskStore
+from app.engine.ids import WIDTH, common
 from app.engine.mlx.cache.filed import cut_to, states_to
 from app.engine.mlx.cache.prefix import PrefixCache
-from app.engine.mlx.cache.tree import PIECE, WIDTH, Checkpoint, common
+from app.engine.mlx.cache.tree import PIECE, Checkpoint
 
 STEP = PIECE * WIDTH
 """Bytes of the ids of a piece."""

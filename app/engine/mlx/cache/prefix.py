@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from app.engine.ids import pack
+from app.engine.ids import WIDTH, pack
 from app.engine.mlx.cache.adoption import Adopting, any_appends
 from app.engine.mlx.cache.arrangement import STEP
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.spacing import Spacing
-from app.engine.mlx.cache.tree import PIECE, WIDTH, Checkpoint, Node, Tree
+from app.engine.mlx.cache.tree import PIECE, Checkpoint, Node, Tree
 
 SHORTEST = 16
 """Tokens; copying a shorter beginning costs more than computing it."""
@@ -227,9 +227,8 @@ class PrefixCache(Adopting):
             return []
         made = node.states[position] = Checkpoint(node, position, states)
         self._pool.book(self, made, states.nbytes)
-        path = node.path
-        held = [it for each in path if each.states for _, it in sorted(each.states.items())]
-        cuts = sum(each.held.nbytes for each in path if each.held is not None)
+        held = [it for each in node.path if each.states for _, it in sorted(each.states.items())]
+        cuts = 0 if node.held is None else node.held.nbytes * position // (node.end - node.start)
         self._spacing.kept(position, states.nbytes, cuts)
         for number in self._spacing.surplus([it.position for it in held], position, states.nbytes, cuts):
             self.let_go(held[number])

@@ -10,10 +10,9 @@ import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from app.engine.ids import WIDTH, common
 from app.engine.mlx.cache.kv import KV
 
-WIDTH = 4
-"""Bytes of an id."""
 PIECE = 256
 """Most tokens of a node, so that the least recently used end of a long sequence can be let go of by itself."""
 
@@ -135,12 +134,3 @@ class Tree:
         if node.parent is not None:
             del node.parent.children[node.ids[:WIDTH]]
             node.parent = None
-
-
-def common(a: bytes, b: bytes) -> int:
-    """How many tokens two packed sequences have in common at their beginnings."""
-    size = min(len(a), len(b))
-    if a[:size] == b[:size]:
-        return size // WIDTH
-    different = int.from_bytes(a[:size], "little") ^ int.from_bytes(b[:size], "little")
-    return ((different & -different).bit_length() - 1) // (8 * WIDTH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from app.engine.ids import pack
 from app.engine.mlx.text.tokenizer import MLXTokenizer
 from app.engine.text import Edges
 from app.errors import InvalidRequest
@@ -23,4 +24,4 @@ def edges_of(tokenizer: MLXTokenizer, head: bytes) -> Edges:
         return Edges()
     before = text[: max(0, text.rfind(PROBE))]
     behind = text[len(rendered) :] if text.startswith(rendered) else ""
-    return Edges(*(tuple(tokenizer.encode(it, special_tokens=False)) for it in (before, behind)))
+    return Edges(*(pack(tokenizer.encode(it, special_tokens=False)) for it in (before, behind)))
