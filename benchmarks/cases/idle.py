@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from benchmarks.report import Line
 from benchmarks.traffic import streams
 
 ALLOWED = 40 * 10**6
+IDLE_SECONDS = 11.0
+"""After which a model is idle: what it keeps for reuse has gone back by then."""
 MODELS = ("w64", "w64-large")
 _BARE = """
 import ctypes, gc, sys
@@ -45,6 +48,7 @@ def _measure(bench: Bench, name: str) -> Line:
     with servers.ours(bench.home, name) as server:
         server.drive(streams(name, 4, 32, "idle"))
         server.rest()
+        time.sleep(IDLE_SECONDS)
         listed = msgspec.json.decode(server.ask("GET", "/admin/models"), type=AdminModels)
         model = next(it for it in listed.data if it.id == name)
         private = psutil.Process(model.pid).memory_full_info().uss

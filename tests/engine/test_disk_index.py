@@ -6,8 +6,9 @@ from itertools import takewhile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.disk.form import WIDTH, Facts, Kind
+from app.engine.disk.form import Facts, Kind
 from app.engine.disk.index import Entry, Index
+from app.engine.ids import WIDTH
 
 PARENTS = ("", "a")
 KINDS: tuple[Kind, ...] = ("keys", "states")

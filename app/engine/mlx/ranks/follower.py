@@ -35,7 +35,7 @@ from app.engine.mlx.ranks.operations import (
 from app.engine.options import DType
 from app.engine.ranks import Backend, Seat
 
-IDLE_SECONDS = 2.0
+IDLE_SECONDS = 10.0
 """After so long without an operation, memory that is kept for reuse goes back to the system."""
 
 
