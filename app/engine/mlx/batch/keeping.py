@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from app.engine.ids import WIDTH, pack
@@ -14,7 +14,7 @@ from app.engine.mlx.prefill.prefill import Prefill
 from app.engine.mlx.rows import Row, Waiting
 
 PART = 1024
-"""Tokens of a long prompt that are kept at once while the rest of it is computed, so that no single step copies all."""
+"""Tokens of a prompt that are kept at once while the rest of it is computed, so that no single step copies all."""
 
 MISSED = 1024
 """Tokens that a prompt has and something kept has, behind the place where they part, before that is logged."""
@@ -72,10 +72,14 @@ class Keeper:
         if not isinstance(work, Prefill) or not task.group:
             return
         for row in work.reached:
-            self._keep(task, row, task.cached[row] + work.done)
-        if self._prefixes.cuts and not work.kv.merged and work.done - task.kept >= PART:
+            states = work.kv.states(row)
+            task.states.setdefault(row, []).append((task.cached[row] + work.done, states))
+            self._taken.append(states)
+        if work.done - task.kept >= PART:
             task.kept = work.done
-            self._keep(task, 0, task.cached[0] + work.done)
+            self._keep_taken(task)
+            if self._prefixes.cuts and not work.kv.merged:
+                self._keep(task, 0, task.cached[0] + work.done)
         self._settle(work.kv)
 
     def finished(self, task: PrefillTask) -> None:
@@ -87,6 +91,7 @@ class Keeper:
             serves = self._prefixes.cuts or end in stops
             if serves and end - cached >= self._prefixes.worth_keeping:
                 self._keep(task, row, end)
+        self._keep_taken(task)
         self._settle(task.work.kv)
 
     def dropped(self, tasks: Iterable[PrefillTask]) -> None:
@@ -97,12 +102,14 @@ class Keeper:
 
     def _cancelled(self, task: PrefillTask) -> None:
         work = task.work
-        if not isinstance(work, Prefill) or (work.kv.merged and not self._prefixes.cuts):
+        if not isinstance(work, Prefill):
             return
         for row, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
             done = min(cached + work.done, len(waiting.request.prompt) - 1)
-            if done - cached >= self._prefixes.worth_keeping and (self._prefixes.cuts or work.done == done - cached):
+            serves = self._prefixes.cuts or (not work.kv.merged and work.done == done - cached)
+            if serves and done - cached >= self._prefixes.worth_keeping:
                 self._keep(task, row, done)
+        self._keep_taken(task)
         self._settle(work.kv)
 
     def answered(self, kv: KV, rows: Mapping[int, Row]) -> None:
@@ -115,13 +122,28 @@ class Keeper:
                 self._put(row.request.owner, pack(tokens[: row.filled]), kv, place)
         self._settle(kv)
 
-    def _keep(self, task: PrefillTask, row: int, tokens: int) -> None:
-        waiting = task.group[row]
-        self._put(waiting.request.owner, waiting.packed[: tokens * WIDTH], task.work.kv, row)
+    def _keep(self, task: PrefillTask, row: int, tokens: int, *, checkpoint: bool = True) -> None:
+        waiting, taken = task.group[row], task.states.pop(row, [])
+        packed = waiting.packed[: tokens * WIDTH]
+        self._put(waiting.request.owner, packed, task.work.kv, row, taken, checkpoint=checkpoint)
 
-    def _put(self, owner: bytes, packed: bytes, kv: KV, row: int) -> None:
+    def _keep_taken(self, task: PrefillTask) -> None:
+        """The states that were taken on the way, with all before the last of them."""
+        for row, taken in tuple(task.states.items()):
+            self._keep(task, row, taken[-1][0], checkpoint=False)
+
+    def _put(
+        self,
+        owner: bytes,
+        packed: bytes,
+        kv: KV,
+        row: int,
+        taken: Sequence[tuple[int, KV]] = (),
+        *,
+        checkpoint: bool = True,
+    ) -> None:
         with self._guarded():
-            self._taken += self._apart.of(owner).keep(packed, kv, row)
+            self._taken += self._apart.of(owner).keep(packed, kv, row, taken, checkpoint=checkpoint)
 
     def _settle(self, kv: KV) -> None:
         """Have all that was taken of ``kv`` computed at once, before it is written to."""

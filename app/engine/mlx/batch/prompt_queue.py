@@ -28,7 +28,8 @@ class PrefillTask:
     """One piece of prefill: the sequences it is for (none for a beginning that several share) and the work.
 
     ``cached`` are the tokens of each sequence that were known before, ``prefix`` the beginning that some of one
-    ``owner`` share. ``stops`` are where each one's states are kept, ``kept`` how much of a lone prompt is by now.
+    ``owner`` share. ``stops`` are where each one's states are kept, ``kept`` how much of all is by now, and ``states``
+    what of each row was taken since, with its places.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class PrefillTask:
         self.cached = cached
         self.prefix = prefix
         self.stops = stops or [[len(waiting.request.prompt) - 1] for waiting in group]
-        self.kept = 0
+        self.kept, self.states = 0, dict[int, list[tuple[int, KV]]]()
         self.begun = perf_counter()
         self.announced = False
         """Whether it was said what of it was known."""

@@ -139,11 +139,13 @@ class PrefixCache(Adopting):
         """Keep what a row of ``kv`` holds of these tokens, which it has just computed."""
         kv.settle(self.keep(pack(tokens), kv, row))
 
-    def keep(self, packed: bytes, kv: KV, row: int = 0, *, checkpoint: bool = True) -> list[KV]:
+    def keep(
+        self, packed: bytes, kv: KV, row: int = 0, taken: Sequence[tuple[int, KV]] = (), *, checkpoint: bool = True
+    ) -> list[KV]:
         """Keep what a row of ``kv`` holds of a sequence, as far as it is not known yet; what is to be settled for it.
 
-        The row must hold no more than the sequence where its states are to serve as a ``checkpoint`` of its end.
-        :meth:`KV.settle` comes before the cache is written to; once for all its rows is quicker than row by row.
+        The row must hold no more than that where its states are to serve as a ``checkpoint``; those of places before
+        were ``taken``, and settled, likewise. :meth:`KV.settle` comes before the cache is written to.
         """
         tokens = len(packed) // WIDTH
         if tokens < self.shortest or not self._pool.limit:
@@ -157,6 +159,8 @@ class PrefixCache(Adopting):
         if match.tokens < tokens:
             node = self._grow(node, packed, partial(kv.cut, row), changed)
         self._use(node)
+        for position, states in taken:
+            self._check(next(it for it in reversed(node.path) if it.start < position), position, states)
         made = [] if self.cuts or not checkpoint else self._check(node, tokens, kv.states(row))
         self._pool.trim(self._pool.limit)
         self.noted(packed)
@@ -174,17 +178,14 @@ class PrefixCache(Adopting):
             self._pool.strike(entry)
             del entry.node.states[entry.position]
             return
-        held: list[Entry] = [*entry.children.values(), *entry.states.values()]
-        for each in held:
+        for each in list[Entry]((*entry.children.values(), *entry.states.values())):
             self.let_go(each)
         self._pool.strike(entry)
         self._tree.remove(entry)
 
     def _usable(self, packed: bytes) -> _Usable:
         match = self._tree.match(packed[:-WIDTH])
-        tokens, checkpoint = match.tokens, None
-        if not self.cuts:
-            tokens, checkpoint = _nearest(match.nodes, match.tokens)
+        tokens, checkpoint = (match.tokens, None) if self.cuts else _nearest(match.nodes, match.tokens)
         if tokens < self.shortest:
             return _Usable(0)
         return _Usable(tokens, [node for node in match.nodes if node.start < tokens], checkpoint)
