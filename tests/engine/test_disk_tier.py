@@ -199,6 +199,13 @@ def test_who_comes_back_soon_does_not_wait_for_a_disk(memory: Callable[..., Memo
     assert one.store.counts.writes == 6, "what has to be settled does not wait"
 
 
+def test_what_memory_is_about_to_let_go_of_is_written_as_soon_as_the_model_rests(memory: Callable[..., Memory]) -> None:
+    one = memory(limit=1 << 18).keep(*(list(range(5000 * i, 5000 * i + 600)) for i in range(6)))
+    one.tier.rest()
+    assert not one.later
+    one.wait(lambda: one.store.counts.writes)
+
+
 def test_what_memory_is_about_to_let_go_of_is_written_while_the_model_works(
     memory: Callable[..., Memory], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,9 @@ from app.engine.mlx.cache.prefix import PrefixCache
 NEWEST = 64
 """Sequences that wait to be written; of more the latest are."""
 QUIET = 0.25
-"""Seconds of rest before anything is written: an agent's next turn often comes sooner, and would wait for it."""
+"""Seconds of rest before anything is written: an agent's next turn often comes sooner, and would wait for it. What
+memory is about to let go of is written at once.
+"""
 BETWEEN = 20
 """Of the time of a model that works, one part in so many may go into taking what is written meanwhile."""
 
@@ -100,7 +102,7 @@ class WriteAhead:
         """The model has nothing to do, or has done a step."""
         if self._writing:
             return
-        if self._busy() or self._settled:
+        if self._busy() or self._settled or self._prefixes.crowded:
             self._begin()
         elif self._open and self._pending and not self._waiting:
             self._waiting = True
