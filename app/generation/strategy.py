@@ -49,11 +49,11 @@ class GenerationStrategy:
                 sequences = await reservation.begin()
             tally = Tally(sequences, meter)
             waited = Timings(meter.queue, meter.load)
-            yield (Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited, plan.unenforced),)
             stream = held.engine.generate(sequences)
             reservation.attach(stream)
             last: Events = ()
             try:
+                yield (Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited, plan.unenforced),)
                 async with aclosing(
                     _events(job, plan, sequences, stream, echoes=echoes, tally=tally, reservation=reservation)
                 ) as source:
