@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.base import Sequence
+from app.engine.ids import pack
+from app.engine.mlx.batch import keeping
 from app.engine.mlx.batch.keeping import Keeper
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.loaded import Loaded
@@ -132,6 +134,25 @@ def test_an_edit_in_what_was_said_last_costs_little_beside_what_is_new(family: s
         prompt, stream = session.ask((*message[:kept], *said(kept, 60)))
         assert session.computed - session.new - before <= (0 if family == "llama" else 256)
         assert bench_of(family).wrong(_first(stream), prompt) is None
+
+
+@pytest.mark.parametrize(("together", "at_once"), [(0, True), (1 << 30, False)])
+def test_states_come_into_the_tree_together_or_at_once_where_they_are_large(
+    together: int, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "TOGETHER", together)
+    batch, prompt = HandBatch(model_of("qwen3_next"), slice_tokens=1024), said(5, 2000)
+    batch.run(said(6, 600))  # by which it is known what a state takes
+    stream = batch.submit(Sequence(prompt, GREEDY, max_tokens=4))
+    batch.step()
+    (task,), prefixes = batch.batch._rounds.tasks, batch.batch._prefixes.shared
+    while (done := task.work.done) < 900:
+        batch.step()
+    assert done < keeping.PART
+    assert prefixes.known(pack(prompt)) == (done if at_once else 0)
+    stream.cancel()
+    batch.finish()
+    assert prefixes.known(pack(prompt)) == done
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3_next"])

@@ -15,6 +15,8 @@ from app.engine.mlx.rows import Row, Waiting
 
 PART = 1024
 """Tokens of a prompt that are kept at once while the rest of it is computed, so that no single step copies all."""
+TOGETHER = 4 << 20
+"""Bytes of states that may wait until they are put into the tree together: what waits is in nobody's books."""
 
 MISSED = 1024
 """Tokens that a prompt has and something kept has, behind the place where they part, before that is logged."""
@@ -75,7 +77,8 @@ class Keeper:
             states = work.kv.states(row)
             task.states.setdefault(row, []).append((task.cached[row] + work.done, states))
             self._taken.append(states)
-        if work.done - task.kept >= PART:
+        waiting = sum(states.nbytes for taken in task.states.values() for _, states in taken)
+        if waiting > TOGETHER or work.done - task.kept >= PART:
             task.kept = work.done
             self._keep_taken(task)
             if self._prefixes.cuts and not work.kv.merged:
