@@ -16,6 +16,8 @@ import psutil
 from app.engine.facts import DeviceFacts, Limits
 
 CPU_CACHE = 128 << 20
+IDLE_SECONDS = 10.0
+"""Of rest, before what is kept for reuse is given back: a turn that comes sooner need not ask for its pages anew."""
 EMULATING = ("applegpu_g13", "applegpu_g14")
 CUDA_CONTEXT = 560 << 20
 ROOM = 8 << 30

@@ -16,10 +16,8 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Generic, Protocol, TypeVar
 
-from app.engine.mlx.memory import give_back
+from app.engine.mlx.memory import IDLE_SECONDS, give_back
 
-IDLE_SECONDS = 10.0
-"""Of rest, before memory that is kept for reuse goes back: a turn that comes sooner need not ask for its pages anew."""
 PROGRESS_SECONDS = 0.5
 """How often the watcher is told at most that something was done."""
 

@@ -11,7 +11,7 @@ import mlx.core as mx
 
 from app.engine.facts import Limits
 from app.engine.mlx.cache.kv import KV
-from app.engine.mlx.memory import give_back, settle
+from app.engine.mlx.memory import IDLE_SECONDS, give_back, settle
 from app.engine.mlx.ranks.group import connect, forward
 from app.engine.mlx.ranks.operations import (
     AdaptPart,
@@ -34,9 +34,6 @@ from app.engine.mlx.ranks.operations import (
 )
 from app.engine.options import DType
 from app.engine.ranks import Backend, Seat
-
-IDLE_SECONDS = 10.0
-"""After so long without an operation, memory that is kept for reuse goes back to the system."""
 
 
 class OutOfStep(Exception):
