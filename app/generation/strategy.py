@@ -1,5 +1,6 @@
 """The generation strategy: picks legacy completion or chat, and runs a job on a leased engine."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import TypeGuard, assert_never
@@ -53,6 +54,7 @@ class GenerationStrategy:
             reservation.attach(stream)
             last: Events = ()
             try:
+                await asyncio.sleep(0)  # what is written to the engine leaves when the event loop has its next turn
                 yield (Started(held.model, held.engine.fingerprint, tally.prompt_tokens, waited, plan.unenforced),)
                 async with aclosing(
                     _events(job, plan, sequences, stream, echoes=echoes, tally=tally, reservation=reservation)

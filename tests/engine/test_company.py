@@ -45,7 +45,7 @@ def one_by_one() -> HandBatch:
 def test_nobody_decodes_before_the_prompts_that_came_with_it_are_computed() -> None:
     batch = one_by_one()
     streams = [ask(batch, seed, SHORT) for seed in range(3)]
-    while not all(it.prefilled for it in streams):
+    while batch.batch.work().waiting_tokens:
         assert all(it.rows[0].queued == 0 for it in streams)
         batch.step()
     while batch.batch.step():

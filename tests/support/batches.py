@@ -94,7 +94,7 @@ class HandThread:
     def notify(self, function: Callable[[], object]) -> None:
         function()
 
-    def flush(self) -> None: ...
+    def flush(self, *, gives_way: bool = False) -> None: ...
 
 
 class HandBatch:

@@ -8,6 +8,7 @@ import socket
 import sys
 
 import msgspec
+import uvloop
 
 from app.engine.host.confine import confine, end_with
 from app.engine.host.logs import configure_late
@@ -36,7 +37,7 @@ def main() -> None:
     seat = msgspec.json.decode(sys.stdin.buffer.readline(), type=Seat) if setup.ranked else None
     if seat is not None:
         prepare(seat)
-    asyncio.run(_serve(setup, seat))
+    uvloop.run(_serve(setup, seat))
 
 
 if __name__ == "__main__":

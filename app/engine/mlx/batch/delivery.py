@@ -109,7 +109,7 @@ class Delivery:
         self._thread = thread
         self._parcels: dict[RowStream, _Parcel] = {}
         self._delivered_at = 0.0
-        self._urgent = False
+        self._urgent = self._tokens = False
 
     def found(self, group: list[Waiting], cached: list[int]) -> None:
         """Hand over at once how much is known of prompts whose rest takes a while."""
@@ -131,23 +131,26 @@ class Delivery:
         parcel.items.append((row, token))
         if token.finish is not None:
             parcel.ended.append(row)
+        self._tokens = True
         self._urgent |= len(row.said) == 1 or token.finish is not None
 
     def deliver(self, *, stalling: bool) -> None:
         """Hand over what was reported, unless it can wait; before what will keep the streams ``stalling`` it cannot.
 
-        At once: what is queued next may keep this thread for the rest of the step.
+        At once: what is queued next may keep this thread for the rest of the step. Computed prompts alone can wait,
+        since the first tokens behind them follow.
         """
         longest = min(STREAM_SECONDS * len(self._parcels), LONGEST_WAIT)
-        if stalling or self._urgent or time.perf_counter() - self._delivered_at > longest:
+        urgent = self._urgent
+        if stalling or urgent or (self._tokens and time.perf_counter() - self._delivered_at > longest):
             self.flush()
-            self._thread.flush()
+            self._thread.flush(gives_way=urgent)
 
     def flush(self) -> None:
         """Hand it over with whatever the thread notifies next."""
         if self._parcels:
             parcels, self._parcels = self._parcels, {}
-            self._delivered_at, self._urgent = time.perf_counter(), False
+            self._delivered_at, self._urgent, self._tokens = time.perf_counter(), False, False
             self._thread.notify(partial(_deliver, parcels))
 
     def _parcel(self, stream: RowStream) -> _Parcel:

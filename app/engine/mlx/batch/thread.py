@@ -20,6 +20,8 @@ from app.engine.mlx.memory import IDLE_SECONDS, give_back
 
 PROGRESS_SECONDS = 0.5
 """How often the watcher is told at most that something was done."""
+GIVE_WAY = 0.002
+"""Seconds that this thread waits at most for the event loop to hand on what it was given."""
 
 T = TypeVar("T")
 
@@ -58,6 +60,7 @@ class MLXThread:
         """When the watcher last saw something, on the monotonic clock."""
         self._may_step = Event()
         self._may_step.set()
+        self._handed_on = Event()
         self.at_rest: Callable[[], None] = _nothing
         """Called on this thread when there is nothing to step any more."""
         self.gives_back: Callable[[], None] = _nothing
@@ -188,11 +191,21 @@ class MLXThread:
             self._shown = now
             self.notify(self._watcher.progress)
 
-    def flush(self) -> None:
-        """Run on the event loop what was notified so far. MLX thread."""
-        if self._outbox and not self._loop.is_closed():
-            outbox, self._outbox = self._outbox, []
-            self._loop.call_soon_threadsafe(_run_all, outbox)
+    def flush(self, *, gives_way: bool = False) -> None:
+        """Run on the event loop what was notified so far. MLX thread.
+
+        It ``gives_way`` where a client waits for just this: building the next step's graph would keep the interpreter
+        from the loop for a millisecond.
+        """
+        if not self._outbox or self._loop.is_closed():
+            return
+        outbox, self._outbox = self._outbox, []
+        if gives_way:
+            self._handed_on.clear()
+            outbox.append(lambda: self._loop.call_soon(self._handed_on.set))
+        self._loop.call_soon_threadsafe(_run_all, outbox)
+        if gives_way:
+            self._handed_on.wait(GIVE_WAY)
 
 
 class _Steps(Generic[T]):
