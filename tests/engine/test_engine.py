@@ -227,14 +227,15 @@ async def test_a_reader_that_leaves_frees_its_rows_and_disturbs_nobody(engine: M
     assert len(made) == 16
 
 
-async def test_one_row_can_be_cancelled_among_others(engine: MLXEngine) -> None:
+async def test_one_row_can_be_cancelled_among_others(engine: MLXEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "LONGEST_WAIT", 0)
     stream = engine.stream((Sequence(prompt(6, 10), Sampling(seed=3), max_tokens=40, rows=2),))
     tokens = {0: 0, 1: 0}
     async for items in stream:
         for item in items:
             if isinstance(item, Token):
                 tokens[item.row] += 1
-        if tokens[0] == 5:
+        if tokens[0] >= 5:
             stream.cancel(0, 0)
     assert tokens[1] == 40
     assert tokens[0] < 12

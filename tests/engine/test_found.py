@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from app.engine.base import Found, Prefilled, Sequence, Token
 from app.engine.mlx.batch.engine import MLXEngine
-from app.engine.mlx.batch.prompt_queue import LONG_REST
+from app.engine.mlx.batch.prefill_task import LONG_REST
 from app.schemas.sampling import Sampling
 
 

@@ -22,7 +22,8 @@ class Abilities(Struct, frozen=True):
     also with rows of which hardly anything is computed, less than ``SHORT`` tokens. ``ahead``: the graph of a step may
     be built before the tokens that it is for are known. ``mask_axes``: axes of the mask over padded keys,
     ``[rows, 1, 1, keys]`` or, where heads are grouped before masking, ``[rows, 1, 1, 1, keys]``. ``classes``: rows of
-    different lengths may lie in rectangles of their own (:mod:`app.engine.mlx.cache.classes`).
+    different lengths may lie in rectangles of their own (:mod:`app.engine.mlx.cache.classes`). ``last_logits``: those
+    behind a prompt come of the pass that computes it (:mod:`app.engine.mlx.prefill.backbone`).
     """
 
     group: bool = True
@@ -31,6 +32,7 @@ class Abilities(Struct, frozen=True):
     ahead: bool = True
     mask_axes: int = 4
     classes: bool = True
+    last_logits: bool = True
 
     @property
     def described(self) -> Together:

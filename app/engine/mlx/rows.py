@@ -100,11 +100,14 @@ class Row:
             return EngineFailed("What holds this answer to its form has failed; send it again.", code=ROW_FAILED)
         return self.guide.failure
 
-    def finish(self, token: int) -> FinishReason | None:
-        """Whether ``token``, its latest, is its last one, and why."""
+    def say(self, token: int) -> FinishReason | None:
+        """Go on with ``token``; why it is the last one, if it is."""
+        self.said.append(token)
+        finish: FinishReason | None = "length" if len(self.said) >= self.request.max_tokens else None
         if token in self.request.stop_ids or (self.guide is not None and self.guide.complete):
-            return "stop"
-        return "length" if len(self.said) >= self.request.max_tokens else None
+            finish = "stop"
+        self.done = finish is not None
+        return finish
 
     def tokens(self, start: int = 0) -> list[int]:
         """These tokens, from the one at ``start`` on."""

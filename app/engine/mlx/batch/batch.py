@@ -18,7 +18,8 @@ from app.engine.mlx.batch.delivery import Delivery, RowStream
 from app.engine.mlx.batch.failures import Failures
 from app.engine.mlx.batch.keeping import Keeper
 from app.engine.mlx.batch.placement import Placement
-from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
+from app.engine.mlx.batch.prefill_task import PrefillTask
+from app.engine.mlx.batch.prompt_queue import PromptQueue
 from app.engine.mlx.batch.rounds import Rounds
 from app.engine.mlx.batch.thread import MLXThread
 from app.engine.mlx.cache.kv import KV
@@ -157,7 +158,7 @@ class ModelBatch:
         started = time.perf_counter()
         wanted = self._slice_size.tokens(decoding=bool(self._placed.batches) or self._thread.busy_elsewhere)
         self._asked = self.ledger.slice(wanted, task.work.kv.positions)
-        piece = task.work.step(self._asked)
+        piece = task.step(self._asked, idle=not self._placed.batches)
         self._slice_size.prefilled(piece, seconds := time.perf_counter() - started)
         self.arrivals.computed(piece.tokens, seconds)
         if task.work.left:
@@ -233,7 +234,7 @@ class ModelBatch:
             inputs += [waiting.request.prompt[-1]] * len(live)
             lengths += [len(waiting.request.prompt) - 1] * len(live)
         if rows:
-            self._placed.place(rows, task.work.kv, places, inputs, lengths)
+            self._placed.place(rows, task.work.kv, places, inputs, lengths, task.logits)
 
     def _rejoin(self, row: Row, kv: KV) -> None:
         """A row that was set aside goes on."""

@@ -48,14 +48,10 @@ class DecodeBatch:
         self, loaded: Loaded, report: Report, fail: Fail, step_done: Callable[[], None], *, leaves: Leaves, aside: Aside
     ) -> None:
         self._model: Any = loaded.model
-        self._report = report
-        self._fail = fail
-        self._step_done = step_done
-        self._leaves = leaves
-        self._aside = aside
+        self._report, self._fail, self._step_done = report, fail, step_done
+        self._leaves, self._aside = leaves, aside
         self._on_host = step_type() is HostStep
-        self._ahead = loaded.abilities.ahead
-        self._by_class = loaded.abilities.classes
+        self._ahead, self._by_class = loaded.abilities.ahead, loaded.abilities.classes
         self._rows: list[Row] = []
         self._kv: KV | None = None
         self._inputs: mx.array | None = None
@@ -88,8 +84,8 @@ class DecodeBatch:
         """Bytes of KV cache held."""
         return self._kv.nbytes if self._kv is not None else 0
 
-    def join(self, rows: list[Row], kv: KV, inputs: list[int]) -> None:
-        """Add rows whose prompts are in ``kv`` but for their last token, ``inputs``."""
+    def join(self, rows: list[Row], kv: KV, inputs: list[int], logits: mx.array | None = None) -> None:
+        """Add rows whose prompts are in ``kv`` but for their last token, ``inputs``; a first with ``logits`` too."""
         added, together = mx.array(inputs, dtype=mx.uint32), [*self._rows, *rows]
         new = list(range(len(self._rows), len(together)))
         groups = kv.groups if self._kv is None else [[*range(len(self._rows)), *new]]
@@ -105,6 +101,8 @@ class DecodeBatch:
             self._inputs = mx.concatenate([self._inputs, added])[mx.array(order)]
         self._rows, self._processor = ordered, processor
         self._rearrange()
+        if logits is not None:
+            self._queue(logits, self._processor)
 
     def _rearrange(self) -> None:
         """Before some class grows, and after rows have ended: see that no row pays for another's length."""
@@ -137,7 +135,8 @@ class DecodeBatch:
             return True
         if drafter.ready(self._rows) and self._speculate(drafter):
             return False
-        rows, started, steady = self._rows, drafter.clock(), bool(self._unread)
+        rows, started = self._rows, drafter.clock()
+        steady = bool(self._unread) and all(row.said for row in rows)
         self._decode()
         if steady:
             drafter.stepped(rows, drafter.clock() - started)
@@ -153,8 +152,13 @@ class DecodeBatch:
         if self._on_host and not (self._ahead and all(row.said for row in self._rows)):
             self._read(keep=0)  # a first token does not wait for the next step's graph
         logits = self._model(self._inputs[:, None], cache=self._kv.layers)[:, -1].astype(mx.float32)
-        processed = self._processor.process(logits)
-        kind = host_step_type(self._rows, logits, len(self._kv.layers)) if self._on_host else DeviceStep
+        self._queue(logits, self._processor)
+        self._read(keep=1)
+
+    def _queue(self, logits: mx.array, processor: LogitsProcessor) -> None:
+        """Draw every row's next token of ``logits``, ``[rows, vocabulary]``."""
+        processed = processor.process(logits)
+        kind = host_step_type(self._rows, logits, len(self._model.layers)) if self._on_host else DeviceStep
         guided = any(row.guide is not None for row in self._rows)
         if guided and not self._on_host:
             mx.async_eval(processed)
@@ -162,10 +166,9 @@ class DecodeBatch:
             self._read(keep=0)
         self._unread.append(kind(self._rows, logits, processed))
         self._inputs = self._unread[-1].tokens
-        self._processor.count(self._inputs)
+        processor.count(self._inputs)
         for row in self._rows:
             row.queued += 1
-        self._read(keep=1)
 
     def _read(self, *, keep: int) -> None:
         """Wait for all steps but the last ``keep``, and report what they made."""
@@ -212,12 +215,10 @@ class DecodeBatch:
         if failure is not None:
             row.done = True
             self._fail(row, failure)
-            return
-        row.said.append(token)
-        finish = row.finish(token)
-        row.done = finish is not None
-        logprob, top = score or (None, ())
-        self._report(row, Token(row.sequence, row.index, token, logprob, top, finish))
+        else:
+            finish = row.say(token)
+            logprob, top = score or (None, ())
+            self._report(row, Token(row.sequence, row.index, token, logprob, top, finish))
 
     def set_aside(self, which: Callable[[Row], bool]) -> None:
         """Take rows out, whatever they were granted."""

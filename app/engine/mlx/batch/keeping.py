@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from app.engine.ids import WIDTH, pack
-from app.engine.mlx.batch.prompt_queue import PrefillTask
+from app.engine.mlx.batch.prefill_task import PrefillTask
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import Apart
 from app.engine.mlx.prefill.prefill import Prefill

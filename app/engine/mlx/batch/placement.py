@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import mlx.core as mx
+
 from app.engine.mlx.batch.decode import DecodeBatch
-from app.engine.mlx.batch.prompt_queue import PrefillTask
+from app.engine.mlx.batch.prefill_task import PrefillTask
 from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.loaded import SHORT, Abilities
@@ -56,15 +58,26 @@ class Placement:
         """Bytes of KV cache held; any thread."""
         return sum(batch.kv_bytes for batch in tuple(self.batches))
 
-    def place(self, rows: list[Row], kv: KV, places: list[int], inputs: list[int], lengths: list[int]) -> None:
-        """Let ``rows`` decode behind ``lengths`` tokens, which lie in ``kv`` at ``places``, from ``inputs`` on."""
+    def place(  # noqa: PLR0917
+        self,
+        rows: list[Row],
+        kv: KV,
+        places: list[int],
+        inputs: list[int],
+        lengths: list[int],
+        logits: mx.array | None = None,
+    ) -> None:
+        """Let ``rows`` decode behind ``lengths`` tokens, which lie in ``kv`` at ``places``, from ``inputs`` on.
+
+        With ``logits`` of a lone row its input lies there too, and these are what it says.
+        """
         apart = not self._abilities.empty and min(lengths) < SHORT
         if self._batchable and not apart:
-            self._shared_batch(lengths).join(rows, kv.select(places), inputs)
+            self._shared_batch(lengths).join(rows, kv.select(places), inputs, logits)
             return
         for row, token in zip(rows, inputs, strict=True):
             batch = self._new()
-            batch.join([row], kv.copy(), [token])
+            batch.join([row], kv.copy(), [token], logits)
             self.batches.append(batch)
 
     def settle(self) -> None:

@@ -5,79 +5,22 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Sequence
 from itertools import count
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 
 from app.engine.ids import WIDTH, common, pack
+from app.engine.mlx.batch.prefill_task import PrefillTask
 from app.engine.mlx.cache.arrangement import alike
 from app.engine.mlx.cache.kv import KV
 from app.engine.mlx.cache.prefix import Apart
 from app.engine.mlx.loaded import Loaded
+from app.engine.mlx.prefill.backbone import Backbone
 from app.engine.mlx.prefill.prefill import Prefill, ScoringPrefill, rows_of, width_of
 from app.engine.mlx.rows import Waiting
 
 WORTH_AWAITING = 2
 """A prompt waits for another that spares it a part, one in so many, of what that still takes."""
-LONG_REST = 256
-"""What a prompt lacks in the cache is computed so soon, if it is no more, that nothing need be said of it before."""
-
-
-class PrefillTask:
-    """One piece of prefill: the sequences it is for (none for a beginning that several share) and the work.
-
-    ``cached`` are the tokens of each sequence that were known before, ``prefix`` the beginning that some of one
-    ``owner`` share. ``stops`` are where each one's states are kept, ``kept`` how much of all is by now, and ``states``
-    what of each row was taken since, with its places.
-    """
-
-    def __init__(
-        self,
-        work: Prefill | ScoringPrefill,
-        group: list[Waiting],
-        cached: list[int],
-        prefix: Sequence[int] = (),
-        stops: Sequence[Sequence[int]] = (),
-        *,
-        owner: bytes = b"",
-    ) -> None:
-        self.work = work
-        self.owner = owner
-        self.group = group
-        self.cached = cached
-        self.prefix = prefix
-        self.stops = stops or [[len(waiting.request.prompt) - 1] for waiting in group]
-        self.kept, self.states = 0, dict[int, list[tuple[int, KV]]]()
-        self.begun = perf_counter()
-        self.announced = False
-        """Whether it was said what of it was known."""
-
-    @property
-    def is_long(self) -> bool:
-        """Whether what is known of it is said before the rest is computed."""
-        return self.work.left > LONG_REST and not any(it.resumed for it in self.group)
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether nobody waits for it any more."""
-        return bool(self.group) and all(waiting.cancelled for waiting in self.group)
-
-    @property
-    def rows(self) -> int:
-        """Rows that it will decode."""
-        return sum(len(waiting.rows) for waiting in self.group)
-
-    def spares(self, packed: bytes, owner: bytes) -> int:
-        """How many tokens at the beginning of a prompt of this owner will be known when it is done."""
-        begun = [(self.owner, pack(self.prefix))] if self.prefix else []
-        begun += [(it.request.owner, it.packed[:-WIDTH]) for it in self.group]
-        lengths = [common(packed[:-WIDTH], its) if whose == owner else 0 for whose, its in begun]
-        if self.work.kv.trimmable:
-            return max(lengths, default=0)
-        stops = self.stops or [[len(self.prefix)]]
-        known = [at for its, length in zip(stops, lengths, strict=True) for at in its if at <= length]
-        return max(known, default=0)
 
 
 class _Entry(NamedTuple):
@@ -105,6 +48,8 @@ class PromptQueue:
         self._group_tokens = group_tokens
         self._groups = loaded.abilities.group and loaded.abilities.batch and fresh().batchable
         self._few_shapes = bool(mx.cuda.is_available())
+        closes = loaded.abilities.last_logits and prefixes.shared.cuts and not self._few_shapes
+        self._backbone = Backbone.of(loaded.model) if closes else None
         self.entries: list[_Entry] = []
         """Whatever waits, in order."""
         self.fetches: Callable[[Waiting], bool] = lambda _: False
@@ -173,7 +118,8 @@ class PromptQueue:
         prompts = [it.request.prompt[its:-1] for it, its in zip(group, cached, strict=True)]
         stops = [self._stops(it, its) for it, its in zip(group, cached, strict=True)]
         places = [[at - its for at in each] for each, its in zip(stops, cached, strict=True)]
-        return PrefillTask(self._prefill(prompts, [kv for kv, _ in found], places), group, cached, (), stops)
+        prefill = self._prefill(prompts, [kv for kv, _ in found], places)
+        return PrefillTask(prefill, group, cached, (), stops, backbone=self._backbone)
 
     def _stops(self, waiting: Waiting, known: int) -> list[int]:
         request = waiting.request

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from app.engine.mlx.batch.prompt_queue import PrefillTask, PromptQueue
+from app.engine.mlx.batch.prefill_task import PrefillTask
+from app.engine.mlx.batch.prompt_queue import PromptQueue
 
 
 class Rounds:

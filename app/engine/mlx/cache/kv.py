@@ -207,10 +207,10 @@ class KV(Cuttable):
                 model(tokens, cache=self.layers)
         self.computed()
 
-    def computed(self) -> None:
-        """Wait for what was computed, without its output layer, and keep no more of it than is needed."""
+    def computed(self, *logits: mx.array) -> None:
+        """Wait for what was computed, its output layer only for ``logits``, and keep no more of it than is needed."""
         own_states(self.layers)
-        mx.eval(self.arrays)
+        mx.eval(self.arrays, *logits)
 
     @recorded
     def prepare(self, lengths: Sequence[int], padding: Sequence[int]) -> None:

@@ -6,6 +6,7 @@ Where every answer is right nothing else need be tried, and nearly every model g
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from math import inf
@@ -14,9 +15,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from app.engine.mlx.cache.journal import SharedModel
 from app.engine.mlx.cache.kv import KV
-from app.engine.mlx.load.trial import LEAST, LENGTHS, SLICE, Logits, Steps, Trial, distance, limit_of
+from app.engine.mlx.load.trial import LEAST, LENGTHS, RAISED, SLICE, Logits, Steps, Trial, distance, limit_of
 from app.engine.mlx.loaded import ABLE
+from app.engine.mlx.prefill.backbone import Backbone
+
+log = logging.getLogger(__name__)
 
 SOURCES = (0, 1, 1, 0)
 """The sequence that each prompt is the beginning of: what a model that looks only backwards says of a sequence in one
@@ -40,7 +45,9 @@ class Sweep(Trial):
         numbers = np.random.default_rng(len(lengths))
         self._sequences = [numbers.integers(0, ids, length - 1 + DECODED).tolist() for length in lengths[:2]]
         self._prompts = [self._sequences[SOURCES[row]] for row in range(len(lengths))]
-        self._known = limit is not None
+        self._known = self._tried_alone = limit is not None
+        self.last_logits = False
+        """Whether what is said behind a last token can be had alone; known behind :meth:`alone` without a ``limit``."""
         self._limit = LEAST if limit is None else limit
 
     @property
@@ -115,12 +122,31 @@ class Sweep(Trial):
 
     def _read(self, its: Sequence[tuple[KV, list[int]]]) -> Steps[list[list[Logits]]]:
         """The logits of every position of each."""
-        said = []
+        said, behind = list[mx.array](), list[mx.array]()
         for kv, tokens in its:
-            logits = self._model(mx.array([tokens], dtype=mx.uint32), cache=kv.layers)
+            logits, last = self._forward(mx.array([tokens], dtype=mx.uint32), kv)
             if logits.shape[1] != len(tokens):
                 raise ValueError("it says something of its last token only")
             said.append(logits[0].astype(mx.float32))
-        mx.eval(said, [kv.arrays for kv, _ in its])
+            behind += last
+        mx.eval(said, behind, [kv.arrays for kv, _ in its])
         yield
-        return [list(np.array(logits)) for logits in said]
+        read = [list(np.array(logits)) for logits in said]
+        if behind:
+            alone = np.array(behind[0][0, -1].astype(mx.float32))
+            self.last_logits = distance(alone, read[0][-1]) <= self._limit
+        return read
+
+    def _forward(self, tokens: mx.array, kv: KV) -> tuple[mx.array, list[mx.array]]:
+        """All logits and, the first time, those that are made of the last position alone, if any are."""
+        shared = isinstance(self._model, SharedModel)
+        backbone = None if self._tried_alone or shared else Backbone.of(self._model)
+        if backbone is None:
+            return self._model(tokens, cache=kv.layers), []
+        self._tried_alone = True
+        logits, given = backbone.forward(tokens, kv.layers)
+        try:
+            return logits, [backbone.output(given[:, -1:], tokens, self._fresh(ABLE.mask_axes).layers)]
+        except RAISED as failure:
+            log.debug("its output layer does not take the last position alone: %s", failure)
+            return logits, []

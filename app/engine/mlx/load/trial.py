@@ -24,6 +24,8 @@ TIMES_ROUNDING = 5.0
 LEAST, MOST = 0.02, 0.3
 """What counts as rounding at least and at most, as a part of the logits' own deviation from their mean. Unrelated
 logits lie at 1.4; those of a row that has seen padding, seldom below 0.1."""
+RAISED = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, NotImplementedError)
+"""What models raise for shapes, types and caches that they do not take."""
 
 Logits = NDArray[np.float32]
 T = TypeVar("T")

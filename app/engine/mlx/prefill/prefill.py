@@ -1,7 +1,8 @@
 """Prefill: computing the KV cache of prompts, in slices between decode steps.
 
 All but the last token of each prompt are computed here; the last one is the row's first input to the decode batch,
-whose logits are the only ones that anybody needs (the cache alone is evaluated, so the output layer never runs).
+whose logits are the only ones that anybody needs (the cache alone is evaluated, so the output layer never runs). A
+short lone prompt is computed whole where nothing decodes, since a step takes as long as a slice of few tokens.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import mlx.core as mx
 from app.engine.base import PromptScore
 from app.engine.mlx.cache.kv import KV, merge
 from app.engine.mlx.draw.logprobs import Scores
+from app.engine.mlx.prefill.backbone import Backbone
 from app.engine.mlx.prefill.slice_size import SHORTEST_SLICE, Slice
 
 SCORE_TOKENS = 64
@@ -55,6 +57,8 @@ class Prefill:
             self._width = width_of(self._width)
         self.done = 0
         """Positions that are computed of each row, unless it has fewer."""
+        self.logits: mx.array | None = None
+        """What is said behind a prompt that :meth:`close` has computed, ``[1, vocabulary]`` float32."""
         self._lengths = [len(prompt) for prompt in prompts]
         self._rolls = self.kv.merged and any(length < self._width for length in self._lengths)
         if self._rolls:
@@ -88,6 +92,15 @@ class Prefill:
         if not self.left:
             self._take_padding_off()
         return Slice(self.kv.rows, before, size)
+
+    def close(self, last: int, backbone: Backbone) -> Slice:
+        """Compute all that is left of a lone prompt without padding, with its ``last`` token and what is said then."""
+        before, tokens = self.kv.positions, mx.array([[last]], dtype=mx.uint32)
+        tokens = mx.concatenate([self._tokens[:, self.done :], tokens], axis=1)
+        self.logits = backbone.last_logits(tokens, self.kv.layers)
+        self.kv.computed(self.logits)
+        self.done = self._width
+        return Slice(1, before, tokens.shape[1])
 
     def _next(self, tokens: int) -> int:
         """Positions of the next slice; of padded rows never so many that one alone is left."""
