@@ -36,7 +36,7 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class Timings(Struct, frozen=True):
-    """Where a job's time went, in seconds: waiting its turn, having the model loaded, prompts, generated tokens."""
+    """Where a job's time went, in seconds: its turn, a load, prompts up to their first tokens, all other tokens."""
 
     queue: float = 0.0
     load: float = 0.0
