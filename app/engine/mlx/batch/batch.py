@@ -163,23 +163,24 @@ class ModelBatch:
         self.arrivals.computed(piece.tokens, seconds)
         if task.work.left:
             self._keeper.sliced(task)
-        else:
+        elif task.logits is None:
             self._keeper.finished(task)
             self._finish(task)
+        else:
+            self._finish(task)  # its first token leaves before anything is kept
+            self._keeper.finished(task)
         self._rounds.sliced()
         return True
 
     def _tries_again(self, failure: BaseException) -> bool:
         """Whether the prompts are computed once more, in shorter slices: what was computed of them is given up."""
         task = self._rounds.current
-        if task is None or not passes(failure) or any(waiting.tried for waiting in task.group):
+        if task is None or not passes(failure) or task.tried:
             return False
         log.warning("a slice of a prompt is computed again: %s", first_line(failure))
         self._rounds.failed()
         self._slice_size.gave_up(self._asked)
-        for waiting in task.group:
-            waiting.tried = True
-        self._queue.return_(task.group)
+        self._queue.return_(task.again())
         return True
 
     def _fail_prompts(self, failure: SwitchyardError) -> None:

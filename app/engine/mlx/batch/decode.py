@@ -103,6 +103,7 @@ class DecodeBatch:
         self._rearrange()
         if logits is not None:
             self._queue(logits, self._processor)
+            self._read(keep=0)
 
     def _rearrange(self) -> None:
         """Before some class grows, and after rows have ended: see that no row pays for another's length."""

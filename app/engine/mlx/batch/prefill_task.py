@@ -76,6 +76,17 @@ class PrefillTask:
         return bool(self.group) and all(waiting.cancelled for waiting in self.group)
 
     @property
+    def tried(self) -> bool:
+        """Whether the device has given up on one of the prompts before."""
+        return any(waiting.tried for waiting in self.group)
+
+    def again(self) -> list[Waiting]:
+        """The sequences, which are tried once more."""
+        for waiting in self.group:
+            waiting.tried = True
+        return self.group
+
+    @property
     def rows(self) -> int:
         """Rows that it will decode."""
         return sum(len(waiting.rows) for waiting in self.group)
