@@ -102,7 +102,7 @@ class DecodeBatch:
         self._rows, self._processor = ordered, processor
         self._rearrange()
         if logits is not None:
-            self._queue(logits, self._processor)
+            self._queue(logits, self._kv, self._processor)
             self._read(keep=0)
 
     def _rearrange(self) -> None:
@@ -153,13 +153,13 @@ class DecodeBatch:
         if self._on_host and not (self._ahead and all(row.said for row in self._rows)):
             self._read(keep=0)  # a first token does not wait for the next step's graph
         logits = self._model(self._inputs[:, None], cache=self._kv.layers)[:, -1].astype(mx.float32)
-        self._queue(logits, self._processor)
+        self._queue(logits, self._kv, self._processor)
         self._read(keep=1)
 
-    def _queue(self, logits: mx.array, processor: LogitsProcessor) -> None:
+    def _queue(self, logits: mx.array, kv: KV, processor: LogitsProcessor) -> None:
         """Draw every row's next token of ``logits``, ``[rows, vocabulary]``."""
         processed = processor.process(logits)
-        kind = host_step_type(self._rows, logits, len(self._model.layers)) if self._on_host else DeviceStep
+        kind = host_step_type(self._rows, logits, len(kv.layers)) if self._on_host else DeviceStep
         guided = any(row.guide is not None for row in self._rows)
         if guided and not self._on_host:
             mx.async_eval(processed)

@@ -30,7 +30,7 @@ class Backbone:
     @classmethod
     def of(cls, model: Any) -> Backbone | None:
         """That of a model, if something in it holds its layers."""
-        first, waiting = model.layers[0], deque[Any]([model])
+        first, waiting = next(iter(getattr(model, "layers", ())), None), deque[Any]([model])
         while waiting:
             owner = waiting.popleft()
             for name, child in (owner if isinstance(owner, Module) else vars(owner)).items():
@@ -48,16 +48,16 @@ class Backbone:
             return self._model(tokens, cache=layers)[:, -1].astype(mx.float32)
 
     def forward(self, tokens: mx.array, layers: Sequence[Any]) -> tuple[mx.array, Any]:
-        """The logits of all positions, and what the output layer was given for them."""
-        heard = list[Any]()
+        """The logits of all positions, and what the output layer was given for them; None if the part is not called."""
+        heard = [None]
         inner = self._inner
 
         def hear(*args: Any, **kwargs: Any) -> Any:
-            heard.append(inner(*args, **kwargs))
-            return heard[-1]
+            heard[0] = inner(*args, **kwargs)
+            return heard[0]
 
         with self._instead(hear):
-            return self._model(tokens, cache=layers), heard[-1]
+            return self._model(tokens, cache=layers), heard[0]
 
     def output(self, given: Any, tokens: mx.array, layers: Sequence[Any]) -> mx.array:
         """The logits that the output layer makes of what it is ``given``, whatever the tokens."""
@@ -88,5 +88,5 @@ class _StandIn:
         return getattr(self._inner, name)
 
 
-def _begins(held: Any, first: Module) -> bool:
+def _begins(held: Any, first: Any) -> bool:
     return isinstance(held, list) and bool(held) and held[0] is first
