@@ -85,6 +85,11 @@ class Row:
         return len(self.request.prompt) + len(self.said)
 
     @property
+    def last(self) -> int:
+        """The last of these tokens: what it says next comes of it."""
+        return self.said[-1] if self.said else self.request.prompt[-1]
+
+    @property
     def filled(self) -> int:
         """Positions that it fills of a KV cache: all tokens but the last that was drawn, which is no input yet."""
         return len(self.request.prompt) - 1 + self.queued

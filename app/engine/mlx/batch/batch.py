@@ -224,7 +224,7 @@ class ModelBatch:
 
     def _finish(self, task: PrefillTask) -> None:
         """Report the computed prompts and let their rows decode."""
-        rows, places, inputs, lengths = list[Row](), list[int](), list[int](), list[int]()
+        rows, places = list[Row](), list[int]()
         for i, (waiting, cached) in enumerate(zip(task.group, task.cached, strict=True)):
             if not waiting.resumed:
                 event = Prefilled(waiting.index, cached, task.work.scores(), max(0.0, task.begun - waiting.asked))
@@ -232,14 +232,12 @@ class ModelBatch:
             live = [row for row in waiting.rows if not row.over]
             rows += live
             places += [i] * len(live)
-            inputs += [waiting.request.prompt[-1]] * len(live)
-            lengths += [len(waiting.request.prompt) - 1] * len(live)
         if rows:
-            self._placed.place(rows, task.work.kv, places, inputs, lengths, task.logits)
+            self._placed.place(rows, task.work.kv, places, task.logits)
 
     def _rejoin(self, row: Row, kv: KV) -> None:
         """A row that was set aside goes on."""
-        self._placed.place([row], kv, [0], [row.said[-1]], [row.length - 1])
+        self._placed.place([row], kv, [0])
 
     def _new_batch(self) -> DecodeBatch:
         ways = self._delivery.token, lambda row, why: self._thread.notify(partial(row.stream.fail, why)), self._deliver

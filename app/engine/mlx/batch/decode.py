@@ -84,9 +84,9 @@ class DecodeBatch:
         """Bytes of KV cache held."""
         return self._kv.nbytes if self._kv is not None else 0
 
-    def join(self, rows: list[Row], kv: KV, inputs: list[int], logits: mx.array | None = None) -> None:
-        """Add rows whose prompts are in ``kv`` but for their last token, ``inputs``; a first with ``logits`` too."""
-        added, together = mx.array(inputs, dtype=mx.uint32), [*self._rows, *rows]
+    def join(self, rows: list[Row], kv: KV, logits: mx.array | None = None) -> None:
+        """Add rows whose tokens are in ``kv`` but for their last; a first with ``logits`` behind that one too."""
+        added, together = mx.array([row.last for row in rows], dtype=mx.uint32), [*self._rows, *rows]
         new = list(range(len(self._rows), len(together)))
         groups = kv.groups if self._kv is None else [[*range(len(self._rows)), *new]]
         if self._kv is not None and self._by_class:

@@ -58,26 +58,19 @@ class Placement:
         """Bytes of KV cache held; any thread."""
         return sum(batch.kv_bytes for batch in tuple(self.batches))
 
-    def place(  # noqa: PLR0917
-        self,
-        rows: list[Row],
-        kv: KV,
-        places: list[int],
-        inputs: list[int],
-        lengths: list[int],
-        logits: mx.array | None = None,
-    ) -> None:
-        """Let ``rows`` decode behind ``lengths`` tokens, which lie in ``kv`` at ``places``, from ``inputs`` on.
+    def place(self, rows: list[Row], kv: KV, places: list[int], logits: mx.array | None = None) -> None:
+        """Let ``rows`` decode, which lie in ``kv`` at ``places`` but for their last token.
 
-        With ``logits`` of a lone row its input lies there too, and these are what it says.
+        With ``logits`` of a lone row that token lies there too, and these are what it says.
         """
+        lengths = [row.filled for row in rows]
         apart = not self._abilities.empty and min(lengths) < SHORT
         if self._batchable and not apart:
-            self._shared_batch(lengths).join(rows, kv.select(places), inputs, logits)
+            self._shared_batch(lengths).join(rows, kv.select(places), logits)
             return
-        for row, token in zip(rows, inputs, strict=True):
+        for row in rows:
             batch = self._new()
-            batch.join([row], kv.copy(), [token], logits)
+            batch.join([row], kv.copy(), logits)
             self.batches.append(batch)
 
     def settle(self) -> None:
