@@ -11,6 +11,7 @@ import pytest
 from numpy import float32, float64
 from numpy.typing import NDArray
 
+from app.engine import compiler
 from app.engine.mlx.draw import proposal
 from app.engine.mlx.draw import proposal as compiled
 from app.engine.mlx.draw.proposal import BLOCK, _Compiled, proposals_for
@@ -139,7 +140,7 @@ def test_numpy_draws_where_nothing_can_be_compiled(
             raise subprocess.CalledProcessError(1, "cc")
 
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(compiled, "which", lambda name: None if failure == "no compiler" else f"/usr/bin/{name}")
+    monkeypatch.setattr(compiler, "which", lambda name: None if failure == "no compiler" else f"/usr/bin/{name}")
     monkeypatch.setattr(subprocess, "run", run)
     with caplog.at_level(logging.INFO, "app.engine.mlx.draw.proposal"):
         assert compiled.proposer.__wrapped__() is proposal.propose

@@ -35,6 +35,7 @@ def serve(config: str | None, **given: Given) -> None:
     advice = native.openblas_advice()
     if advice is not None:
         sys.stderr.write(f"switchyard: {advice}\n")
+    native.prepare()
 
     for line in effective.changed:
         sys.stderr.write(f"switchyard: {line}\n")

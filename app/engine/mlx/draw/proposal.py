@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from math import exp, nextafter
 from pathlib import Path
-from shutil import which
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.engine.compiler import compile_library
 from app.engine.native import usable_cores
 from app.schemas.sampling import Sampling
 
@@ -119,9 +118,8 @@ def _is_allowed(row: Floats, weights: Floats, whole: float, it: Any) -> bool:
 
 
 SOURCE = Path(__file__).with_name("draw.c")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-lm")
 """Sums may be taken in any order, without which none is vectorised; infinities stay what they are."""
-TIMEOUT_SECONDS = 60
 MOST_THREADS = 4
 FEWEST = 4
 """Rows that a thread draws for at least: to wake one takes about as long as to draw for one."""
@@ -143,13 +141,9 @@ def proposer() -> Propose:
 
 def _compile() -> ctypes.CDLL:
     """Raises OSError or SubprocessError where there is no compiler, or none that can do this."""
-    compiler = which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        raise FileNotFoundError("there is no C compiler")
     with TemporaryDirectory(prefix="switchyard-") as folder:
         library = Path(folder, "draw.so")
-        command = [compiler, *FLAGS, "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_SECONDS)  # noqa: S603  our own source
+        compile_library(SOURCE, library, *FLAGS)
         return ctypes.CDLL(str(library))
 
 
