@@ -1,8 +1,9 @@
 """The native side of a start: which MLX backend is installed, and OpenBLAS under it on a Linux CPU.
 
 MLX's Linux CPU wheel carries the reference BLAS. OpenBLAS, loaded before it, takes over its symbols and makes float32
-matrix products 10 to 60 times faster. Before OpenBLAS stands ``gemv.c``, where there is a compiler for it: with one row a
-step of SmolLM2 takes 0.8 of the time. Libraries can only be put first before a process starts. mx.compile needs no care here: MLX looks for g++ itself and computes uncompiled without it.
+matrix products 10 to 60 times faster. Before OpenBLAS stands ``gemv.c``, where there is a compiler for it: a step of
+one row of SmolLM2 takes 0.8 of the time. Libraries can only be put first before a process starts. mx.compile needs no
+care here: MLX looks for g++ itself and computes uncompiled without it.
 
 ``python -m app.engine.native`` prints the variables to set, for programs started with them: ``env $(...) pytest``.
 """
@@ -85,7 +86,7 @@ def _from_linker_cache() -> Path | None:
 
 
 def prepare() -> None:
-    """Compile ``gemv.c`` for :func:`variables` to find: once on a machine, a tenth of a second, if there is a compiler."""
+    """Compile ``gemv.c`` for :func:`variables` to find, if there is a compiler: once, a tenth of a second."""
     library = _gemv()
     if not _lacks_blas() or openblas() is None or library.exists():
         return
@@ -103,7 +104,7 @@ def _gemv() -> Path:
 
 
 def variables() -> dict[str, str]:
-    """What the environment of a process that computes needs beside what this one has: OpenBLAS first, on a Linux CPU."""
+    """What the environment of a process that computes needs beside what this one has: on a Linux CPU what is first."""
     if not _lacks_blas() or (library := openblas()) is None:
         return {}
     first, others = _gemv(), os.environ.get("LD_PRELOAD", "").split(":")

@@ -118,7 +118,7 @@ def _is_allowed(row: Floats, weights: Floats, whole: float, it: Any) -> bool:
 
 
 SOURCE = Path(__file__).with_name("draw.c")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-lm")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math")
 """Sums may be taken in any order, without which none is vectorised; infinities stay what they are."""
 MOST_THREADS = 4
 FEWEST = 4
@@ -143,7 +143,7 @@ def _compile() -> ctypes.CDLL:
     """Raises OSError or SubprocessError where there is no compiler, or none that can do this."""
     with TemporaryDirectory(prefix="switchyard-") as folder:
         library = Path(folder, "draw.so")
-        compile_library(SOURCE, library, *FLAGS)
+        compile_library(SOURCE, library, *FLAGS, "-lm")
         return ctypes.CDLL(str(library))
 
 
