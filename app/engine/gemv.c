@@ -2,13 +2,15 @@
  *
  * MLX computes every product on a CPU with cblas_sgemm, which first copies the matrix into the order that its kernels
  * like. That pays where many rows are multiplied by it; a decode step of one row takes longer for the copies than for
- * the product. Preloaded before OpenBLAS, this takes such calls to cblas_sgemv and hands on all others.
+ * the product. Preloaded before OpenBLAS, this takes such calls to cblas_sgemv and hands on all others. Small matrices
+ * are not copied: there the two are even, until gemv wakes other threads for a product that takes less than that does.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <string.h>
 
 enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112 };
+enum { SMALL = 1 << 17 }; /* numbers in a matrix, below which it is */
 
 typedef void gemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda,
                   const float *b, int ldb, float beta, float *c, int ldc);
@@ -29,12 +31,12 @@ void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int 
                  const float *b, int ldb, float beta, float *c, int ldc)
 {
     int step = transpose_a == NO_TRANSPOSE ? 1 : lda;
-    if (order != ROW_MAJOR || m != 1 || n < 1 || k < 1 || !next_gemv) {
+    if (order != ROW_MAJOR || m != 1 || (long)n * k < SMALL || !next_gemv) {
         next_gemm(order, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
         return;
     }
     if (beta == 0)
-        memset(c, 0, n * sizeof *c); /* it may hold what is no number, which gemv would multiply by beta */
+        memset(c, 0, n * sizeof *c); /* it may hold what is no number, which gemv may multiply by beta */
     if (transpose_b == NO_TRANSPOSE)
         next_gemv(ROW_MAJOR, TRANSPOSE, k, n, alpha, b, ldb, a, step, beta, c, 1);
     else

@@ -9,6 +9,11 @@ def cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "switchyard"
 
 
+def native_home() -> Path:
+    """Where what is compiled for models' processes lies: they may write the cache, and load this unconfined."""
+    return cache_home().with_name("switchyard-native")
+
+
 def prefixes_home() -> Path:
     """Where prefixes are kept on disk if no setting says so."""
     return cache_home() / "prefixes"

@@ -138,7 +138,9 @@ def _blas() -> Finding:
         return Finding(
             "BLAS", "look", f"missing, and matrix products 10 times slower for it; {native.how_to_install()}"
         )
-    return Finding("BLAS", "ok", "OpenBLAS")
+    native.prepare()
+    slow = "" if native.gemv() is not None else "; single streams are slower for want of a C compiler (cc or $CC)"
+    return Finding("BLAS", "ok", f"OpenBLAS{slow}")
 
 
 def _exposure(settings: Settings) -> Finding:

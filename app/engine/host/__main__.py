@@ -32,6 +32,7 @@ def main() -> None:
     os.set_inheritable(setup.socket, False)
     end_with(setup.parent)
     configure_late(setup.log_level, setup.log_format)
+    os.environ.pop("LD_PRELOAD", None)  # a compiler that this process starts needs no BLAS, nor may it read ours
     if setup.confined:
         confine(setup.folders, setup.ports, network=setup.network)
     seat = msgspec.json.decode(sys.stdin.buffer.readline(), type=Seat) if setup.ranked else None
