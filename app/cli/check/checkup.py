@@ -135,9 +135,7 @@ def _gib(nbytes: float) -> str:
 
 def _blas() -> Finding:
     if native.openblas() is None:
-        return Finding(
-            "BLAS", "look", f"missing, and matrix products 10 times slower for it; {native.how_to_install()}"
-        )
+        return Finding("BLAS", "look", f"missing: matrix products are 10 times slower; {native.how_to_install()}")
     native.prepare()
     slow = "" if native.gemv() is not None else "; single streams are slower for want of a C compiler (cc or $CC)"
     return Finding("BLAS", "ok", f"OpenBLAS{slow}")
