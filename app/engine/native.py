@@ -87,8 +87,7 @@ def _from_linker_cache() -> Path | None:
 
 def prepare() -> None:
     """Compile ``gemv.c`` for :func:`variables` to find, if there is a compiler: once, a tenth of a second."""
-    library = _gemv_library()
-    if not _lacks_blas() or openblas() is None or library.exists():
+    if not _lacks_blas() or openblas() is None or (library := _gemv_library()).exists():
         return
     with suppress(OSError, subprocess.SubprocessError):  # MLX's own way it is, then
         library.parent.mkdir(parents=True, exist_ok=True)
